@@ -1,0 +1,76 @@
+# tappal. `make`, `make install`; every other target is listed by `make help`.
+#
+# ROOT is compiled in and stands before every path of the instance (/etc/tappal, /var/spool/tappal, ...): several
+# instances stand side by side. DESTDIR is only for packaging. VARIANT=asan|plain keeps builds apart.
+
+PREFIX  ?= /usr
+ROOT    ?=
+DESTDIR ?=
+VARIANT ?= plain
+CC      ?= cc
+
+OBJ := build/$(VARIANT)
+BIN := build/$(VARIANT)/bin$(subst /,-,$(ROOT))
+
+WARN      = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
+HARDEN    = -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2
+SAN_plain =
+SAN_asan  = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0
+ALLCFLAGS = -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)) $(CFLAGS)
+ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAGS)
+
+# ---- what may be used by all: no SMTP policy, no LMDB, no OpenSSL
+COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c priv log settings route mailbox channel
+
+# ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
+smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/message.o smtpd/access.o smtpd/pool.o smtpd/peer.o smtpd/enqueuer.o
+queue/enqueue    = queue/enqueue.o queue/intakefile.o
+queue/queued     = queue/queued.o queue/intake.o queue/spawner.o queue/control.o queue/bouncer.o queue/events.o queue/intakefile.o $(STORE)
+queue/spawn      = queue/spawn.o queue/worker.o queue/body.o
+queue/bounce     = queue/bounce.o queue/report.o queue/body.o
+queue/tappal     = queue/tappal.o queue/tappal_queue.o queue/tappal_config.o queue/tappal_log.o queue/show.o queue/select.o queue/body.o queue/operation.o queue/index.o
+remote/remote    = remote/remote.o remote/client.o remote/reply.o remote/hosts.o remote/dns.o
+remote/resolver  = remote/resolver.o remote/lookup.o
+local/local      = local/local.o local/maildir.o
+local/inject     = local/inject.o local/header.o local/submit.o
+local/sendmail   = local/sendmail.o local/header.o local/submit.o
+
+STORE = queue/store.o queue/apply.o queue/schedule.o queue/reclaim.o queue/msglog.o queue/index.o queue/operation.o
+
+LIBS_queue/queued    = -llmdb -lpthread
+LIBS_queue/tappal    = -llmdb -ljansson -lsmartcols
+LIBS_remote/resolver = -lunbound -lidn2
+
+PROGRAMS = smtpd/smtpd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
+
+COMMON_OBJ = $(COMMON:%=$(OBJ)/common/%.o)
+
+.PHONY: all help install uninstall check check-unit check-dialog check-e2e asan ubsan fuzz bench boundaries bless clean
+all: $(PROGRAMS:%=$(BIN)/%)
+
+# Only this object knows ROOT.
+$(BIN)/paths.o: common/paths.c common/paths.h
+	@mkdir -p $(@D)
+	$(CC) $(ALLCFLAGS) -DROOT='"$(ROOT)"' -DPREFIX='"$(PREFIX)"' -c -o $@ $<
+
+$(OBJ)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALLCFLAGS) -MMD -MP -c -o $@ $<
+
+$(OBJ)/libcommon.a: $(COMMON_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+define program
+$(BIN)/$(1): $$($(1):%=$$(OBJ)/%) $$(OBJ)/libcommon.a $$(BIN)/paths.o
+	@mkdir -p $$(@D)
+	$$(CC) $$(ALLLDFLAGS) -o $$@ $$($(1):%=$$(OBJ)/%) $$(BIN)/paths.o $$(OBJ)/libcommon.a $$(LIBS_$(1))
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+include tests/tests.mk
+
+clean:
+	rm -rf build
+
+-include $(shell find build/$(VARIANT) -name '*.d' 2>/dev/null)

@@ -1,0 +1,63 @@
+/*
+ * envelope - sender, recipients and attributes of one message, as octets: in a pipe, an intake file and a log record alike.
+ *
+ * A superset of qmail-queue's envelope: a run of fields, each one tag octet, a value without NUL, and a NUL; an
+ * empty field (a lone NUL) ends it, and nothing may follow. F comes first, once. N and O follow the T they belong to.
+ *
+ *   F sender       canonical address, empty for <>            T recipient    canonical address (one each)
+ *   B              body is 8BITMIME                           U              SMTPUTF8
+ *   C client       "[ip]" or "name[ip]" as smtpd saw it       H helo         what the client called itself
+ *   P protocol     ESMTP, SMTP, ESMTPS, ... or "local"        A login        authenticated user
+ *   E envid        RFC 3461 ENVID, still xtext                R ret          FULL or HDRS
+ *   N notify       RFC 3461 NOTIFY of the T before            O orcpt        RFC 3461 ORCPT of the T before, still as sent
+ *   X id batch     this message is the bounce of that batch (only believed from tappal-bounce)
+ *   M message-id   the Message-ID header as smtpd saw it, for the log (at most 250 octets)
+ *
+ * A struct envelope is a parsed view that owns nothing and is valid as long as the octets. Ten thousand recipients
+ * cost no memory: iterate.
+ */
+#ifndef COMMON_ENVELOPE_H
+#define COMMON_ENVELOPE_H
+
+#include "bytes.h"
+#include "mailaddr.h"
+#include "msgid.h"
+
+#define ENVELOPE_MAX (8u << 20)       /* octets */
+#define ENVELOPE_RCPT_MAX 20000u
+#define ENVELOPE_VALUE_MAX 1000u      /* octets of any one value */
+
+struct envelope {
+	struct bytes raw;              /* all octets, final NUL included */
+	struct mailaddr sender;
+	size_t rcpt_count;
+	bool body_8bit, smtputf8;
+	struct bytes client, helo, protocol, login, envid, ret, message_id;  /* empty when absent */
+	msgid_t bounce_of;             /* 0: not a bounce of ours */
+	uint32_t bounce_batch;
+};
+
+struct envelope_rcpt {
+	uint32_t index;                /* 0, 1, ... in order */
+	struct mailaddr addr;
+	struct bytes notify, orcpt;    /* empty when absent */
+};
+
+enum envelope_error { ENV_OK, ENV_FORMAT, ENV_ADDRESS, ENV_NO_RCPT, ENV_TOO_MANY, ENV_TOO_LONG };
+const char *envelope_error_text(enum envelope_error e);
+
+/* Parse and check everything, every recipient included. */
+enum envelope_error envelope_parse(struct bytes raw, struct envelope *env_r);
+
+/* Iterate: `struct envelope_cursor c = {0}; while (envelope_next(&env, &c, &rcpt)) ...` Only on a parsed envelope. */
+struct envelope_cursor { size_t offset; uint32_t index; };
+bool envelope_next(const struct envelope *env, struct envelope_cursor *cursor, struct envelope_rcpt *rcpt_r);
+
+/* Build one: begin, attributes, then recipients, then end. Values are checked (no NUL, length); the str's failed flag
+ * or false tells of refusal. */
+bool envelope_begin(struct str *out, const struct mailaddr *sender);
+bool envelope_add(struct str *out, char tag, struct bytes value);
+bool envelope_add_rcpt(struct str *out, const struct mailaddr *addr);
+bool envelope_end(struct str *out);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * log - one line per event, in Postfix's shape so that pflogsumm and fail2ban read it:
+ *   2026-11-21T20:28:54.123000+00:00 mx tappal/smtpd[123]: 0H5X...: client=unknown[192.0.2.1]
+ * or to syslog, or as NDJSON (settings logto, logformat). A line goes out with one write(2); it is cut at 2,000 octets.
+ * Octets below 32, 127 and above are neutered here: no peer can forge a line or a colour.
+ * Levels: info is the record of mail, warn a thing to look at, error a thing that stops work.
+ * Blocks only as long as the write does.
+ */
+#ifndef COMMON_LOG_H
+#define COMMON_LOG_H
+
+#include "bytes.h"
+#include "msgid.h"
+
+enum log_to { LOG_TO_STDERR, LOG_TO_SYSLOG };
+enum log_format { LOG_LINE, LOG_JSON };
+
+/* Once at start; before it, lines go to stderr in LOG_LINE format. `program` is static. */
+void log_init(const char *program, const char *host, enum log_to to, enum log_format format);
+void log_program(const char *program);  /* the name for the lines that follow: queued writes those of its workers' results */
+
+void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same about a message: "ID: " goes first; id 0 writes NOQUEUE. */
+void log_msg(msgid_t id, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* For %s of the above: a copy of b, neutered, in one of 8 rotating static buffers of 512 octets, cut with "..." */
+const char *log_text(struct bytes b);
+
+/* Program-ending errors: a line, then exit. */
+void die_usage(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));   /* EXIT_YOUR_FAULT */
+void die_system(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));  /* EXIT_SYSTEM; appends strerror(errno) when errno != 0 */
+
+#endif

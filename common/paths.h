@@ -1,0 +1,43 @@
+/*
+ * paths - where this instance lives. Compiled in (make ROOT=/somewhere), so that a set-uid program takes no path
+ * from its caller and several instances stand side by side. All absolute, no trailing slash.
+ */
+#ifndef COMMON_PATHS_H
+#define COMMON_PATHS_H
+
+extern const char path_etc[];      /* ROOT/etc/tappal       control files, root */
+extern const char path_spool[];    /* ROOT/var/spool/tappal */
+extern const char path_run[];      /* ROOT/run/tappal       the resolver's socket */
+extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
+extern const char path_bin[];      /* ROOT PREFIX/bin */
+
+/* Names under path_spool (the working directory of the queue's programs). */
+#define SPOOL_INTAKE   "intake"          /* tappal-intake:tappal-queue 0770   files of enqueue, their ack fifos */
+#define SPOOL_LARGE    "large"           /* tappal-queue:tappal-log 0750      large/ID */
+#define SPOOL_LOG      "log"             /* tappal-queue:tappal-log 0750      segments */
+#define SPOOL_INDEX    "index"           /* tappal-queue:tappal 0750 (lock.mdb 0660)  LMDB */
+#define SPOOL_LOCK     "lock"            /* tappal-queue 0600                 flock: one queued */
+#define FIFO_INTAKE    "fifo/intake"     /* tappal-queue:tappal-intake 0620   enqueue -> queued */
+#define FIFO_CONTROL   "fifo/control"    /* tappal-queue:tappal 0620          tappal -> queued */
+#define FIFO_JOBS_LOCAL    "fifo/jobs-local"      /* tappal-queue 0600        queued -> spawn local (root) */
+#define FIFO_JOBS_REMOTE   "fifo/jobs-remote"     /* tappal-queue:tappal-spawn 0640   queued -> spawn remote */
+#define FIFO_REPORT_LOCAL  "fifo/report-local"    /* tappal-queue 0600        spawn local -> queued */
+#define FIFO_REPORT_REMOTE "fifo/report-remote"   /* tappal-queue:tappal-spawn 0620   spawn remote -> queued */
+#define FIFO_BOUNCE    "fifo/bounce"     /* tappal-queue:tappal-bounce 0640   queued -> bounce */
+#define SPOOL_REPLY    "reply"           /* root:tappal 1770                  reply fifos of operators */
+#define SOCKET_RESOLVER "resolver"       /* under path_run; made by resolver; peers checked by SO_PEERCRED */
+
+/* The accounts. */
+#define ACCOUNT_SMTPD  "tappal-smtpd"
+#define ACCOUNT_KEY    "tappal-key"
+#define ACCOUNT_INTAKE "tappal-intake"
+#define ACCOUNT_QUEUE  "tappal-queue"
+#define ACCOUNT_SPAWN  "tappal-spawn"
+#define ACCOUNT_BOUNCE "tappal-bounce"
+#define ACCOUNT_REMOTE "tappal-remote"
+#define ACCOUNT_DNS    "tappal-dns"
+#define ACCOUNT_ALIAS  "tappal-alias"
+#define GROUP_LOG      "tappal-log"      /* may read the message log: tappal-spawn, tappal-bounce */
+#define GROUP_OPERATOR "tappal"          /* may look into and steer the queue */
+
+#endif
