@@ -23,8 +23,10 @@ int io_slurp(int fd, struct str *out);
 /* Open a regular file under dirfd (AT_FDCWD for the working directory) for reading; refuses (EINVAL) what is not a regular file. */
 int io_open_regular(int dirfd, const char *name);
 
-/* Open one end of a fifo; EINVAL when it is no fifo. Reading never blocks and never sees end of file before
- * a first writer came. Writing fails with ENXIO when nobody reads. Both ends are O_NONBLOCK. */
+/* Open one end of a fifo; EINVAL when it is no fifo. Both ends are O_NONBLOCK.
+ * Reading: poll(2) stays silent until a first writer comes (read(2) without a writer gives 0, so poll first). Once the last writer
+ * has left, reads give end of file and poll says POLLHUP without end until the next one: a reader whose writers come and go opens
+ * the write end, too, and keeps it. Writing: ENXIO when nobody reads. */
 int io_open_fifo_read(int dirfd, const char *name);
 int io_open_fifo_write(int dirfd, const char *name);
 
