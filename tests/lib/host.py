@@ -1,0 +1,161 @@
+"""A whole tappal host on a loopback address: installed under a root of its own, with every daemon running, for end-to-end tests.
+
+    with Host("a", "127.0.0.11", settings={"rcpthosts": ["a.tappal"]}) as host:
+        host.add_mailbox("joe@a.tappal")
+        host.start()
+        ...
+        host.mail("joe@a.tappal")     the delivered messages, as octets
+"""
+import json
+import os
+import pwd
+import shutil
+import signal
+import smtplib
+import subprocess
+import time
+
+from peers import ensure_account, wait_for_port
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
+PORT = 2525   # every host has its own address
+
+DAEMONS = {
+    "queued": ["queued"],
+    "spawn-local": ["spawn", "local"],
+    "spawn-remote": ["spawn", "remote"],
+    "resolver": ["resolver"],
+    "bounce": ["bounce"],
+    "smtpd": ["smtpd", "--pool"],
+}
+
+
+def wait_until(condition, seconds=30, step=0.05):
+    """The condition's first true value, or its last one after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value or time.monotonic() > end:
+            return value
+        time.sleep(step)
+
+
+class Host:
+    def __init__(self, name, address, port=PORT, settings=None):
+        self.name, self.address, self.port = name, address, port
+        self.root = f"{ROOTS}/{name}"
+        self.etc, self.spool = f"{self.root}/etc/tappal", f"{self.root}/var/spool/tappal"
+        self.libexec, self.bin = f"{self.root}/usr/libexec/tappal", f"{self.root}/usr/bin"
+        self.settings = {"me": f"{name}.tappal", "smtpdlisten": f"{address}:{port}", "outgoingip": address, "ownaddresses": address,
+                         "smtpdsessions": "50"}
+        self.settings.update(settings or {})
+        self.mailboxes = {}
+        self.running = {}
+
+    def __enter__(self):
+        shutil.rmtree(self.root, ignore_errors=True)
+        os.makedirs(self.root)
+        os.chmod(ROOTS, 0o755)
+        os.chmod(self.root, 0o755)
+        r = subprocess.run(["make", "-s", "-C", TOP, "install", f"ROOT={self.root}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if r.returncode:
+            raise RuntimeError(f"make install ROOT={self.root}: {r.stdout[-4000:]}")
+        for key, value in self.settings.items():
+            self.set(key, value)
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    # ---- settings and mailboxes
+    def set(self, key, value):
+        with open(f"{self.etc}/{key}", "w") as f:
+            f.write("".join(f"{line}\n" for line in ([value] if isinstance(value, str) else value)))
+
+    def add_mailbox(self, address, account="tappal-peer"):
+        """A virtual mailbox of an ordinary account; its home is made by tappal at the first delivery."""
+        ensure_account(account)
+        me = pwd.getpwnam(account)
+        homes = f"{self.root}/mail"
+        os.makedirs(homes, exist_ok=True)
+        os.chmod(homes, 0o755)
+        self.mailboxes[address] = f"{homes}/{address}"
+        self.set("users", [f"={a}:{account}:{me.pw_uid}:{me.pw_gid}:{home}:::" for a, home in self.mailboxes.items()])
+
+    def mail(self, address):
+        home = self.mailboxes[address]
+        found = []
+        for folder in ("new", "cur"):
+            d = f"{home}/Maildir/{folder}"
+            if os.path.isdir(d):
+                found += [open(f"{d}/{n}", "rb").read() for n in sorted(os.listdir(d))]
+        return found
+
+    def wait_mail(self, address, count=1, seconds=30):
+        wait_until(lambda: len(self.mail(address)) >= count, seconds)
+        return self.mail(address)
+
+    # ---- daemons
+    def start(self, *names):
+        os.makedirs(f"{self.root}/log", exist_ok=True)
+        for name in names or DAEMONS:
+            argv = DAEMONS[name]
+            with open(f"{self.root}/log/{name}", "ab") as log:
+                self.running[name] = subprocess.Popen([f"{self.libexec}/{argv[0]}", *argv[1:]], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                      start_new_session=True)
+        if not names or "smtpd" in names:
+            if not wait_for_port(self.address, self.port, banner=b"220"):
+                raise RuntimeError(f"smtpd of {self.name} does not answer: {self.log()[-4000:]}")
+
+    def kill(self, name, sig=signal.SIGKILL):
+        process = self.running.pop(name)
+        process.send_signal(sig)
+        process.wait(30)
+
+    def restart(self, name, sig=signal.SIGKILL):
+        self.kill(name, sig)
+        self.start(name)
+
+    def stop(self):
+        for name in list(self.running):
+            process = self.running.pop(name)
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def log(self):
+        text = ""
+        for name in DAEMONS:
+            try:
+                text += open(f"{self.root}/log/{name}", errors="replace").read()
+            except OSError:
+                pass
+        return text
+
+    # ---- sending and looking
+    def smtp(self):
+        return smtplib.SMTP(self.address, self.port, local_hostname="client.tappal", timeout=60)
+
+    def send(self, sender, recipients, body=b"Subject: test\r\n\r\nhello\r\n"):
+        """By real SMTP; returns refused recipients as smtplib does."""
+        with self.smtp() as s:
+            return s.sendmail(sender, recipients, body)
+
+    def tappal(self, *arguments, check=True):
+        r = subprocess.run([f"{self.bin}/tappal", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        if check and r.returncode not in (0, 1):
+            raise RuntimeError(f"tappal {arguments}: {r.returncode} {r.stderr}")
+        return r.stdout
+
+    def queue(self):
+        """The queue as `tappal queue list --json` gives it."""
+        return [json.loads(line) for line in self.tappal("queue", "list", "--json").splitlines()]
+
+    def wait_empty(self, seconds=30):
+        wait_until(lambda: not self.queue(), seconds, 0.2)
+        return not self.queue()
