@@ -3,7 +3,8 @@
  * encoder, the exact-length decoder and the printer of every record. See docs/CHANNELS.md for who sends what to whom.
  *
  *   struct offer o = { .token_a = 1, .name = LIT("x"), ... };
- *   offer_encode(&o, &out);                       appends one whole record to a str; false: a field is over its max, or no memory
+ *   offer_encode(&o, &out);                       appends one whole record to a str; false: a field is over its max, the str would
+ *                                                 pass its max, or no memory - then the str is as it was, failed flag included
  *   offer_decode(record.payload, &o);             true only if every octet was consumed and every BYTES is within its max;
  *                                                 BYTES views point into the payload
  *   offer_print(&o, &out);                        "offer token_a=1 name=x ..." for traces, neutered

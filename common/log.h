@@ -17,6 +17,8 @@ enum log_format { LOG_LINE, LOG_JSON };
 
 /* Once at start; before it, lines go to stderr in LOG_LINE format. `program` is static. */
 void log_init(const char *program, const char *host, enum log_to to, enum log_format format);
+/* At a reload: where lines go from now on, under the program's name as it is. `host` is copied. */
+void log_target(const char *host, enum log_to to, enum log_format format);
 void log_program(const char *program);  /* the name for the lines that follow: queued writes those of its workers' results */
 
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,0 +1,240 @@
+/*
+ * log - lines for people and for log readers. Room: common. The one static context below is the program's log.
+ */
+#include "log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "exits.h"
+
+#define LINE_OCTETS 2000
+#define TEXT_OCTETS 512
+#define TEXT_BUFFERS 8
+
+static struct {
+	const char *program;
+	char host[256];
+	char ident[64];           /* openlog(3) keeps the pointer */
+	enum log_to to;
+	enum log_format format;
+	bool syslog_open;
+	char text[TEXT_BUFFERS][TEXT_OCTETS];
+	unsigned next_text;
+} logger = { .program = "tappal" };
+
+struct level { const char *name, *prefix; int priority; };
+static const struct level level_info = { "info", "", LOG_INFO };
+static const struct level level_warn = { "warning", "warning: ", LOG_WARNING };
+static const struct level level_error = { "error", "error: ", LOG_ERR };
+static const struct level level_fatal = { "fatal", "fatal: ", LOG_CRIT };
+
+static bool is_plain(char c) {
+	return c >= 32 && c < 127;
+}
+
+static void neuter(char *text) {
+	for (; *text; text++)
+		if (!is_plain(*text))
+			*text = '?';
+}
+
+static void set_ident(void) {
+	char ident[sizeof logger.ident];
+	snprintf(ident, sizeof ident, "tappal/%s", logger.program);
+	if (logger.syslog_open && strcmp(ident, logger.ident) == 0)
+		return;
+	memcpy(logger.ident, ident, sizeof logger.ident);
+	openlog(logger.ident, LOG_PID | LOG_NDELAY, LOG_MAIL);
+	logger.syslog_open = true;
+}
+
+void log_target(const char *host, enum log_to to, enum log_format format) {
+	snprintf(logger.host, sizeof logger.host, "%s", host);
+	neuter(logger.host);
+	logger.to = to;
+	logger.format = format;
+	if (to == LOG_TO_SYSLOG)
+		set_ident();
+}
+
+void log_init(const char *program, const char *host, enum log_to to, enum log_format format) {
+	logger.program = program;
+	log_target(host, to, format);
+}
+
+void log_program(const char *program) {
+	logger.program = program;
+}
+
+static const char *host_name(void) {
+	if (!logger.host[0] && (gethostname(logger.host, sizeof logger.host - 1) < 0 || !logger.host[0]))
+		memcpy(logger.host, "localhost", sizeof "localhost");
+	return logger.host;
+}
+
+/* ---- one line: everything is built in a buffer of LINE_OCTETS + 1 and leaves with one write ---- */
+
+struct line { char at[LINE_OCTETS + 1]; size_t len, max; };
+
+static void line_char(struct line *line, char c) {
+	if (line->len < line->max)
+		line->at[line->len++] = c;
+}
+
+static void line_text(struct line *line, const char *text) {
+	for (; *text; text++)
+		line_char(line, is_plain(*text) ? *text : '?');
+}
+
+/* A JSON string's inside. An escape is written whole or not at all, so that a cut line stays valid JSON. */
+static void line_json(struct line *line, const char *text) {
+	for (; *text; text++) {
+		bool escape = *text == '"' || *text == '\\';
+		if (line->max - line->len < (escape ? 2u : 1u))
+			return;
+		if (escape)
+			line_char(line, '\\');
+		line_char(line, is_plain(*text) ? *text : '?');
+	}
+}
+
+static void line_stamp(struct line *line) {
+	struct str stamp = STR_INIT(64);
+	clock_rfc3339(clock_wall_ms(), &stamp);
+	line_text(line, str_c(&stamp));
+	str_free(&stamp);
+}
+
+static void build_plain(struct line *line, const struct level *level, const char *id, const char *text) {
+	char where[96];
+	line_stamp(line);
+	line_char(line, ' ');
+	line_text(line, host_name());
+	snprintf(where, sizeof where, " tappal/%s[%ld]: ", logger.program, (long)getpid());
+	line_text(line, where);
+	if (id)
+		line_text(line, id), line_text(line, ": ");
+	line_text(line, level->prefix);
+	line_text(line, text);
+}
+
+static void build_json(struct line *line, const struct level *level, const char *id, const char *text) {
+	char where[160];
+	line_text(line, "{\"time\":\"");
+	line_stamp(line);
+	line_text(line, "\",\"host\":\"");
+	line_json(line, host_name());
+	snprintf(where, sizeof where, "\",\"program\":\"tappal/%s\",\"pid\":%ld,\"level\":\"%s\",", logger.program, (long)getpid(), level->name);
+	line_text(line, where);
+	if (id)
+		line_text(line, "\"id\":\""), line_text(line, id), line_text(line, "\",");
+	line_text(line, "\"text\":\"");
+	line->max -= 2;
+	line_json(line, text);
+	line->max += 2;
+	line_text(line, "\"}");
+}
+
+static void put_syslog(const struct level *level, const char *id, const char *text) {
+	set_ident();
+	if (logger.format == LOG_JSON) {
+		struct line line = { .max = LINE_OCTETS };
+		build_json(&line, level, id, text);
+		line.at[line.len] = 0;
+		syslog(level->priority, "%s", line.at);
+		return;
+	}
+	syslog(level->priority, "%s%s%s%s", id ? id : "", id ? ": " : "", level->prefix, text);
+}
+
+static void put(const struct level *level, const char *id, const char *text) {
+	if (logger.to == LOG_TO_SYSLOG) {
+		put_syslog(level, id, text);
+		return;
+	}
+	struct line line = { .max = LINE_OCTETS - 1 };
+	if (logger.format == LOG_JSON)
+		build_json(&line, level, id, text);
+	else
+		build_plain(&line, level, id, text);
+	line.at[line.len++] = '\n';
+	/* A log that cannot be written must not stop mail. */
+	ssize_t ignored = write(2, line.at, line.len);
+	(void)ignored;
+}
+
+__attribute__((format(printf, 3, 0)))
+static void put_format(const struct level *level, const char *id, const char *format, va_list args) {
+	int saved = errno;
+	char text[LINE_OCTETS];
+	if (vsnprintf(text, sizeof text, format, args) < 0)
+		snprintf(text, sizeof text, "a line that could not be formatted");
+	neuter(text);
+	put(level, id, text);
+	errno = saved;
+}
+
+#define PUT_VARIADIC(level, id) do { \
+	va_list args; \
+	va_start(args, format); \
+	put_format(level, id, format, args); \
+	va_end(args); \
+} while (0)
+
+void log_info(const char *format, ...) {
+	PUT_VARIADIC(&level_info, NULL);
+}
+
+void log_warn(const char *format, ...) {
+	PUT_VARIADIC(&level_warn, NULL);
+}
+
+void log_error(const char *format, ...) {
+	PUT_VARIADIC(&level_error, NULL);
+}
+
+void log_msg(msgid_t id, const char *format, ...) {
+	char text[MSGID_TEXT + 1] = "NOQUEUE";
+	if (id != 0)
+		msgid_format(id, text);
+	PUT_VARIADIC(&level_info, text);
+}
+
+const char *log_text(struct bytes b) {
+	char *out = logger.text[logger.next_text++ % TEXT_BUFFERS];
+	bool cut = b.len > TEXT_OCTETS - 1;
+	size_t n = cut ? TEXT_OCTETS - 4 : b.len;
+	for (size_t i = 0; i < n; i++)
+		out[i] = is_plain(b.at[i]) ? b.at[i] : '?';
+	memcpy(out + n, cut ? "..." : "", cut ? 4 : 1);
+	return out;
+}
+
+void die_usage(const char *format, ...) {
+	PUT_VARIADIC(&level_fatal, NULL);
+	exit(EXIT_YOUR_FAULT);
+}
+
+void die_system(const char *format, ...) {
+	int error = errno;
+	char text[LINE_OCTETS];
+	va_list args;
+	va_start(args, format);
+	if (vsnprintf(text, sizeof text, format, args) < 0)
+		text[0] = 0;
+	va_end(args);
+	neuter(text);
+	if (error != 0) {
+		size_t len = strlen(text);
+		snprintf(text + len, sizeof text - len, ": %s", strerror(error));
+	}
+	put(&level_fatal, NULL, text);
+	exit(EXIT_SYSTEM);
+}
