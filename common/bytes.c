@@ -104,6 +104,45 @@ struct bytes bytes_trim(struct bytes b)
 	return bytes_slice(b, from, to);
 }
 
+/* RFC 3629 4, and without the C1 controls U+0080-U+009F: the lead octets, how many follow, the range of the first that does. */
+static const struct utf8_lead { unsigned char first, last, more, low, high; } utf8_leads[] = {
+	{ 0x20, 0x7e, 0, 0x00, 0x00 },
+	{ 0xc2, 0xc2, 1, 0xa0, 0xbf },
+	{ 0xc3, 0xdf, 1, 0x80, 0xbf },
+	{ 0xe0, 0xe0, 2, 0xa0, 0xbf },
+	{ 0xe1, 0xec, 2, 0x80, 0xbf },
+	{ 0xed, 0xed, 2, 0x80, 0x9f },
+	{ 0xee, 0xef, 2, 0x80, 0xbf },
+	{ 0xf0, 0xf0, 3, 0x90, 0xbf },
+	{ 0xf1, 0xf3, 3, 0x80, 0xbf },
+	{ 0xf4, 0xf4, 3, 0x80, 0x8f },
+};
+
+static const struct utf8_lead *utf8_lead_of(unsigned char octet)
+{
+	for (size_t i = 0; i < sizeof utf8_leads / sizeof utf8_leads[0]; i++)
+		if (octet >= utf8_leads[i].first && octet <= utf8_leads[i].last)
+			return &utf8_leads[i];
+	return NULL;
+}
+
+bool bytes_is_utf8_text(struct bytes b)
+{
+	size_t i = 0;
+
+	while (i < b.len) {
+		const struct utf8_lead *lead = utf8_lead_of((unsigned char)b.at[i++]);
+		if (!lead || lead->more > b.len - i)
+			return false;
+		for (unsigned char k = 0; k < lead->more; k++, i++) {
+			unsigned char octet = (unsigned char)b.at[i];
+			if (octet < (k ? 0x80 : lead->low) || octet > (k ? 0xbf : lead->high))
+				return false;
+		}
+	}
+	return true;
+}
+
 bool bytes_to_u64(struct bytes b, uint64_t max, uint64_t *value_r)
 {
 	uint64_t value = 0;

@@ -41,6 +41,10 @@ size_t bytes_find_last(struct bytes b, char c);
 struct bytes bytes_cut(struct bytes *rest, char sep);
 struct bytes bytes_trim(struct bytes b);                  /* spaces and tabs at both ends */
 
+/* Strict UTF-8 (RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF) without control characters: none of
+ * U+0000-U+001F, U+007F, U+0080-U+009F. Empty is true. */
+bool bytes_is_utf8_text(struct bytes b);
+
 /* Decimal digits only, no sign, whole view used, value <= max: true and *value_r set. */
 bool bytes_to_u64(struct bytes b, uint64_t max, uint64_t *value_r);
 

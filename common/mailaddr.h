@@ -19,14 +19,15 @@ enum mailaddr_kind {
 	ADDR_NULL,      /* <>: the empty reverse-path */
 	ADDR_MAILBOX,   /* local@domain */
 	ADDR_LITERAL,   /* local@[192.0.2.1] or local@[IPv6:...]; the domain view includes the brackets */
-	ADDR_BARE,      /* <postmaster>, without a domain (RFC 5321 4.5.1): only from mailaddr_parse_path */
+	ADDR_BARE,      /* <postmaster>, without a domain (RFC 5321 4.5.1), in any case: only from mailaddr_parse_path, only as a
+	                 * recipient. It has no canonical form: an envelope takes it only after smtpd has put its own domain to it. */
 };
 
 struct mailaddr {
 	enum mailaddr_kind kind;
 	struct bytes text;    /* the whole canonical form; empty for ADDR_NULL */
 	struct bytes local;   /* as it stands in text (maybe quoted) */
-	struct bytes domain;  /* lower case */
+	struct bytes domain;  /* lower case; a literal stands as "[192.0.2.1]" or "[IPv6:2001:db8::1]" */
 };
 
 enum mailaddr_error {
@@ -37,7 +38,7 @@ const char *mailaddr_error_text(enum mailaddr_error e);   /* a sentence for a re
 
 /* Wire form: `in` starts at "<". *used_r: octets taken, up to and with ">". Source routes are accepted and dropped
  * (RFC 5321 appendix C). utf8: RFC 6531 addresses allowed. Canonical text is built in `text`
- * (cleared first; the mailaddr is valid as long as it is not touched). */
+ * (cleared first; the mailaddr is valid as long as it is not touched); give it a ceiling of ADDRESS_MAX or more. */
 enum mailaddr_error mailaddr_parse_path(struct bytes in, bool utf8, struct str *text, struct mailaddr *addr_r, size_t *used_r);
 
 /* Canonical form (also accepts any legal spelling of local@domain; the views point into `in` as it stands).
