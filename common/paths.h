@@ -12,19 +12,19 @@ extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
 extern const char path_bin[];      /* ROOT PREFIX/bin */
 
 /* Names under path_spool (the working directory of the queue's programs). */
-#define SPOOL_INTAKE   "intake"          /* tappal-intake:tappal-queue 0770   files of enqueue, their ack fifos */
+#define SPOOL_INTAKE   "intake"          /* tappal-intake:tappal-queue 2770   files of enqueue (0664: queued patches large ones), their ack fifos */
 #define SPOOL_LARGE    "large"           /* tappal-queue:tappal-log 0750      large/ID */
 #define SPOOL_LOG      "log"             /* tappal-queue:tappal-log 0750      segments */
 #define SPOOL_INDEX    "index"           /* tappal-queue:tappal 0750 (lock.mdb 0660)  LMDB */
 #define SPOOL_LOCK     "lock"            /* tappal-queue 0600                 flock: one queued */
-#define FIFO_INTAKE    "fifo/intake"     /* tappal-queue:tappal-intake 0620   enqueue -> queued */
+#define FIFO_INTAKE    "fifo/intake"     /* tappal-intake:tappal-queue 0660   enqueue -> queued; enqueue is set-uid only: it has its caller's groups */
 #define FIFO_CONTROL   "fifo/control"    /* tappal-queue:tappal 0620          tappal -> queued */
 #define FIFO_JOBS_LOCAL    "fifo/jobs-local"      /* tappal-queue 0600        queued -> spawn local (root) */
 #define FIFO_JOBS_REMOTE   "fifo/jobs-remote"     /* tappal-queue:tappal-spawn 0640   queued -> spawn remote */
 #define FIFO_REPORT_LOCAL  "fifo/report-local"    /* tappal-queue 0600        spawn local -> queued */
 #define FIFO_REPORT_REMOTE "fifo/report-remote"   /* tappal-queue:tappal-spawn 0620   spawn remote -> queued */
 #define FIFO_BOUNCE    "fifo/bounce"     /* tappal-queue:tappal-bounce 0640   queued -> bounce */
-#define SPOOL_REPLY    "reply"           /* root:tappal 1770                  reply fifos of operators */
+#define SPOOL_REPLY    "reply"           /* root:tappal 1770                  reply fifos of operators; tappal-queue is a member of group tappal */
 #define SOCKET_RESOLVER "resolver"       /* under path_run; made by resolver; peers checked by SO_PEERCRED */
 
 /* The accounts. */
