@@ -1,5 +1,6 @@
 /*
- * intakefile - the file in intake/ by which a message goes from enqueue to queued: a head, the envelope, the body.
+ * intakefile - the file in intake/ by which a message goes from enqueue to queued: a head, the body, the envelope. (The envelope
+ * is last because a caller with qmail-queue's contract gives it last, and a body is never held in memory.)
  *
  * The head's state says whose the message is (docs/QUEUE.md):
  *   PENDING   enqueue waits for queued's answer. After a crash it is worth nothing: its client was told nothing.
@@ -7,17 +8,24 @@
  *             once: the token in the head is also in the log record, and a token that the log holds is not taken again.
  * The name is 26 characters (base 32 of 128 random bits); NAME.ack is its sender's ack fifo. The owner holds a flock on the file
  * as long as it lives, so that queued can tell a forgotten PENDING file from one that is being written. A file is reused by
- * its owner for its next message, unless it was large (queued renamed it to large/ID) or was left as ADOPT.
+ * its owner for its next message, unless it was large (queued renamed it to large/ID) or was left as ADOPT. While a message is
+ * being written the head is no valid head, and what stands in a reused file behind head, body and envelope means nothing.
  */
 #ifndef QUEUE_INTAKEFILE_H
 #define QUEUE_INTAKEFILE_H
 
 #include "../common/bytes.h"
+#include "../common/envelope.h"
 #include "../common/exits.h"
 
 #define INTAKE_NAME 26
-#define INTAKE_HEAD 64u               /* octets of the head; the envelope begins here */
-#define INTAKE_LARGE (128u << 10)     /* bodies from this size on become files of their own */
+#define INTAKE_ACK_NAME (INTAKE_NAME + 4)   /* NAME.ack */
+#define INTAKE_HEAD 64u                     /* octets of the head; the body begins here */
+#define INTAKE_LARGE (128u << 10)           /* bodies from this size on become files of their own */
+#define INTAKE_BODY_MAX (UINT64_C(1) << 40) /* longer ones are refused */
+
+/* Bits of offer.flags. */
+enum { OFFER_ONCE = 1 /* the sender goes after the answer */, OFFER_AGAIN = 2 /* offered before: it may be in the log already */ };
 
 enum intake_state { INTAKE_PENDING = 1, INTAKE_ADOPT = 2 };
 
@@ -28,11 +36,24 @@ struct intake_head {
 	uint32_t envelope_size;
 	uint64_t body_size;
 	uint32_t id_offset;               /* MSGID_PLACEHOLDER in the body, 0: none */
-	uint32_t checksum;                /* CRC-32C of envelope and body, set for ADOPT; 0 else */
+	uint32_t checksum;                /* CRC-32C of body and envelope, set for ADOPT; 0 else */
 };
 
-void intake_head_encode(const struct intake_head *head, char out[INTAKE_HEAD]);   /* with magic, version, and a CRC of the head itself */
+/* With magic, version, and a CRC of the head itself. */
+void intake_head_encode(const struct intake_head *head, char out[INTAKE_HEAD]);
+/* False: no whole head of this version, or sizes over INTAKE_BODY_MAX and ENVELOPE_MAX. */
 bool intake_head_decode(const char in[INTAKE_HEAD], struct intake_head *head_r);
-bool intake_name_valid(struct bytes name);    /* exactly INTAKE_NAME characters of the alphabet: safe as a file name */
+/* Octets of head, body and envelope together. Cannot overflow for a decoded head. */
+uint64_t intake_size(const struct intake_head *head);
+
+/* Exactly INTAKE_NAME characters of the alphabet: safe as a file name. */
+bool intake_name_valid(struct bytes name);
+/* The name of 128 bits. */
+void intake_name_make(const uint8_t random[16], char out[INTAKE_NAME + 1]);
+/* NAME.ack; `name` is valid. */
+void intake_ack_name(const char *name, char out[INTAKE_ACK_NAME + 1]);
+
+/* CRC-32C of what stands behind the head, read through a buffer: false with errno (EIO: the file is shorter). */
+bool intake_checksum(int fd, const struct intake_head *head, uint32_t *checksum_r);
 
 #endif

@@ -1,0 +1,115 @@
+/*
+ * intakefile - head and names of the files in intake/. Room: queue (enqueue writes them, queued reads them).
+ *
+ *   octet 0  "tapi"        4 version 1      8 state            12 uid             16 token_a        24 token_b
+ *   32 body_size           40 envelope_size 44 id_offset       48 checksum        52 zero           60 CRC-32C of the 60 before
+ */
+#include "intakefile.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "../common/crc32c.h"
+#include "../common/io.h"
+
+#define VERSION 1u
+#define CRC_AT 60u
+
+static const char magic[4] = { 't', 'a', 'p', 'i' };
+static const char alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
+
+static void put_le(char *at, uint64_t value, size_t octets) {
+	for (size_t i = 0; i < octets; i++)
+		at[i] = (char)(unsigned char)(value >> (8 * i));
+}
+
+static uint64_t get_le(const char *at, size_t octets) {
+	uint64_t value = 0;
+	for (size_t i = octets; i-- > 0;)
+		value = value << 8 | (unsigned char)at[i];
+	return value;
+}
+
+void intake_head_encode(const struct intake_head *head, char out[INTAKE_HEAD]) {
+	memset(out, 0, INTAKE_HEAD);
+	memcpy(out, magic, sizeof(magic));
+	put_le(out + 4, VERSION, 4);
+	put_le(out + 8, head->state, 4);
+	put_le(out + 12, head->uid, 4);
+	put_le(out + 16, head->token_a, 8);
+	put_le(out + 24, head->token_b, 8);
+	put_le(out + 32, head->body_size, 8);
+	put_le(out + 40, head->envelope_size, 4);
+	put_le(out + 44, head->id_offset, 4);
+	put_le(out + 48, head->checksum, 4);
+	put_le(out + CRC_AT, crc32c(0, out, CRC_AT), 4);
+}
+
+bool intake_head_decode(const char in[INTAKE_HEAD], struct intake_head *head_r) {
+	if (memcmp(in, magic, sizeof(magic)) != 0 || get_le(in + 4, 4) != VERSION || get_le(in + CRC_AT, 4) != crc32c(0, in, CRC_AT))
+		return false;
+	uint64_t state = get_le(in + 8, 4);
+	*head_r = (struct intake_head){
+		.uid = (uint32_t)get_le(in + 12, 4),
+		.token_a = get_le(in + 16, 8),
+		.token_b = get_le(in + 24, 8),
+		.body_size = get_le(in + 32, 8),
+		.envelope_size = (uint32_t)get_le(in + 40, 4),
+		.id_offset = (uint32_t)get_le(in + 44, 4),
+		.checksum = (uint32_t)get_le(in + 48, 4),
+	};
+	if (state != INTAKE_PENDING && state != INTAKE_ADOPT)
+		return false;
+	head_r->state = (enum intake_state)state;
+	return head_r->body_size <= INTAKE_BODY_MAX && head_r->envelope_size <= ENVELOPE_MAX;
+}
+
+uint64_t intake_size(const struct intake_head *head) {
+	return INTAKE_HEAD + head->body_size + head->envelope_size;
+}
+
+bool intake_name_valid(struct bytes name) {
+	if (name.len != INTAKE_NAME)
+		return false;
+	for (size_t i = 0; i < name.len; i++)
+		if (!memchr(alphabet, name.at[i], sizeof(alphabet) - 1))
+			return false;
+	return true;
+}
+
+void intake_name_make(const uint8_t random[16], char out[INTAKE_NAME + 1]) {
+	unsigned held = 0, bits = 0;
+	size_t used = 0;
+	for (size_t i = 0; i < 16; i++) {
+		held = (held << 8 | random[i]) & 0xffffu;
+		for (bits += 8; bits >= 5; bits -= 5)
+			out[used++] = alphabet[held >> (bits - 5) & 31];
+	}
+	out[used++] = alphabet[held << (5 - bits) & 31];   /* 128 = 25 * 5 + 3 */
+	out[used] = '\0';
+}
+
+void intake_ack_name(const char *name, char out[INTAKE_ACK_NAME + 1]) {
+	memcpy(out, name, INTAKE_NAME);
+	memcpy(out + INTAKE_NAME, ".ack", 5);
+}
+
+bool intake_checksum(int fd, const struct intake_head *head, uint32_t *checksum_r) {
+	char buffer[65536];
+	uint64_t at = INTAKE_HEAD, end = intake_size(head);
+	uint32_t crc = 0;
+	while (at < end) {
+		size_t want = end - at < sizeof(buffer) ? (size_t)(end - at) : sizeof(buffer);
+		ssize_t got = io_pread_full(fd, buffer, want, at);
+		if (got < 0)
+			return false;
+		if ((size_t)got < want) {
+			errno = EIO;
+			return false;
+		}
+		crc = crc32c(crc, buffer, want);
+		at += want;
+	}
+	*checksum_r = crc;
+	return true;
+}
