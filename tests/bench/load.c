@@ -1,0 +1,326 @@
+/*
+ * load - SMTP load from loopback, for benchmarks: one process, epoll, bounded in count and time.
+ *
+ *   load HOST:PORT [-s SESSIONS] [-m MESSAGES] [-l OCTETS] [-d PER_CONNECTION] [-r RECIPIENTS] [-t TO] [-k USERS] [-P] [-i] [-T SECONDS]
+ *
+ *   -d   messages before QUIT and a new connection; 0: no limit      -r   recipients of each message
+ *   -t   recipient, %lu in it is the recipient's running number      -k   that number counts from 1 to USERS and again
+ *   -P   MAIL, RCPT, DATA in one write (RFC 2920)                     -i   open the sessions, say EHLO, then wait for the end of stdin
+ *
+ * Prints one JSON line: counts, wall time from the first connect to the last 2xx after a final dot, latency from MAIL (for the first message
+ * of a connection, from connect) to that 2xx. A message that was refused or cut off is sent again.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum state { CONNECTING, SAID_EHLO, SAID_MAIL, SAID_RCPT, SAID_DATA, SENT_BODY, SAID_QUIT, IDLE };
+
+struct session {
+	int fd;
+	enum state state;
+	unsigned long message, accepted, rcpts_left;
+	size_t in_len, out_len, out_sent;
+	const char *out;
+	double began;
+	char in[2048], command[65536];
+};
+
+static struct {
+	struct sockaddr_in peer;
+	unsigned long sessions, messages, per_connection, rcpts, users;
+	size_t size;
+	const char *to;
+	bool pipelined, idle;
+	double seconds;
+	int epoll;
+	unsigned long next, accepted, refused, cut, connections, connect_failures, idlers;
+	double first, last, *latency;
+	char *body;
+	size_t body_len;
+} g = { .sessions = 1, .messages = 1000, .per_connection = 1, .rcpts = 1, .size = 4096, .to = "rcpt%lu@b.tappal", .seconds = 600 };
+
+static double now(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void watch(struct session *s, uint32_t events, int how) {
+	struct epoll_event e = { .events = events, .data.ptr = s };
+	epoll_ctl(g.epoll, how, s->fd, &e);
+}
+
+static void push(struct session *s) {
+	ssize_t n = write(s->fd, s->out + s->out_sent, s->out_len - s->out_sent);
+	if (n > 0) s->out_sent += (size_t)n;
+	watch(s, s->out_sent < s->out_len ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
+}
+
+static void say(struct session *s, const char *what, size_t len) {
+	s->out = what, s->out_len = len, s->out_sent = 0;
+	push(s);
+}
+
+static void open_session(struct session *s) {
+	int one = 1;
+	s->in_len = 0, s->accepted = 0, s->state = CONNECTING, s->out_len = s->out_sent = 0;
+	s->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	s->began = now();
+	if (g.first == 0) g.first = s->began;
+	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (s->fd < 0 || (connect(s->fd, (struct sockaddr *)&g.peer, sizeof g.peer) < 0 && errno != EINPROGRESS)) {
+		g.connect_failures++;
+		if (s->fd >= 0) close(s->fd);
+		s->fd = -1;
+		return;
+	}
+	g.connections++;
+	watch(s, EPOLLIN, EPOLL_CTL_ADD);
+}
+
+static bool more(void) { return g.next < g.messages && g.connect_failures < 20000; }
+
+static void close_session(struct session *s) {
+	close(s->fd);
+	s->fd = -1;
+	if (more()) open_session(s);
+}
+
+static void quit(struct session *s) {
+	s->state = SAID_QUIT;
+	say(s, "QUIT\r\n", 6);
+}
+
+static size_t add_rcpt(const struct session *s, char *out, size_t room, unsigned long n) {
+	unsigned long number = s->message * g.rcpts + n;
+	char address[300];
+	snprintf(address, sizeof address, g.to, g.users ? number % g.users + 1 : number);
+	return (size_t)snprintf(out, room, "RCPT TO:<%s>\r\n", address);
+}
+
+static void begin_message(struct session *s) {
+	size_t n;
+	s->message = g.next++;
+	s->rcpts_left = g.rcpts;
+	if (s->accepted) s->began = now();
+	n = (size_t)snprintf(s->command, sizeof s->command, "MAIL FROM:<sender@a.tappal>\r\n");
+	s->state = SAID_MAIL;
+	if (g.pipelined) {
+		for (unsigned long i = 0; i < g.rcpts && n < sizeof s->command - 400; i++) n += add_rcpt(s, s->command + n, sizeof s->command - n, i);
+		n += (size_t)snprintf(s->command + n, sizeof s->command - n, "DATA\r\n");
+	}
+	say(s, s->command, n);
+}
+
+/* The message counts as not sent and is taken up again by whoever comes next. */
+static void refused(struct session *s) {
+	g.refused++;
+	if (g.refused < g.messages * 3 + 100000) g.next--;
+	quit(s);
+}
+
+static void after_rcpt(struct session *s) {
+	if (s->rcpts_left > 0) {
+		s->state = SAID_RCPT;
+		if (!g.pipelined) say(s, s->command, add_rcpt(s, s->command, sizeof s->command, g.rcpts - s->rcpts_left));
+		s->rcpts_left--;
+		return;
+	}
+	s->state = SAID_DATA;
+	if (!g.pipelined) say(s, "DATA\r\n", 6);
+}
+
+static void accepted(struct session *s) {
+	g.last = now();
+	g.latency[g.accepted++] = g.last - s->began;
+	s->accepted++;
+	if (more() && (g.per_connection == 0 || s->accepted < g.per_connection)) begin_message(s);
+	else quit(s);
+}
+
+static void after_ehlo(struct session *s) {
+	if (g.idle) {
+		s->state = IDLE;
+		g.idlers++;
+	} else if (more()) begin_message(s);
+	else quit(s);
+}
+
+static void on_reply(struct session *s, int code) {
+	bool good = code / 100 == 2;
+	switch (s->state) {
+	case CONNECTING:
+		if (!good) {
+			g.connect_failures++;
+			quit(s);
+			return;
+		}
+		s->state = SAID_EHLO;
+		say(s, "EHLO load.tappal\r\n", 18);
+		return;
+	case SAID_EHLO: after_ehlo(s); return;
+	case SAID_MAIL:
+	case SAID_RCPT: good ? after_rcpt(s) : refused(s); return;
+	case SAID_DATA:
+		if (code != 354) {
+			refused(s);
+			return;
+		}
+		s->state = SENT_BODY;
+		say(s, g.body, g.body_len);
+		return;
+	case SENT_BODY: good ? accepted(s) : refused(s); return;
+	case SAID_QUIT: close_session(s); return;
+	case IDLE: return;
+	}
+}
+
+static void on_end(struct session *s) {
+	if (s->state >= SAID_MAIL && s->state <= SENT_BODY) {
+		g.cut++;
+		g.next--;
+	} else if (s->state != SAID_QUIT) g.connect_failures++;
+	close_session(s);
+}
+
+static void on_input(struct session *s) {
+	int fd = s->fd;
+	ssize_t n = read(fd, s->in + s->in_len, sizeof s->in - s->in_len);
+	char *line = s->in, *end, *newline;
+	if (n < 0 && errno == EAGAIN) return;
+	if (n <= 0) {
+		on_end(s);
+		return;
+	}
+	s->in_len += (size_t)n;
+	end = s->in + s->in_len;
+	while (s->fd == fd && s->state != IDLE && (newline = memchr(line, '\n', (size_t)(end - line)))) {
+		bool last_line = newline - line < 4 || line[3] != '-';
+		int code = (int)strtol(line, NULL, 10);
+		line = newline + 1;
+		if (last_line) on_reply(s, code);
+		if (s->state == CONNECTING) return;  /* a new connection began inside */
+	}
+	s->in_len = (size_t)(end - line);
+	memmove(s->in, line, s->in_len);
+}
+
+static void make_body(void) {
+	size_t n;
+	g.body = malloc(g.size + 1024);
+	n = (size_t)sprintf(g.body, "From: <sender@a.tappal>\r\nTo: <r@b.tappal>\r\nSubject: bench\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nMessage-Id: <bench@load.tappal>\r\n\r\n");
+	while (n < g.size) {
+		size_t width = g.size - n > 80 ? 78 : 20;
+		memset(g.body + n, 'X', width);
+		n += width;
+		memcpy(g.body + n, "\r\n", 2);
+		n += 2;
+	}
+	memcpy(g.body + n, ".\r\n", 3);
+	g.body_len = n + 3;
+}
+
+static void read_arguments(int argc, char **argv) {
+	char host[64];
+	char *colon;
+	int option;
+	snprintf(host, sizeof host, "%s", argc > 1 ? argv[1] : "");
+	if (!(colon = strchr(host, ':'))) {
+		fprintf(stderr, "usage: load HOST:PORT [options]; see the head of tests/bench/load.c\n");
+		exit(100);
+	}
+	*colon = 0;
+	optind = 2;
+	while ((option = getopt(argc, argv, "s:m:l:d:r:t:k:PiT:")) != -1) switch (option) {
+	case 's': g.sessions = strtoul(optarg, NULL, 10); break;
+	case 'm': g.messages = strtoul(optarg, NULL, 10); break;
+	case 'l': g.size = strtoul(optarg, NULL, 10); break;
+	case 'd': g.per_connection = strtoul(optarg, NULL, 10); break;
+	case 'r': g.rcpts = strtoul(optarg, NULL, 10); break;
+	case 't': g.to = optarg; break;
+	case 'k': g.users = strtoul(optarg, NULL, 10); break;
+	case 'P': g.pipelined = true; break;
+	case 'i': g.idle = true; break;
+	case 'T': g.seconds = strtod(optarg, NULL); break;
+	default: exit(100);
+	}
+	g.peer = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)strtoul(colon + 1, NULL, 10)) };
+	if (inet_pton(AF_INET, host, &g.peer.sin_addr) != 1 || ntohl(g.peer.sin_addr.s_addr) >> 24 != 127) {
+		fprintf(stderr, "load: %s is no loopback address; this program loads nothing else\n", host);
+		exit(100);
+	}
+}
+
+static int by_size(const void *a, const void *b) {
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
+static void print_idle(double started) {
+	char drain[16];
+	printf("{\"idle\":%lu,\"connect_failures\":%lu,\"wall_s\":%.3f}\n", g.idlers, g.connect_failures, now() - started);
+	fflush(stdout);
+	while (read(0, drain, sizeof drain) > 0) continue;
+}
+
+static void print_result(void) {
+	double wall = g.last - g.first;
+	qsort(g.latency, g.accepted, sizeof *g.latency, by_size);
+	printf("{\"accepted\":%lu,\"refused\":%lu,\"cut\":%lu,\"connect_failures\":%lu,\"connections\":%lu,\"wall_s\":%.3f,\"per_s\":%.1f,"
+	       "\"p50_ms\":%.2f,\"p99_ms\":%.2f,\"max_ms\":%.1f,\"first\":%.6f,\"last\":%.6f}\n",
+		g.accepted, g.refused, g.cut, g.connect_failures, g.connections, wall, wall > 0 ? (double)g.accepted / wall : 0,
+		g.accepted ? g.latency[g.accepted / 2] * 1e3 : 0, g.accepted ? g.latency[g.accepted * 99 / 100] * 1e3 : 0,
+		g.accepted ? g.latency[g.accepted - 1] * 1e3 : 0, g.first, g.last);
+}
+
+static bool finished(struct session *sessions, double started) {
+	bool alive = false;
+	if (now() - started > g.seconds) return true;
+	if (g.idle) return g.idlers + g.connect_failures >= g.sessions;
+	for (unsigned long i = 0; i < g.sessions; i++) {
+		if (sessions[i].fd < 0 && more()) open_session(&sessions[i]);
+		alive |= sessions[i].fd >= 0;
+	}
+	return !alive || (g.accepted >= g.messages && now() - g.last > 0.2);
+}
+
+int main(int argc, char **argv) {
+	struct epoll_event events[256];
+	struct rlimit files;
+	struct session *sessions;
+	double started = now();
+
+	read_arguments(argc, argv);
+	signal(SIGPIPE, SIG_IGN);
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+	make_body();
+	g.latency = calloc(g.messages + 1, sizeof *g.latency);
+	sessions = calloc(g.sessions, sizeof *sessions);
+	g.epoll = epoll_create1(0);
+	for (unsigned long i = 0; i < g.sessions; i++) open_session(&sessions[i]);
+	while (!finished(sessions, started)) {
+		int n = epoll_wait(g.epoll, events, 256, 50);
+		for (int i = 0; i < n; i++) {
+			struct session *s = events[i].data.ptr;
+			if (s->fd >= 0 && events[i].events & EPOLLOUT && s->out_sent < s->out_len) push(s);
+			if (s->fd >= 0 && events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) on_input(s);
+		}
+	}
+	if (g.idle) print_idle(started);
+	else print_result();
+	return 0;
+}

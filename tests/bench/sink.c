@@ -1,0 +1,233 @@
+/*
+ * sink - a fast SMTP server that counts and keeps nothing, for benchmarks. One process, epoll, loopback only.
+ *
+ *   sink HOST:PORT EXPECT SECONDS
+ *
+ * Ends when EXPECT distinct recipients got a message (and half a second of quiet, for the clients' QUITs), or after SECONDS. Prints one JSON
+ * line: messages, recipients, distinct recipients, repeats, connections, and the times of the first and the last message.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RCPTS 1000
+
+struct client {
+	int fd;
+	bool in_data;
+	size_t line_len, out_len, rcpts;
+	uint64_t rcpt[RCPTS];
+	char line[2048], out[RCPTS * 24];
+};
+
+static struct {
+	uint64_t *slot;       /* open addressing: hashes of recipients seen, 0 empty */
+	size_t room, used;
+	unsigned long messages, recipients, repeats, connections, open;
+	double first, last;
+} g;
+
+static double now(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void place(uint64_t *slot, size_t room, uint64_t hash) {
+	size_t i = hash & (room - 1);
+	while (slot[i] && slot[i] != hash) i = (i + 1) & (room - 1);
+	slot[i] = hash;
+}
+
+static bool seen(uint64_t hash) {
+	size_t i = hash & (g.room - 1);
+	while (g.slot[i] && g.slot[i] != hash) i = (i + 1) & (g.room - 1);
+	return g.slot[i] == hash;
+}
+
+static void remember(uint64_t hash) {
+	if (seen(hash)) {
+		g.repeats++;
+		return;
+	}
+	if (g.used * 2 >= g.room) {
+		size_t room = g.room * 2;
+		uint64_t *slot = calloc(room, sizeof *slot);
+		for (size_t i = 0; i < g.room; i++) if (g.slot[i]) place(slot, room, g.slot[i]);
+		free(g.slot);
+		g.slot = slot, g.room = room;
+	}
+	place(g.slot, g.room, hash);
+	g.used++;
+}
+
+static uint64_t hash_of(const char *text, size_t len) {
+	uint64_t hash = 1469598103934665603u;
+	for (size_t i = 0; i < len && text[i] != '>'; i++) hash = (hash ^ (unsigned char)text[i]) * 1099511628211u;
+	return hash | 1;
+}
+
+static void say(struct client *c, const char *reply) {
+	size_t n = strlen(reply);
+	if (c->out_len + n > sizeof c->out) return;
+	memcpy(c->out + c->out_len, reply, n);
+	c->out_len += n;
+}
+
+static void flush_replies(struct client *c) {
+	ssize_t n = c->out_len ? write(c->fd, c->out, c->out_len) : 0;
+	if (n > 0) {
+		c->out_len -= (size_t)n;
+		memmove(c->out, c->out + n, c->out_len);
+	}
+}
+
+static void end_of_message(struct client *c) {
+	c->in_data = false;
+	g.messages++;
+	g.last = now();
+	if (g.first == 0) g.first = g.last;
+	for (size_t i = 0; i < c->rcpts; i++) remember(c->rcpt[i]);
+	c->rcpts = 0;
+	say(c, "250 2.0.0 taken\r\n");
+}
+
+static bool verb_is(const struct client *c, const char *verb) { return c->line_len >= 4 && strncasecmp(c->line, verb, 4) == 0; }
+
+static void on_rcpt(struct client *c) {
+	g.recipients++;
+	if (c->rcpts < RCPTS && c->line_len > 9) c->rcpt[c->rcpts++] = hash_of(c->line + 9, c->line_len - 9);
+	say(c, "250 2.1.5 ok\r\n");
+}
+
+/* One line without its LF; false: the client said QUIT. */
+static bool on_line(struct client *c) {
+	if (c->line_len && c->line[c->line_len - 1] == '\r') c->line_len--;
+	if (c->in_data) {
+		if (c->line_len == 1 && c->line[0] == '.') end_of_message(c);
+		return true;
+	}
+	if (verb_is(c, "EHLO")) say(c, "250-sink\r\n250-PIPELINING\r\n250-SIZE 0\r\n250 8BITMIME\r\n");
+	else if (verb_is(c, "MAIL")) {
+		c->rcpts = 0;
+		say(c, "250 2.1.0 ok\r\n");
+	} else if (verb_is(c, "RCPT")) on_rcpt(c);
+	else if (verb_is(c, "DATA")) {
+		c->in_data = true;
+		say(c, "354 go\r\n");
+	} else if (verb_is(c, "QUIT")) {
+		say(c, "221 bye\r\n");
+		flush_replies(c);
+		return false;
+	} else if (verb_is(c, "HELO") || verb_is(c, "RSET") || verb_is(c, "NOOP")) say(c, "250 ok\r\n");
+	else say(c, "502 5.5.2 what\r\n");
+	return true;
+}
+
+static bool on_octets(struct client *c, const char *at, size_t n) {
+	while (n > 0) {
+		const char *newline = memchr(at, '\n', n);
+		size_t part = newline ? (size_t)(newline - at) : n;
+		size_t fits = part < sizeof c->line - c->line_len ? part : sizeof c->line - c->line_len;
+		memcpy(c->line + c->line_len, at, fits);
+		c->line_len += fits;
+		if (!newline) return true;
+		if (!on_line(c)) return false;
+		c->line_len = 0;
+		at += part + 1, n -= part + 1;
+	}
+	return true;
+}
+
+static void serve(struct client *c) {
+	static char buffer[65536];
+	ssize_t n = read(c->fd, buffer, sizeof buffer);
+	if (n < 0 && errno == EAGAIN) return;
+	if (n > 0 && on_octets(c, buffer, (size_t)n)) {
+		flush_replies(c);
+		return;
+	}
+	close(c->fd);
+	free(c);
+	g.open--;
+}
+
+static void take_all(int listener, int epoll) {
+	int fd, one = 1;
+	while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+		struct client *c = calloc(1, sizeof *c);
+		struct epoll_event e = { .events = EPOLLIN, .data.ptr = c };
+		c->fd = fd;
+		g.connections++, g.open++;
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+		epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
+		say(c, "220 sink ESMTP\r\n");
+		flush_replies(c);
+	}
+}
+
+static int open_listener(const char *where) {
+	char host[64];
+	char *colon;
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	snprintf(host, sizeof host, "%s", where);
+	colon = strchr(host, ':');
+	if (colon) *colon = 0;
+	if (!colon || inet_pton(AF_INET, host, &address.sin_addr) != 1 || ntohl(address.sin_addr.s_addr) >> 24 != 127) {
+		fprintf(stderr, "sink: %s is no loopback address with a port\n", where);
+		exit(100);
+	}
+	address.sin_port = htons((uint16_t)strtoul(colon + 1, NULL, 10));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 1024) < 0) {
+		perror("sink");
+		exit(111);
+	}
+	return fd;
+}
+
+int main(int argc, char **argv) {
+	struct epoll_event listening = { .events = EPOLLIN }, events[256];
+	struct rlimit files;
+	unsigned long expect;
+	double end;
+	int listener, epoll = epoll_create1(0);
+
+	if (argc != 4) {
+		fprintf(stderr, "usage: sink HOST:PORT EXPECT SECONDS\n");
+		return 100;
+	}
+	expect = strtoul(argv[2], NULL, 10);
+	end = now() + strtod(argv[3], NULL);
+	signal(SIGPIPE, SIG_IGN);
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+	g.room = 1 << 16;
+	g.slot = calloc(g.room, sizeof *g.slot);
+	listener = open_listener(argv[1]);
+	epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &listening);
+	while (now() < end && !(g.used >= expect && (g.open == 0 || now() - g.last > 0.5))) {
+		int n = epoll_wait(epoll, events, 256, 100);
+		for (int i = 0; i < n; i++) {
+			if (events[i].data.ptr) serve(events[i].data.ptr);
+			else take_all(listener, epoll);
+		}
+	}
+	printf("{\"messages\":%lu,\"recipients\":%lu,\"distinct\":%zu,\"repeats\":%lu,\"connections\":%lu,\"first\":%.6f,\"last\":%.6f}\n",
+		g.messages, g.recipients, g.used, g.repeats, g.connections, g.first, g.last);
+	return 0;
+}
