@@ -19,12 +19,14 @@
 
 /* ---- numbers, little endian ---- */
 
-static void put_number(unsigned char *at, uint64_t value, size_t octets) {
+static void put_number(unsigned char *at, uint64_t value, size_t octets)
+{
 	for (size_t i = 0; i < octets; i++)
 		at[i] = (unsigned char)(value >> (8 * i));
 }
 
-static uint64_t get_number(const unsigned char *at, size_t octets) {
+static uint64_t get_number(const unsigned char *at, size_t octets)
+{
 	uint64_t value = 0;
 	for (size_t i = 0; i < octets; i++)
 		value |= (uint64_t)at[i] << (8 * i);
@@ -35,12 +37,14 @@ static uint64_t get_number(const unsigned char *at, size_t octets) {
 
 struct writing { unsigned char *at; };
 
-static void write_number(struct writing *w, uint64_t value, size_t octets) {
+static void write_number(struct writing *w, uint64_t value, size_t octets)
+{
 	put_number(w->at, value, octets);
 	w->at += octets;
 }
 
-static void write_bytes(struct writing *w, struct bytes b) {
+static void write_bytes(struct writing *w, struct bytes b)
+{
 	write_number(w, b.len, 2);
 	if (b.len > 0)
 		memcpy(w->at, b.at, b.len);
@@ -49,7 +53,8 @@ static void write_bytes(struct writing *w, struct bytes b) {
 
 /* Make room for one record of `size` octets and write its head; false leaves `out` as it was, its failed flag included, so
  * that a full buffer of a record_writer can be emptied and used again. */
-static bool write_begin(struct str *out, unsigned type, size_t size, struct writing *w_r) {
+static bool write_begin(struct str *out, unsigned type, size_t size, struct writing *w_r)
+{
 	if (out->failed || size > RECORD_MAX || out->len > out->max || size > out->max - out->len)
 		return false;
 	char *room = str_reserve(out, size);
@@ -112,7 +117,8 @@ static bool write_begin(struct str *out, unsigned type, size_t size, struct writ
 
 struct reading { struct bytes left; bool ok; };
 
-static struct bytes take(struct reading *in, size_t n) {
+static struct bytes take(struct reading *in, size_t n)
+{
 	if (!in->ok || n > in->left.len) {
 		in->ok = false;
 		return (struct bytes){ NULL, 0 };
@@ -123,12 +129,14 @@ static struct bytes take(struct reading *in, size_t n) {
 	return got;
 }
 
-static uint64_t take_number(struct reading *in, size_t octets) {
+static uint64_t take_number(struct reading *in, size_t octets)
+{
 	struct bytes got = take(in, octets);
 	return in->ok ? get_number((const unsigned char *)got.at, octets) : 0;
 }
 
-static struct bytes take_bytes(struct reading *in, size_t limit) {
+static struct bytes take_bytes(struct reading *in, size_t limit)
+{
 	size_t len = (size_t)take_number(in, 2);
 	if (len > limit)
 		in->ok = false;
@@ -160,7 +168,8 @@ static struct bytes take_bytes(struct reading *in, size_t limit) {
 /* ---- printing ---- */
 
 /* Every octet that is not a visible ASCII character, and the backslash, as \xNN: a field is one word of the trace. */
-static void print_bytes(struct str *out, struct bytes b) {
+static void print_bytes(struct str *out, struct bytes b)
+{
 	struct bytes shown = bytes_slice(b, 0, PRINT_OCTETS);
 	for (size_t i = 0; i < shown.len; i++) {
 		unsigned char c = (unsigned char)shown.at[i];
@@ -193,7 +202,8 @@ static void print_bytes(struct str *out, struct bytes b) {
 #undef U64
 #undef BYTES
 
-const char *record_name(unsigned type) {
+const char *record_name(unsigned type)
+{
 	switch (type) {
 #define RECORD(number, name, ...) case number: return #name;
 #include "records.def"
@@ -204,7 +214,8 @@ const char *record_name(unsigned type) {
 
 /* ---- framing ---- */
 
-enum record_result record_take(struct bytes in, struct record *record_r, size_t *used_r) {
+enum record_result record_take(struct bytes in, struct record *record_r, size_t *used_r)
+{
 	if (in.len < RECORD_HEAD)
 		return RECORD_MORE;
 	const unsigned char *head = (const unsigned char *)in.at;
@@ -221,29 +232,34 @@ enum record_result record_take(struct bytes in, struct record *record_r, size_t 
 
 /* ---- a reader of one descriptor ---- */
 
-void record_reader_init(struct record_reader *r, int fd) {
+void record_reader_init(struct record_reader *r, int fd)
+{
 	r->fd = fd;
 	r->taken = 0;
 	str_init(&r->buffer, READER_MAX);
 }
 
-void record_reader_free(struct record_reader *r) {
+void record_reader_free(struct record_reader *r)
+{
 	str_free(&r->buffer);
 	r->taken = 0;
 	r->fd = -1;
 }
 
-struct bytes record_reader_rest(const struct record_reader *r) {
+struct bytes record_reader_rest(const struct record_reader *r)
+{
 	return bytes_slice(str_bytes(&r->buffer), r->taken, r->buffer.len);
 }
 
-void record_reader_take(struct record_reader *r, size_t n) {
+void record_reader_take(struct record_reader *r, size_t n)
+{
 	size_t left = r->buffer.len - r->taken;
 	r->taken += n < left ? n : left;
 }
 
 /* How many octets the next read may bring: a good piece, or what the announced record still lacks. */
-static size_t fill_size(const struct record_reader *r) {
+static size_t fill_size(const struct record_reader *r)
+{
 	size_t want = FILL_OCTETS;
 	if (r->buffer.len >= RECORD_HEAD) {
 		size_t size = (size_t)get_number((const unsigned char *)r->buffer.at, 4);
@@ -254,7 +270,8 @@ static size_t fill_size(const struct record_reader *r) {
 	return want < room ? want : room;
 }
 
-ssize_t record_reader_fill(struct record_reader *r) {
+ssize_t record_reader_fill(struct record_reader *r)
+{
 	if (r->taken > 0) {
 		str_remove_front(&r->buffer, r->taken);
 		r->taken = 0;
@@ -279,7 +296,8 @@ ssize_t record_reader_fill(struct record_reader *r) {
 	return got;
 }
 
-enum record_result record_reader_next(struct record_reader *r, struct record *record_r) {
+enum record_result record_reader_next(struct record_reader *r, struct record *record_r)
+{
 	size_t used = 0;
 	enum record_result result = record_take(record_reader_rest(r), record_r, &used);
 	if (result == RECORD_OK)
@@ -287,12 +305,14 @@ enum record_result record_reader_next(struct record_reader *r, struct record *re
 	return result;
 }
 
-static int reader_fail(int error) {
+static int reader_fail(int error)
+{
 	errno = error;
 	return -1;
 }
 
-int record_reader_wait(struct record_reader *r, struct record *record_r, deadline_t deadline) {
+int record_reader_wait(struct record_reader *r, struct record *record_r, deadline_t deadline)
+{
 	for (;;) {
 		enum record_result result = record_reader_next(r, record_r);
 		if (result == RECORD_OK)
@@ -312,23 +332,27 @@ int record_reader_wait(struct record_reader *r, struct record *record_r, deadlin
 
 /* ---- a writer of one descriptor ---- */
 
-void record_writer_init(struct record_writer *w, int fd, size_t max_buffer) {
+void record_writer_init(struct record_writer *w, int fd, size_t max_buffer)
+{
 	w->fd = fd;
 	w->sent = 0;
 	str_init(&w->buffer, max_buffer);
 }
 
-void record_writer_free(struct record_writer *w) {
+void record_writer_free(struct record_writer *w)
+{
 	str_free(&w->buffer);
 	w->sent = 0;
 	w->fd = -1;
 }
 
-bool record_writer_pending(const struct record_writer *w) {
+bool record_writer_pending(const struct record_writer *w)
+{
 	return w->sent < w->buffer.len;
 }
 
-int record_writer_push(struct record_writer *w) {
+int record_writer_push(struct record_writer *w)
+{
 	while (record_writer_pending(w)) {
 		ssize_t n = write(w->fd, w->buffer.at + w->sent, w->buffer.len - w->sent);
 		if (n >= 0) {

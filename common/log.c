@@ -35,17 +35,20 @@ static const struct level level_warn = { "warning", "warning: ", LOG_WARNING };
 static const struct level level_error = { "error", "error: ", LOG_ERR };
 static const struct level level_fatal = { "fatal", "fatal: ", LOG_CRIT };
 
-static bool is_plain(char c) {
+static bool is_plain(char c)
+{
 	return c >= 32 && c < 127;
 }
 
-static void neuter(char *text) {
+static void neuter(char *text)
+{
 	for (; *text; text++)
 		if (!is_plain(*text))
 			*text = '?';
 }
 
-static void set_ident(void) {
+static void set_ident(void)
+{
 	char ident[sizeof logger.ident];
 	snprintf(ident, sizeof ident, "tappal/%s", logger.program);
 	if (logger.syslog_open && strcmp(ident, logger.ident) == 0)
@@ -55,7 +58,8 @@ static void set_ident(void) {
 	logger.syslog_open = true;
 }
 
-void log_target(const char *host, enum log_to to, enum log_format format) {
+void log_target(const char *host, enum log_to to, enum log_format format)
+{
 	snprintf(logger.host, sizeof logger.host, "%s", host);
 	neuter(logger.host);
 	logger.to = to;
@@ -64,16 +68,19 @@ void log_target(const char *host, enum log_to to, enum log_format format) {
 		set_ident();
 }
 
-void log_init(const char *program, const char *host, enum log_to to, enum log_format format) {
+void log_init(const char *program, const char *host, enum log_to to, enum log_format format)
+{
 	logger.program = program;
 	log_target(host, to, format);
 }
 
-void log_program(const char *program) {
+void log_program(const char *program)
+{
 	logger.program = program;
 }
 
-static const char *host_name(void) {
+static const char *host_name(void)
+{
 	if (!logger.host[0] && (gethostname(logger.host, sizeof logger.host - 1) < 0 || !logger.host[0]))
 		memcpy(logger.host, "localhost", sizeof "localhost");
 	return logger.host;
@@ -83,18 +90,21 @@ static const char *host_name(void) {
 
 struct line { char at[LINE_OCTETS + 1]; size_t len, max; };
 
-static void line_char(struct line *line, char c) {
+static void line_char(struct line *line, char c)
+{
 	if (line->len < line->max)
 		line->at[line->len++] = c;
 }
 
-static void line_text(struct line *line, const char *text) {
+static void line_text(struct line *line, const char *text)
+{
 	for (; *text; text++)
 		line_char(line, is_plain(*text) ? *text : '?');
 }
 
 /* A JSON string's inside. An escape is written whole or not at all, so that a cut line stays valid JSON. */
-static void line_json(struct line *line, const char *text) {
+static void line_json(struct line *line, const char *text)
+{
 	for (; *text; text++) {
 		bool escape = *text == '"' || *text == '\\';
 		if (line->max - line->len < (escape ? 2u : 1u))
@@ -105,14 +115,16 @@ static void line_json(struct line *line, const char *text) {
 	}
 }
 
-static void line_stamp(struct line *line) {
+static void line_stamp(struct line *line)
+{
 	struct str stamp = STR_INIT(64);
 	clock_rfc3339(clock_wall_ms(), &stamp);
 	line_text(line, str_c(&stamp));
 	str_free(&stamp);
 }
 
-static void build_plain(struct line *line, const struct level *level, const char *id, const char *text) {
+static void build_plain(struct line *line, const struct level *level, const char *id, const char *text)
+{
 	char where[96];
 	line_stamp(line);
 	line_char(line, ' ');
@@ -125,7 +137,8 @@ static void build_plain(struct line *line, const struct level *level, const char
 	line_text(line, text);
 }
 
-static void build_json(struct line *line, const struct level *level, const char *id, const char *text) {
+static void build_json(struct line *line, const struct level *level, const char *id, const char *text)
+{
 	char where[160];
 	line_text(line, "{\"time\":\"");
 	line_stamp(line);
@@ -142,7 +155,8 @@ static void build_json(struct line *line, const struct level *level, const char 
 	line_text(line, "\"}");
 }
 
-static void put_syslog(const struct level *level, const char *id, const char *text) {
+static void put_syslog(const struct level *level, const char *id, const char *text)
+{
 	set_ident();
 	if (logger.format == LOG_JSON) {
 		struct line line = { .max = LINE_OCTETS };
@@ -154,7 +168,8 @@ static void put_syslog(const struct level *level, const char *id, const char *te
 	syslog(level->priority, "%s%s%s%s", id ? id : "", id ? ": " : "", level->prefix, text);
 }
 
-static void put(const struct level *level, const char *id, const char *text) {
+static void put(const struct level *level, const char *id, const char *text)
+{
 	if (logger.to == LOG_TO_SYSLOG) {
 		put_syslog(level, id, text);
 		return;
@@ -171,7 +186,8 @@ static void put(const struct level *level, const char *id, const char *text) {
 }
 
 __attribute__((format(printf, 3, 0)))
-static void put_format(const struct level *level, const char *id, const char *format, va_list args) {
+static void put_format(const struct level *level, const char *id, const char *format, va_list args)
+{
 	int saved = errno;
 	char text[LINE_OCTETS];
 	if (vsnprintf(text, sizeof text, format, args) < 0)
@@ -188,26 +204,31 @@ static void put_format(const struct level *level, const char *id, const char *fo
 	va_end(args); \
 } while (0)
 
-void log_info(const char *format, ...) {
+void log_info(const char *format, ...)
+{
 	PUT_VARIADIC(&level_info, NULL);
 }
 
-void log_warn(const char *format, ...) {
+void log_warn(const char *format, ...)
+{
 	PUT_VARIADIC(&level_warn, NULL);
 }
 
-void log_error(const char *format, ...) {
+void log_error(const char *format, ...)
+{
 	PUT_VARIADIC(&level_error, NULL);
 }
 
-void log_msg(msgid_t id, const char *format, ...) {
+void log_msg(msgid_t id, const char *format, ...)
+{
 	char text[MSGID_TEXT + 1] = "NOQUEUE";
 	if (id != 0)
 		msgid_format(id, text);
 	PUT_VARIADIC(&level_info, text);
 }
 
-const char *log_text(struct bytes b) {
+const char *log_text(struct bytes b)
+{
 	char *out = logger.text[logger.next_text++ % TEXT_BUFFERS];
 	bool cut = b.len > TEXT_OCTETS - 1;
 	size_t n = cut ? TEXT_OCTETS - 4 : b.len;
@@ -217,12 +238,14 @@ const char *log_text(struct bytes b) {
 	return out;
 }
 
-void die_usage(const char *format, ...) {
+void die_usage(const char *format, ...)
+{
 	PUT_VARIADIC(&level_fatal, NULL);
 	exit(EXIT_YOUR_FAULT);
 }
 
-void die_system(const char *format, ...) {
+void die_system(const char *format, ...)
+{
 	int error = errno;
 	char text[LINE_OCTETS];
 	va_list args;

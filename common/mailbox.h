@@ -1,8 +1,9 @@
 /*
  * mailbox - which account and directory a local recipient has. Used by smtpd to refuse unknown recipients at RCPT and by
  * spawn(local) to choose the uid to become. Looks in this order:
- *   1. `users`: "=address", then "=localpart", then the longest "+prefix"
- *   2. system users: the whole local part, then shorter ones cut at extensionchar ("user-ext"); uid >= minuid, never 0, lower case
+ *   1. `users`: "=address" (as the recipient stands), then "=localpart", then the longest "+prefix" (both of the routed local part)
+ *   2. system users: the whole local part, then shorter ones cut at extensionchar ("user-ext"); uid >= minuid, never 0, lower case;
+ *      the home directory must exist and be his own (else: daemon, bin, and our own accounts, which receive no mail)
  *   3. aliasnames: the alias account
  * getpwnam(3) may block on the system's name service.
  */

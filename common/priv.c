@@ -20,13 +20,15 @@
 
 #include "log.h"
 
-static void make_undumpable(void) {
+static void make_undumpable(void)
+{
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		die_system("cannot become undumpable");
 }
 
 /* All three ids of both kinds are what they must be, and there is no way back. */
-static void check_ids(uid_t uid, gid_t gid) {
+static void check_ids(uid_t uid, gid_t gid)
+{
 	uid_t ruid, euid, suid;
 	gid_t rgid, egid, sgid;
 	errno = 0;
@@ -38,7 +40,8 @@ static void check_ids(uid_t uid, gid_t gid) {
 		die_system("uid %lu could become root again", (unsigned long)uid);
 }
 
-static void change_ids(uid_t uid, gid_t gid) {
+static void change_ids(uid_t uid, gid_t gid)
+{
 	if (setresgid(gid, gid, gid) < 0)
 		die_system("cannot become gid %lu", (unsigned long)gid);
 	if (setresuid(uid, uid, uid) < 0)
@@ -47,7 +50,8 @@ static void change_ids(uid_t uid, gid_t gid) {
 	make_undumpable();
 }
 
-static struct passwd account_or_die(const char *account) {
+static struct passwd account_or_die(const char *account)
+{
 	errno = 0;
 	struct passwd *pw = getpwnam(account);
 	if (!pw && errno != 0 && errno != ENOENT)
@@ -59,7 +63,8 @@ static struct passwd account_or_die(const char *account) {
 	return *pw;
 }
 
-void priv_become(const char *program, const char *account) {
+void priv_become(const char *program, const char *account)
+{
 	struct passwd pw = account_or_die(account);
 	if (geteuid() == 0) {
 		if (initgroups(account, pw.pw_gid) < 0)
@@ -73,7 +78,8 @@ void priv_become(const char *program, const char *account) {
 	make_undumpable();
 }
 
-void priv_become_user(const char *user, uid_t uid, gid_t gid) {
+void priv_become_user(const char *user, uid_t uid, gid_t gid)
+{
 	if (uid == 0 || gid == 0)
 		die_usage("mail is never delivered as uid 0 or gid 0");
 	if (geteuid() == 0 && (user ? initgroups(user, gid) : setgroups(0, NULL)) < 0)
@@ -83,13 +89,15 @@ void priv_become_user(const char *user, uid_t uid, gid_t gid) {
 
 /* ---- a set-uid program's first breath ---- */
 
-static void guarantee_standard_descriptors(void) {
+static void guarantee_standard_descriptors(void)
+{
 	for (int fd = 0; fd <= 2; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
 			_exit(111);
 }
 
-static void limit_soft(__rlimit_resource_t resource, rlim_t soft) {
+static void limit_soft(__rlimit_resource_t resource, rlim_t soft)
+{
 	struct rlimit limit;
 	if (getrlimit(resource, &limit) < 0)
 		return;
@@ -99,7 +107,8 @@ static void limit_soft(__rlimit_resource_t resource, rlim_t soft) {
 
 /* A caller's limits, timers and signals must not be able to stop the program at a place of his choosing. His hard limits
  * stay: what they forbid fails as an error, since SIGXFSZ is ignored. */
-static void reset_process(void) {
+static void reset_process(void)
+{
 	static const struct itimerval off;
 	struct sigaction action = { .sa_handler = SIG_DFL };
 	sigset_t none;
@@ -123,7 +132,8 @@ static void reset_process(void) {
 
 /* The account as /etc/passwd has it, read without the name service: a set-uid program opens no socket to a cache and loads
  * no module. */
-static bool passwd_ids(const char *account, uid_t *uid_r, gid_t *gid_r) {
+static bool passwd_ids(const char *account, uid_t *uid_r, gid_t *gid_r)
+{
 	FILE *in = fopen("/etc/passwd", "re");
 	bool found = false;
 	for (struct passwd *pw; in && !found && (pw = fgetpwent(in)) != NULL;) {
@@ -139,12 +149,14 @@ static bool passwd_ids(const char *account, uid_t *uid_r, gid_t *gid_r) {
 }
 
 /* Root's own groups must not stay: while the real uid is still 0, take the way through root. */
-static void leave_root_groups(gid_t gid) {
+static void leave_root_groups(gid_t gid)
+{
 	if (seteuid(0) < 0 || setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0)
 		die_system("cannot leave root's groups");
 }
 
-uid_t priv_setuid_start(const char *account, int *took_effect_r) {
+uid_t priv_setuid_start(const char *account, int *took_effect_r)
+{
 	uid_t caller = getuid(), owner = geteuid(), uid = 0;
 	gid_t gid = 0;
 	clearenv();
@@ -171,7 +183,8 @@ uid_t priv_setuid_start(const char *account, int *took_effect_r) {
 	return caller;
 }
 
-void priv_limit(size_t address_space, unsigned nofile) {
+void priv_limit(size_t address_space, unsigned nofile)
+{
 	struct rlimit core = { 0, 0 };
 	if (setrlimit(RLIMIT_CORE, &core) < 0)
 		die_system("cannot forbid core files");

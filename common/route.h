@@ -15,7 +15,8 @@ enum channel { CHANNEL_LOCAL, CHANNEL_REMOTE, CHANNEL_COUNT };
 struct route {
 	enum channel channel;
 	/* The destination's name, the unit of fairness, windows and back-off; also the first key of the due index:
-	 *   local   "l:" and the routed local address in lower case (virtual prefix applied; for a virtual domain "prefix-user@domain")
+	 *   local   "l:" and the routed local address in lower case, unquoted: "user@domain", "prefix-user@domain" for a virtual domain,
+	 *           "postmaster" for ADDR_BARE; a longer one than DESTINATION_MAX is cut and ends with "#" and its checksum
 	 *   remote  "r:" and the next hop: the domain, "[literal]", or for an smtproute "relay:port" */
 	char destination[DESTINATION_MAX + 1];
 	size_t destination_len;
@@ -24,7 +25,8 @@ struct route {
 	bool virtual_domain;     /* by virtualdomains */
 };
 
-/* Mailboxes without a domain (ADDR_BARE) and literals of this host's own addresses count as local. Never blocks. */
+/* Order: locals, virtualdomains (user@domain, domain, longest .suffix), then remote. Mailboxes without a domain (ADDR_BARE) and literals of this
+ * host's own addresses (loopback, ownaddresses, a literal in locals) count as local. smtproutes without a port get `remoteport`. Never blocks. */
 void route_find(const struct settings *s, const struct mailaddr *rcpt, struct route *route_r);
 
 /* Is mail to this domain taken from strangers: in rcpthosts, locals or virtualdomains (exact and ".domain" lines). */

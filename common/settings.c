@@ -1,0 +1,265 @@
+/*
+ * settings - the snapshot: reading the directory of control files. Room: common. Reads path_etc only.
+ */
+#include "settings.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "domain.h"
+#include "io.h"
+#include "log.h"
+#include "paths.h"
+#include "settings_parse.h"
+
+#define FILE_MAX (64u << 20)
+#define FAULTS_MAX (256u << 10)
+
+struct load {
+	struct settings *s;
+	const char *dir;
+	int dir_fd;
+	unsigned used_by;
+	struct str *faults;
+	bool ok;
+};
+
+/* A fault of a file as a whole. */
+static void load_fault(struct load *l, const char *name, const char *what, const char *next)
+{
+	str_addf(l->faults, "%s/%s:1: %s; %s\n", l->dir, name, what, next);
+	l->ok = false;
+}
+
+/* The text of one control file: 1 read, 0 there is none, -1 a fault. */
+static int read_file(struct load *l, const char *name, struct str *text)
+{
+	int fd = io_open_regular(l->dir_fd, name);
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 && errno == EACCES) {
+		load_fault(l, name, "this program may not read it", "chmod 644 it");
+		return -1;
+	}
+	if (fd < 0) {
+		load_fault(l, name, errno == EINVAL || errno == ELOOP ? "it is no regular file" : strerror(errno), "put a plain file in its place, or remove it");
+		return -1;
+	}
+	int result = io_slurp(fd, text);
+	int error = errno;
+	close(fd);
+	if (result < 0) {
+		load_fault(l, name, error == EFBIG ? "it is larger than 64 MiB" : strerror(error), "shorten it, or repair the disk");
+		return -1;
+	}
+	return 1;
+}
+
+static void load_one(struct load *l, const struct setting_row *row)
+{
+	struct str text = STR_INIT(FILE_MAX);
+	char file[4096];
+	void *member = (char *)l->s + row->offset;
+	snprintf(file, sizeof file, "%s/%s", l->dir, row->name);
+	struct parse p = { row, file, l->s->memory, l->faults, true };
+	int there = row->used_by & l->used_by ? read_file(l, row->name, &text) : 0;
+	if (there > 0 && !parse_setting(&p, str_bytes(&text), member))
+		l->ok = false;
+	/* A default that depends on others is empty here and filled in by fill_defaults. */
+	bool own_default = row->type == SETTING_TYPE_DOMAIN && !row->default_text[0];
+	if (there == 0 && !own_default && !parse_setting(&p, bytes_of(row->default_text), member))
+		l->ok = false;
+	str_free(&text);
+}
+
+static bool is_file(int dir_fd, const char *name)
+{
+	struct stat st;
+	return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode);
+}
+
+static void check_unknown(struct load *l, const char *name)
+{
+	char what[400];
+	if (name[0] == '.' || setting_find(bytes_of(name)) || !is_file(l->dir_fd, name))
+		return;
+	const char *nearest = setting_nearest(bytes_of(name));
+	snprintf(what, sizeof what, "there is no setting of this name%s%s%s", nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+	load_fault(l, log_text(bytes_of(name)), what, "rename the file or remove it");
+}
+
+static void check_names(struct load *l)
+{
+	int fd = openat(l->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		load_fault(l, ".", "the directory cannot be listed", "chmod 755 it");
+		return;
+	}
+	for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+		check_unknown(l, entry->d_name);
+	closedir(dir);
+}
+
+/* ---- defaults that depend on `me` ---- */
+
+static bool keep(struct load *l, const char *text, struct bytes *value_r)
+{
+	size_t len = strlen(text);
+	char *copy = settings_allocate(l->s->memory, len + 1);
+	if (!copy) {
+		load_fault(l, "me", "no memory", "free some memory and try again");
+		return false;
+	}
+	memcpy(copy, text, len + 1);
+	*value_r = (struct bytes){ copy, len };
+	return true;
+}
+
+static void default_me(struct load *l)
+{
+	char host[DOMAIN_MAX + 1] = "", lower[DOMAIN_MAX + 1];
+	if (gethostname(host, sizeof host - 1) < 0 || !domain_valid(bytes_of(host), false))
+		snprintf(host, sizeof host, "localhost");
+	domain_lower(bytes_of(host), lower);
+	keep(l, lower, &l->s->me);
+}
+
+static void default_locals(struct load *l)
+{
+	struct lines *locals = &l->s->locals;
+	locals->at = settings_allocate(l->s->memory, sizeof *locals->at);
+	locals->number = settings_allocate(l->s->memory, sizeof *locals->number);
+	if (!locals->at || !locals->number) {
+		load_fault(l, "locals", "no memory", "free some memory and try again");
+		return;
+	}
+	locals->at[0] = l->s->me;
+	locals->number[0] = 0;
+	locals->count = 1;
+}
+
+static bool file_exists(const struct load *l, const char *name)
+{
+	return faccessat(l->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void fill_defaults(struct load *l)
+{
+	struct settings *s = l->s;
+	struct bytes *from_me[] = { &s->bouncehost, &s->helohost, &s->defaulthost };
+	if (s->me.len == 0)
+		default_me(l);
+	for (size_t i = 0; i < sizeof from_me / sizeof from_me[0]; i++)
+		if (from_me[i]->len == 0)
+			*from_me[i] = s->me;
+	if (s->locals.count == 0 && !file_exists(l, "locals"))
+		default_locals(l);
+	if (s->smtpgreeting.len == 0) {
+		char greeting[DOMAIN_MAX + 16];
+		snprintf(greeting, sizeof greeting, "%.*s ESMTP", (int)s->me.len, s->me.at);
+		keep(l, greeting, &s->smtpgreeting);
+	}
+}
+
+/* ---- the interface ---- */
+
+bool settings_load(struct settings *s, const char *dir, unsigned used_by, struct str *faults)
+{
+	struct load l = { s, dir, -1, used_by, faults, true };
+	memset(s, 0, sizeof *s);
+	s->memory = calloc(1, sizeof *s->memory);
+	l.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!s->memory)
+		load_fault(&l, ".", "no memory", "free some memory and try again");
+	else if (l.dir_fd < 0)
+		load_fault(&l, ".", strerror(errno), "`make install` makes the directory of the settings");
+	for (size_t i = 0; s->memory && l.dir_fd >= 0 && i < setting_count; i++)
+		load_one(&l, &setting_table[i]);
+	if (l.dir_fd >= 0 && used_by == USED_ALL)
+		check_names(&l);
+	if (l.ok)
+		fill_defaults(&l);
+	if (l.dir_fd >= 0)
+		close(l.dir_fd);
+	if (!l.ok)
+		settings_free(s);
+	return l.ok;
+}
+
+void settings_free(struct settings *s)
+{
+	if (s->memory)
+		settings_memory_free(s->memory);
+	free(s->memory);
+	memset(s, 0, sizeof *s);
+}
+
+bool setting_check(const struct setting_row *row, struct bytes text, struct str *fault)
+{
+	struct settings_memory memory = { NULL };
+	union { uint64_t number; bool flag; struct bytes text; struct lines lines; } value;
+	struct parse p = { row, row->name, &memory, fault, true };
+	bool ok = parse_setting(&p, text, &value);
+	settings_memory_free(&memory);
+	return ok;
+}
+
+/* ---- for programs ---- */
+
+static void log_faults(const struct str *faults)
+{
+	struct bytes rest = str_bytes(faults);
+	while (rest.len > 0) {
+		struct bytes line = bytes_cut(&rest, '\n');
+		log_error("%.*s", (int)line.len, line.at);
+	}
+}
+
+static enum log_to to_of(const struct settings *s)
+{
+	return bytes_equal(s->logto, LIT("syslog")) ? LOG_TO_SYSLOG : LOG_TO_STDERR;
+}
+
+static enum log_format format_of(const struct settings *s)
+{
+	return bytes_equal(s->logformat, LIT("json")) ? LOG_JSON : LOG_LINE;
+}
+
+void settings_or_die(struct settings *s, const char *program, unsigned used_by)
+{
+	struct str faults = STR_INIT(FAULTS_MAX);
+	log_program(program);
+	if (!settings_load(s, path_etc, used_by, &faults)) {
+		log_faults(&faults);
+		die_usage("%s does not start with faults in its settings; mend them, then see `tappal config check`", program);
+	}
+	str_free(&faults);
+	log_init(program, s->me.at, to_of(s), format_of(s));   /* text of a snapshot has a NUL behind it */
+}
+
+bool settings_reload(struct settings *s, unsigned used_by)
+{
+	struct str faults = STR_INIT(FAULTS_MAX);
+	struct settings fresh;
+	bool ok = settings_load(&fresh, path_etc, used_by, &faults);
+	if (ok) {
+		settings_free(s);
+		*s = fresh;
+		log_target(s->me.at, to_of(s), format_of(s));
+		log_info("settings reloaded");
+	} else {
+		log_faults(&faults);
+		log_error("the settings were not reloaded: the old ones stay in force until the faults are mended");
+	}
+	str_free(&faults);
+	return ok;
+}

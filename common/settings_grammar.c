@@ -1,0 +1,256 @@
+/*
+ * settings_grammar - what may stand in the lines of each setting that has a grammar of its own. Room: common.
+ */
+#include "settings_parse.h"
+
+#include <string.h>
+
+#include "domain.h"
+#include "log.h"
+#include "mailbox.h"
+#include "netaddr.h"
+#include "route.h"
+
+static struct bytes after(struct bytes b, size_t n)
+{
+	return bytes_slice(b, n, b.len);
+}
+
+static bool has_blank_or(struct bytes b, char other)
+{
+	for (size_t i = 0; i < b.len; i++)
+		if (b.at[i] == ' ' || b.at[i] == '\t' || b.at[i] == other)
+			return true;
+	return false;
+}
+
+/* "example.org" or ".example.org" */
+static bool is_domain_pattern(struct bytes b)
+{
+	return domain_valid(b.len > 0 && b.at[0] == '.' ? after(b, 1) : b, true);
+}
+
+static bool is_literal(struct bytes b)
+{
+	struct netaddr ignored;
+	return netaddr_parse_literal(b, &ignored);
+}
+
+static void check_domains(struct parse *p, uint32_t n, struct bytes line)
+{
+	if (!is_domain_pattern(line) && !is_literal(line))
+		parse_fault(p, n, "\"%s\" is no domain; write one like example.org, or .example.org for every name below it", log_text(line));
+}
+
+static void check_virtualdomains(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct bytes prefix = line, address = bytes_cut(&prefix, ':'), domain = address;
+	struct mailaddr addr;
+	bool whole = bytes_find(address, '@') < address.len;
+	if (!prefix.at)
+		parse_fault(p, n, "\"%s\" has no colon; write domain:prefix or user@domain:prefix", log_text(line));
+	else if (whole ? mailaddr_parse(address, &addr) != ADDR_OK || addr.kind != ADDR_MAILBOX : !is_domain_pattern(domain))
+		parse_fault(p, n, "\"%s\" is neither a domain nor an address; write domain:prefix or user@domain:prefix", log_text(address));
+	else if (has_blank_or(prefix, '@') || prefix.len > LOCALPART_MAX)
+		parse_fault(p, n, "\"%s\" cannot stand before a local part; write a user's name, or nothing to exempt the domain", log_text(prefix));
+}
+
+static bool is_id(struct bytes b)
+{
+	uint64_t id;
+	return bytes_to_u64(b, UINT32_MAX - 1, &id) && id > 0;
+}
+
+static bool is_home(struct bytes b)
+{
+	if (b.len < 2 || b.at[0] != '/' || b.len >= MAILBOX_HOME_MAX)
+		return false;
+	for (struct bytes rest = b; rest.len > 0;)
+		if (bytes_equal(bytes_cut(&rest, '/'), LIT("..")))
+			return false;
+	return true;
+}
+
+/* "=address:user:uid:gid:home:dash:ext:" and "+prefix:...", qmail's assign; its closing "." is let be. */
+static void check_users(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct bytes field[8], rest = after(line, 1);
+	size_t count = 0;
+	if (bytes_equal(line, LIT(".")))
+		return;
+	while (count < 8 && rest.at)
+		field[count++] = bytes_cut(&rest, ':');
+	if ((line.at[0] != '=' && line.at[0] != '+') || count != 8 || rest.at || field[7].len > 0)
+		parse_fault(p, n, "\"%s\" is not of the form =address:user:uid:gid:home::: or +prefix:user:uid:gid:home:::", log_text(line));
+	else if (line.at[0] == '=' && field[0].len == 0)
+		parse_fault(p, n, "there is no address after \"=\"; write =user@domain:... or =localpart:...");
+	else if (field[1].len == 0 || field[1].len >= sizeof ((struct mailbox *)NULL)->user || has_blank_or(field[1], '/'))
+		parse_fault(p, n, "\"%s\" is no user name; write one of 1 to 63 characters", log_text(field[1]));
+	else if (!is_id(field[2]) || !is_id(field[3]))
+		parse_fault(p, n, "uid and gid must be numbers above 0 (mail is never delivered as root); write those of the mailbox's account");
+	else if (!is_home(field[4]))
+		parse_fault(p, n, "\"%s\" is no home directory; write an absolute path without \"..\"", log_text(field[4]));
+	else if (field[6].len > LOCALPART_MAX)
+		parse_fault(p, n, "the extension is longer than %d octets; shorten it", LOCALPART_MAX);
+}
+
+static void check_clients(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct netblock block;
+	if (!netblock_parse(line, &block))
+		parse_fault(p, n, "\"%s\" is no network; write one like 192.0.2.0/24 or 2001:db8::/32, without bits behind the mask", log_text(line));
+}
+
+static bool is_relay(struct bytes b)
+{
+	struct netaddr ignored;
+	if (b.len > 2 && b.at[0] == '[' && b.at[b.len - 1] == ']' && netaddr_parse(bytes_slice(b, 1, b.len - 1), &ignored))
+		return true;
+	return is_literal(b) || domain_valid(b, false);
+}
+
+static void check_smtproutes(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct bytes rest = line, domain = bytes_cut(&rest, ':'), relay, port = { NULL, 0 };
+	uint64_t number;
+	if (!rest.at) {
+		parse_fault(p, n, "\"%s\" has no colon; write domain:relay or domain:relay:port", log_text(line));
+		return;
+	}
+	if (domain.len > 0 && !is_domain_pattern(domain) && !is_literal(domain))
+		parse_fault(p, n, "\"%s\" is no domain; write one like example.org, .example.org or nothing for all", log_text(domain));
+	size_t end = rest.len > 0 && rest.at[0] == '[' ? bytes_find(rest, ']') : 0;
+	if (end > 0 && end < rest.len) {
+		relay = bytes_slice(rest, 0, end + 1);
+		port = after(rest, end + 1);
+		if (port.len > 0 && port.at[0] == ':')
+			port = after(port, 1);
+		else if (port.len > 0)
+			relay = rest;
+	} else {
+		port = rest;
+		relay = bytes_cut(&port, ':');
+	}
+	if (relay.len > 0 && !is_relay(relay))
+		parse_fault(p, n, "\"%s\" is no relay; write a host name, an address, [IPv6 address], or nothing for MX", log_text(relay));
+	if (port.len > 0 && (!bytes_to_u64(port, 65535, &number) || number == 0))
+		parse_fault(p, n, "\"%s\" is no port; write a number from 1 to 65535", log_text(port));
+}
+
+static void check_aliasnames(struct parse *p, uint32_t n, struct bytes line)
+{
+	if (has_blank_or(line, '@') || line.len > LOCALPART_MAX)
+		parse_fault(p, n, "\"%s\" is no local part; write a name like postmaster, without \"@\"", log_text(line));
+}
+
+static void check_smtpdlisten(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct netaddr addr;
+	if (!netaddr_parse_listen(line, &addr))
+		parse_fault(p, n, "\"%s\" is no listening address; write port, address:port or [IPv6 address]:port", log_text(line));
+}
+
+static void check_ownaddresses(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct netaddr addr;
+	if (!netaddr_parse(line, &addr))
+		parse_fault(p, n, "\"%s\" is no IP address; write one like 192.0.2.1 or 2001:db8::1", log_text(line));
+}
+
+static void check_dnsforward(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct bytes port = line, ip = bytes_cut(&port, '@');
+	struct netaddr addr;
+	uint64_t number;
+	if (!netaddr_parse(ip, &addr) || (port.at && (!bytes_to_u64(port, 65535, &number) || number == 0)))
+		parse_fault(p, n, "\"%s\" is no name server; write an address, or address@port", log_text(line));
+}
+
+static void check_source(struct parse *p, uint32_t n, struct bytes line, int family, const char *example)
+{
+	struct netaddr addr;
+	if (line.len > 0 && (!netaddr_parse(line, &addr) || addr.family != family))
+		parse_fault(p, n, "\"%s\" is no address of that kind; write one like %s, or nothing", log_text(line), example);
+}
+
+static void check_outgoingip(struct parse *p, uint32_t n, struct bytes line)
+{
+	check_source(p, n, line, AF_INET, "192.0.2.1");
+}
+
+static void check_outgoingip6(struct parse *p, uint32_t n, struct bytes line)
+{
+	check_source(p, n, line, AF_INET6, "2001:db8::1");
+}
+
+static void check_extensionchar(struct parse *p, uint32_t n, struct bytes line)
+{
+	if (line.len > 1 || has_blank_or(line, '@') || (line.len == 1 && (unsigned char)line.at[0] > 127))
+		parse_fault(p, n, "\"%s\" is not one character; write one like - or +, or nothing for no extensions", log_text(line));
+}
+
+static void check_address(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct mailaddr addr;
+	if (line.len > 0 && (mailaddr_parse(line, &addr) != ADDR_OK || addr.kind != ADDR_MAILBOX))
+		parse_fault(p, n, "\"%s\" is no address; write user@domain, or nothing", log_text(line));
+}
+
+static void check_aliasuser(struct parse *p, uint32_t n, struct bytes line)
+{
+	if (has_blank_or(line, '/') || line.len >= sizeof ((struct mailbox *)NULL)->user)
+		parse_fault(p, n, "\"%s\" is no account name; write one of at most 63 characters, or nothing for none", log_text(line));
+}
+
+static void check_bouncefrom(struct parse *p, uint32_t n, struct bytes line)
+{
+	if (line.len == 0 || line.len > LOCALPART_MAX || has_blank_or(line, '@'))
+		parse_fault(p, n, "\"%s\" is no local part; write a name like MAILER-DAEMON, without \"@\"", log_text(line));
+}
+
+static void check_file(struct parse *p, uint32_t n, struct bytes line)
+{
+	if (line.len > 0 && line.at[0] != '/')
+		parse_fault(p, n, "\"%s\" is no absolute path; let it begin with \"/\", or write nothing", log_text(line));
+}
+
+/* RFC 5321 4.5.3.1.5: a reply line has at most 512 octets. */
+static void check_smtpgreeting(struct parse *p, uint32_t n, struct bytes line)
+{
+	for (size_t i = 0; i < line.len; i++)
+		if ((unsigned char)line.at[i] > 126 || line.len > 400) {
+			parse_fault(p, n, "the greeting must be ASCII of at most 400 characters; shorten it or write it in plain letters");
+			return;
+		}
+}
+
+static const struct grammar { const char *name; void (*check)(struct parse *p, uint32_t number, struct bytes line); } grammars[] = {
+	{ "locals", check_domains },
+	{ "rcpthosts", check_domains },
+	{ "virtualdomains", check_virtualdomains },
+	{ "users", check_users },
+	{ "clients", check_clients },
+	{ "smtproutes", check_smtproutes },
+	{ "aliasuser", check_aliasuser },
+	{ "aliasnames", check_aliasnames },
+	{ "extensionchar", check_extensionchar },
+	{ "smtpgreeting", check_smtpgreeting },
+	{ "smtpdlisten", check_smtpdlisten },
+	{ "bouncefrom", check_bouncefrom },
+	{ "doublebounceto", check_address },
+	{ "outgoingip", check_outgoingip },
+	{ "outgoingip6", check_outgoingip6 },
+	{ "ownaddresses", check_ownaddresses },
+	{ "dnsforward", check_dnsforward },
+	{ "dnstrustanchor", check_file },
+	{ "logfiles", check_file },
+};
+
+void parse_check_line(struct parse *p, uint32_t number, struct bytes line)
+{
+	for (size_t i = 0; i < sizeof grammars / sizeof grammars[0]; i++)
+		if (strcmp(grammars[i].name, p->row->name) == 0) {
+			grammars[i].check(p, number, line);
+			return;
+		}
+}
