@@ -1,7 +1,11 @@
-# Unit tests: tests/unit/test_NAME.c; the line says which objects it links besides common.
-UNIT = bytes
-UNIT_OBJ_bytes =
+# ---- what there is to test. Unit tests: tests/unit/test_NAME.c; UNIT_OBJ_NAME and UNIT_LIBS_NAME say what it links besides common.
+# Fuzz targets: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/seeds/NAME/; FUZZ_SRC_NAME and FUZZ_LIBS_NAME likewise (sources).
 
+# common
+UNIT += bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c
+FUZZ += mailaddr envelope linein
+
+# ---- how it is built and run; the lists above are complete here
 UNIT_BIN = $(UNIT:%=$(OBJ)/tests/unit/test_%)
 
 define unit
@@ -15,3 +19,32 @@ check-unit: $(UNIT_BIN)
 
 asan ubsan:
 	$(MAKE) VARIANT=asan check-unit
+
+# Golden files (tests/golden/) are written anew by the tests that compare with them; read the diff.
+bless: $(UNIT_BIN)
+	BLESS=1 sh tests/unit/run $(UNIT_BIN)
+	git --no-pager diff --stat -- tests/golden
+
+# ---- fuzzing: tests/fuzz/fuzz_NAME.c, compiled from the sources with clang (objects of the other builds are not instrumented).
+FUZZ_SECONDS ?= 60
+FUZZ_CC    ?= clang-14
+FUZZ_FLAGS  = -std=c11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_OUT    = build/fuzz
+FUZZ_COMMON = $(COMMON:%=$(FUZZ_OUT)/common/%.o) $(FUZZ_OUT)/common/paths.o
+
+$(FUZZ_OUT)/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -DROOT='""' -DPREFIX='"/usr"' -MMD -MP -c -o $@ $<
+
+define fuzz
+$$(FUZZ_OUT)/fuzz_$(1): $$(FUZZ_OUT)/tests/fuzz/fuzz_$(1).o $$(FUZZ_SRC_$(1):%.c=$$(FUZZ_OUT)/%.o) $$(FUZZ_COMMON)
+	$$(FUZZ_CC) $$(FUZZ_FLAGS) -fsanitize=fuzzer -o $$@ $$^ $$(FUZZ_LIBS_$(1))
+endef
+$(foreach t,$(FUZZ),$(eval $(call fuzz,$(t))))
+
+fuzz-smoke: FUZZ_SECONDS = 2
+fuzz fuzz-smoke: $(FUZZ:%=$(FUZZ_OUT)/fuzz_%)
+	sh tests/fuzz/run $(FUZZ_SECONDS) $^
+.PHONY: fuzz-smoke
+
+-include $(shell find $(FUZZ_OUT) -name '*.d' 2>/dev/null)
