@@ -70,6 +70,16 @@ $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
 
 include tests/tests.mk
 
+help:
+	@echo 'all install uninstall      PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) ROOT=$(ROOT)'
+	@echo 'check                      everything (tests/run without apt)'
+	@echo 'check-unit check-dialog check-e2e boundaries'
+	@echo 'asan ubsan                 the unit tests with both sanitizers'
+	@echo 'fuzz fuzz-smoke            every fuzz target, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
+	@echo 'bench                      beside Postfix, QUICK=1 in minutes'
+	@echo 'bless                      write the golden files anew; read the diff'
+	@echo 'clean'
+
 clean:
 	rm -rf build
 

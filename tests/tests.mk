@@ -47,4 +47,21 @@ fuzz fuzz-smoke: $(FUZZ:%=$(FUZZ_OUT)/fuzz_%)
 	sh tests/fuzz/run $(FUZZ_SECONDS) $^
 .PHONY: fuzz-smoke
 
+# ---- the rest of the suite, and the benchmark
+check:
+	sh tests/run --no-apt
+
+check-dialog: all
+	/usr/bin/python3 tests/dialog/run.py
+
+check-e2e: all
+	/usr/bin/python3 tests/lib/pytest_counts.py tests/e2e
+
+build/bench/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -o $@ $<
+
+bench: all build/bench/load build/bench/sink
+	/usr/bin/python3 tests/bench/run.py $(if $(QUICK),--quick)
+
 -include $(shell find $(FUZZ_OUT) -name '*.d' 2>/dev/null)
