@@ -24,7 +24,7 @@ COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr cr
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/message.o smtpd/access.o smtpd/pool.o smtpd/peer.o smtpd/enqueuer.o
-queue/enqueue    = queue/enqueue.o queue/intakefile.o
+queue/enqueue    = queue/enqueue.o queue/enqueue_once.o queue/enqueue_session.o queue/caller.o queue/parcel.o queue/intakefile.o
 queue/queued     = queue/queued.o queue/intake.o queue/spawner.o queue/control.o queue/bouncer.o queue/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn.o queue/worker.o queue/body.o
 queue/bounce     = queue/bounce.o queue/report.o queue/body.o
@@ -32,10 +32,11 @@ queue/tappal     = queue/tappal.o queue/tappal_queue.o queue/tappal_config.o que
 remote/remote    = remote/remote.o remote/client.o remote/reply.o remote/hosts.o remote/dns.o
 remote/resolver  = remote/resolver.o remote/lookup.o
 local/local      = local/local.o local/maildir.o
-local/inject     = local/inject.o local/header.o local/submit.o
-local/sendmail   = local/sendmail.o local/header.o local/submit.o
+local/inject     = local/inject.o $(SUBMISSION)
+local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
 STORE = queue/store.o queue/apply.o queue/schedule.o queue/reclaim.o queue/msglog.o queue/index.o queue/operation.o
+SUBMISSION = local/outgoing.o local/compose.o local/header.o local/submit.o local/submit_smtp.o
 
 LIBS_queue/queued    = -llmdb -lpthread
 LIBS_queue/tappal    = -llmdb -ljansson -lsmartcols
