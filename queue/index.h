@@ -79,6 +79,7 @@ enum index_result index_put_finished(struct index *ix, msgid_t id, const struct 
 enum index_result index_get_finished(struct index *ix, msgid_t id, struct row_finished *row_r);
 enum index_result index_next_finished(struct index *ix, msgid_t from, msgid_t *id_r, struct row_finished *row_r);
 enum index_result index_delete_finished(struct index *ix, msgid_t id);
+enum index_result index_count_finished(struct index *ix, uint64_t *count_r);
 
 enum index_result index_put_segment(struct index *ix, uint64_t segment, const struct row_segment *row);
 enum index_result index_delete_segment(struct index *ix, uint64_t segment);

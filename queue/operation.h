@@ -12,6 +12,7 @@ enum operation {
 	OP_DELETE = 4,    /* gone without a bounce */
 	OP_BOUNCE = 5,    /* unfinished recipients fail now with the given reason, and a bounce goes out */
 	OP_FLUSH_DESTINATION = 6, /* reason = destination: all of it due now, back-off lifted */
+	OP_EXPIRE = 7,    /* the queue's own, refused from an operator: the lifetime is over, unfinished recipients fail */
 };
 #define OPERATION_ALL_RCPTS UINT32_MAX
 
