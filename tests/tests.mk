@@ -5,6 +5,12 @@
 UNIT += bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c
 FUZZ += mailaddr envelope linein
 
+# inject and sendmail
+UNIT += header
+UNIT_OBJ_header = local/header.o
+FUZZ += header
+FUZZ_SRC_header = local/header.c
+
 # ---- how it is built and run; the lists above are complete here
 UNIT_BIN = $(UNIT:%=$(OBJ)/tests/unit/test_%)
 
