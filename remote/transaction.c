@@ -1,0 +1,391 @@
+/*
+ * transaction - one message over an open connection: MAIL, RCPT..., DATA, the body, and which verdict each recipient gets from
+ * which reply. Room: remote, bytes from strangers.
+ *
+ *   MAIL refused                    all get MAIL's reply (later replies of a pipelined group are read and dropped)
+ *   RCPT refused                    that one gets it; the others go on
+ *   DATA refused                    the accepted ones get it
+ *   354 although all were refused   a lone dot ends it (RFC 2920 3.1), its reply changes nothing
+ *   reply to the final dot          the accepted ones get it
+ *   connection lost, time over,     those without a verdict get a temporary failure of the stage it came to; the connection is closed
+ *   garbage, a reply too many
+ */
+#include <string.h>
+
+#include "client_parts.h"
+#include "dotstuff.h"
+
+#define BLOCK 32768u     /* octets of body in one write */
+
+struct transaction {
+	struct client *c;
+	struct delivery *d;
+	size_t accepted;         /* recipients */
+	bool data_ok;            /* 354 came */
+};
+
+/* ---- words ---- */
+
+/* A parameter's value that came from elsewhere goes on only if it cannot end the parameter (RFC 3461 4: xtext and the like). */
+static bool value_is_clean(struct bytes value)
+{
+	for (size_t i = 0; i < value.len; i++)
+		if (value.at[i] <= ' ' || value.at[i] >= 127)
+			return false;
+	return value.len > 0;
+}
+
+static void say_value(struct conn *k, struct bytes name, struct bytes value)
+{
+	if (!value_is_clean(value))
+		return;
+	conn_say(k, name);
+	conn_say(k, value);
+}
+
+static void say_size(struct client *c, uint64_t size)
+{
+	char digits[24];
+	size_t at = sizeof digits;
+
+	if (!c->size)
+		return;
+	do
+		digits[--at] = (char)('0' + size % 10);
+	while ((size /= 10) > 0);
+	conn_say(&c->conn, LIT(" SIZE="));
+	conn_say(&c->conn, (struct bytes){ digits + at, sizeof digits - at });
+}
+
+static void say_mail(const struct transaction *t)
+{
+	struct client *c = t->c;
+	const struct job *job = &t->d->job;
+
+	conn_say(&c->conn, LIT("MAIL FROM:<"));
+	conn_say(&c->conn, job->sender);
+	conn_say(&c->conn, LIT(">"));
+	say_size(c, job->body_size);
+	if (job->body_8bit && c->eight_bit)
+		conn_say(&c->conn, LIT(" BODY=8BITMIME"));
+	if (job->smtputf8 && c->utf8)
+		conn_say(&c->conn, LIT(" SMTPUTF8"));
+	if (c->dsn) {
+		say_value(&c->conn, LIT(" RET="), job->ret);
+		say_value(&c->conn, LIT(" ENVID="), job->envid);
+	}
+	conn_say(&c->conn, LIT("\r\n"));
+}
+
+static void say_rcpt(const struct transaction *t, size_t n)
+{
+	struct client *c = t->c;
+	const struct job_rcpt *rcpt = &t->d->rcpts[n].rcpt;
+
+	conn_say(&c->conn, LIT("RCPT TO:<"));
+	conn_say(&c->conn, rcpt->address);
+	conn_say(&c->conn, LIT(">"));
+	if (c->dsn) {
+		say_value(&c->conn, LIT(" NOTIFY="), rcpt->notify);
+		say_value(&c->conn, LIT(" ORCPT="), rcpt->orcpt);
+	}
+	conn_say(&c->conn, LIT("\r\n"));
+}
+
+static void say_group(const struct transaction *t)
+{
+	say_mail(t);
+	for (uint32_t i = 0; i < t->d->job.rcpt_count; i++)
+		say_rcpt(t, i);
+	conn_say(&t->c->conn, LIT("DATA\r\n"));
+}
+
+/* ---- verdicts ---- */
+
+static void report(const struct transaction *t, size_t n, const struct outcome *o)
+{
+	struct job_host where = client_where(t->c);
+
+	job_report(t->d, n, o, &where);
+}
+
+static void report_rest(const struct transaction *t, const struct outcome *o)
+{
+	struct job_host where = client_where(t->c);
+
+	job_report_rest(t->d, o, &where);
+}
+
+/* The dialogue cannot go on. */
+static enum client_end give_up(const struct transaction *t, enum step step, enum conn_result result)
+{
+	struct outcome o = client_failure(t->c, step, result);
+
+	report_rest(t, &o);
+	conn_close(&t->c->conn);
+	return CLIENT_DONE;
+}
+
+/* RFC 5321 4.5.3.1.10: 552 for one recipient too many means 452. Not for a full mailbox (5.2.2), and not for the first one. */
+static void soften_552(const struct transaction *t, struct outcome *o)
+{
+	bool too_many = o->enhanced.class == 0 || (o->enhanced.subject == 5 && o->enhanced.detail == 3);
+
+	if (o->code != 552 || !too_many || t->accepted == 0)
+		return;
+	o->verdict = V_TEMP;
+	o->enhanced = (struct enhanced){ 4, 5, 3 };
+}
+
+static void take_rcpt(struct transaction *t, size_t n)
+{
+	struct outcome o = reply_outcome(&t->c->conn.reply, STAGE_RCPT, '2');
+
+	if (o.verdict == V_OK) {
+		t->d->rcpts[n].accepted = true;
+		t->accepted++;
+		return;
+	}
+	soften_552(t, &o);
+	report(t, n, &o);
+}
+
+static enum conn_result reply(const struct transaction *t, enum step step)
+{
+	return conn_reply(&t->c->conn, client_wait(t->c, step));
+}
+
+/* 421 says that the connection is about to be closed (RFC 5321 3.8). After a reply that cannot belong to the command, replies and
+ * commands do not match any more. */
+static bool must_part(const struct client *c, char want)
+{
+	uint16_t code = c->conn.reply.code;
+
+	return code == 421 || (code < 400 && code / 100 != want - '0');
+}
+
+/* ---- the envelope ---- */
+
+/* MAIL's reply: CLIENT_STALE when a kept connection turned out to be dead. *go_on_r: the server took the sender. */
+static enum client_end take_mail(const struct transaction *t, enum conn_result result, bool kept, bool *go_on_r)
+{
+	struct outcome o;
+
+	*go_on_r = false;
+	if (kept && (result == CONN_LOST || (result == CONN_OK && t->c->conn.reply.code == 421))) {
+		conn_close(&t->c->conn);
+		return CLIENT_STALE;
+	}
+	if (result != CONN_OK)
+		return give_up(t, STEP_MAIL, result);
+	o = reply_outcome(&t->c->conn.reply, STAGE_MAIL, '2');
+	*go_on_r = o.verdict == V_OK;
+	if (o.verdict != V_OK)
+		report_rest(t, &o);
+	else
+		t->c->must_reset = true;
+	if (must_part(t->c, '2'))
+		conn_close(&t->c->conn);
+	return CLIENT_DONE;
+}
+
+static bool data_wanted(const struct transaction *t)
+{
+	return t->c->pipelining || t->accepted > 0;
+}
+
+/* A recipient's reply by which the dialogue ends: it is the answer for all who have none. */
+static bool part(const struct transaction *t)
+{
+	struct outcome o = reply_outcome(&t->c->conn.reply, STAGE_RCPT, '2');
+
+	report_rest(t, &o);
+	conn_close(&t->c->conn);
+	return false;
+}
+
+/* The recipients' replies, and in a pipelined group also those after a refused MAIL, which count no more. False: the connection is
+ * closed. */
+static bool rcpts_run(struct transaction *t, bool mail_ok)
+{
+	for (uint32_t i = 0; i < t->d->job.rcpt_count; i++) {
+		enum conn_result result;
+
+		if (!t->c->pipelining)
+			say_rcpt(t, i);
+		result = reply(t, STEP_RCPT);
+		if (result != CONN_OK) {
+			(void)give_up(t, STEP_RCPT, result);
+			return false;
+		}
+		if (must_part(t->c, '2'))
+			return part(t);
+		if (mail_ok)
+			take_rcpt(t, i);
+	}
+	return true;
+}
+
+/* DATA's reply. False: the connection is closed. */
+static bool data_run(struct transaction *t)
+{
+	enum conn_result result;
+	struct outcome o;
+
+	if (!t->c->pipelining)
+		conn_say(&t->c->conn, LIT("DATA\r\n"));
+	result = reply(t, STEP_DATA);
+	if (result != CONN_OK) {
+		(void)give_up(t, STEP_DATA, result);
+		return false;
+	}
+	o = reply_outcome(&t->c->conn.reply, STAGE_DATA, '3');
+	t->data_ok = o.verdict == V_OK;
+	if (o.verdict != V_OK)
+		report_rest(t, &o);
+	/* After a 2xx instead of 354 nobody knows whether the server takes data or commands. */
+	if (must_part(t->c, '3'))
+		conn_close(&t->c->conn);
+	return conn_is_open(&t->c->conn);
+}
+
+/* ---- the body ---- */
+
+/* The server spoke before the end of the data: a refusal counts, everything else is nonsense. */
+static enum client_end take_early(const struct transaction *t)
+{
+	enum conn_result result = reply(t, STEP_BLOCK);
+	struct outcome o;
+
+	if (result != CONN_OK)
+		return give_up(t, STEP_BLOCK, result);
+	o = reply_outcome(&t->c->conn.reply, STAGE_DATA, '3');
+	if (o.code < 400)
+		return give_up(t, STEP_FINAL, CONN_EARLY);
+	report_rest(t, &o);
+	conn_close(&t->c->conn);
+	return CLIENT_DONE;
+}
+
+static enum client_end take_final(const struct transaction *t)
+{
+	enum conn_result result = reply(t, STEP_FINAL);
+	struct outcome o;
+
+	if (result != CONN_OK)
+		return give_up(t, STEP_FINAL, result);
+	o = reply_outcome(&t->c->conn.reply, STAGE_FINAL, '2');
+	report_rest(t, &o);
+	t->c->must_reset = false;
+	if (must_part(t->c, '2'))
+		conn_close(&t->c->conn);
+	return CLIENT_DONE;
+}
+
+/* The message, block by block. The end goes out with the last block, and conn_send sends it only when the server is silent until then. */
+static enum client_end body_send(const struct transaction *t)
+{
+	char raw[BLOCK], wire[DOTSTUFF_ROOM(BLOCK) + DOTSTUFF_END];
+	struct dotstuff stuff = { 0 };
+	bool last = false;
+
+	while (!last) {
+		ssize_t got = job_body(t->d, raw, sizeof raw);
+		enum conn_result result;
+		size_t n;
+
+		if (got == -1) {
+			conn_close(&t->c->conn);
+			return CLIENT_BROKEN;
+		}
+		n = dotstuff_add(&stuff, (struct bytes){ raw, (size_t)got }, wire);
+		last = t->d->body_left == 0;
+		if (last)
+			n += dotstuff_end(&stuff, wire + n);
+		result = conn_send(&t->c->conn, (struct bytes){ wire, n }, client_wait(t->c, STEP_BLOCK));
+		if (result == CONN_EARLY)
+			return take_early(t);
+		if (result != CONN_OK)
+			return give_up(t, STEP_BLOCK, result);
+	}
+	return take_final(t);
+}
+
+/* Nobody is left, and yet the server wants data. */
+static enum client_end lone_dot(const struct transaction *t)
+{
+	conn_say(&t->c->conn, LIT(".\r\n"));
+	if (reply(t, STEP_FINAL) != CONN_OK)
+		conn_close(&t->c->conn);
+	return CLIENT_DONE;
+}
+
+/* ---- all of it ---- */
+
+/* What is clear before the first word. */
+static bool refused_here(const struct transaction *t)
+{
+	const struct client *c = t->c;
+	const struct job *job = &t->d->job;
+	struct outcome o;
+
+	if (c->size_limit != 0 && job->body_size > c->size_limit)
+		o = outcome_make(V_PERM, STAGE_MAIL, "5.3.4", LIT("the message is larger than the server's limit (SIZE)"));
+	else if (job->body_8bit && !c->eight_bit)
+		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.3", LIT("the message has 8-bit data and the server takes none (no 8BITMIME)"));
+	else if (job->smtputf8 && !c->utf8)
+		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.7", LIT("the message needs internationalized addresses and the server knows none (no SMTPUTF8)"));
+	else
+		return false;
+	report_rest(t, &o);
+	return true;
+}
+
+/* RFC 5321 4.1.1.5. A server that cannot even do that is not talked to any more: the caller opens a new connection. */
+static bool reset(struct client *c)
+{
+	enum conn_result result;
+
+	conn_say(&c->conn, LIT("RSET\r\n"));
+	result = conn_reply(&c->conn, client_wait(c, STEP_RSET));
+	c->must_reset = !(result == CONN_OK && c->conn.reply.code / 100 == 2);
+	if (c->must_reset)
+		conn_close(&c->conn);
+	return !c->must_reset;
+}
+
+static enum client_end run(struct transaction *t, bool kept)
+{
+	enum conn_result result;
+	enum client_end end;
+	bool mail_ok;
+
+	if (t->c->pipelining)
+		say_group(t);
+	else
+		say_mail(t);
+	result = reply(t, STEP_MAIL);
+	end = take_mail(t, result, kept, &mail_ok);
+	if (end != CLIENT_DONE || !conn_is_open(&t->c->conn) || (!mail_ok && !t->c->pipelining))
+		return end;
+	if (!rcpts_run(t, mail_ok) || !data_wanted(t) || !data_run(t) || !t->data_ok)
+		return CLIENT_DONE;
+	return t->accepted > 0 ? body_send(t) : lone_dot(t);
+}
+
+enum client_end client_deliver(struct client *c, struct delivery *d)
+{
+	struct transaction t = { .c = c, .d = d };
+	bool kept = c->used;
+
+	if (refused_here(&t))
+		return CLIENT_DONE;
+	if (kept && (!conn_is_quiet(&c->conn) || (c->must_reset && !reset(c)))) {
+		conn_close(&c->conn);
+		return CLIENT_STALE;
+	}
+	if (!conn_is_quiet(&c->conn))
+		return give_up(&t, STEP_HELO, CONN_EARLY);
+	c->used = true;
+	return run(&t, kept);
+}
