@@ -1,0 +1,231 @@
+"""A spool and the programs of the queue under a root of their own, without starting anything: for tests that put one program under load
+and stand for its neighbours themselves.
+
+    with Instance("q1", ["queue/enqueue", "queue/queued"]) as i:
+        queued = i.start("queued")
+        code, text = i.enqueue(b"Subject: x\\n\\nhello\\n", "a@example.org", ["b@example.net"])
+        i.fifo("report-remote")      path of fifo/report-remote
+"""
+import grp
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
+
+ACCOUNTS = ["smtpd", "key", "intake", "queue", "spawn", "bounce", "remote", "dns", "alias"]
+MEMBERS = [("tappal-spawn", "tappal-log"), ("tappal-bounce", "tappal-log"), ("tappal-queue", "tappal")]
+# name, owner, group, mode: as common/paths.h says.
+DIRECTORIES = [
+    ("intake", "tappal-intake", "tappal-queue", 0o2770), ("large", "tappal-queue", "tappal-log", 0o750),
+    ("log", "tappal-queue", "tappal-log", 0o750), ("index", "tappal-queue", "tappal", 0o2750),
+    ("fifo", "root", "root", 0o755), ("reply", "root", "tappal", 0o1770),
+]
+FIFOS = [
+    ("intake", "tappal-intake", "tappal-queue", 0o660), ("control", "tappal-queue", "tappal", 0o620),
+    ("jobs-local", "tappal-queue", "tappal-queue", 0o600), ("jobs-remote", "tappal-queue", "tappal-spawn", 0o640),
+    ("report-local", "tappal-queue", "tappal-queue", 0o600), ("report-remote", "tappal-queue", "tappal-spawn", 0o620),
+    ("bounce", "tappal-queue", "tappal-bounce", 0o640),
+]
+
+
+def ensure_accounts():
+    for group in ["tappal", "tappal-log"] + ["tappal-" + a for a in ACCOUNTS]:
+        try:
+            grp.getgrnam(group)
+        except KeyError:
+            subprocess.run(["groupadd", "-r", group], check=True)
+    for account in ["tappal-" + a for a in ACCOUNTS]:
+        try:
+            pwd.getpwnam(account)
+        except KeyError:
+            subprocess.run(["useradd", "-r", "-M", "-d", "/nonexistent", "-g", account, "-s", "/usr/sbin/nologin", account], check=True)
+    for account, group in MEMBERS:
+        if account not in grp.getgrnam(group).gr_mem:
+            subprocess.run(["usermod", "-a", "-G", group, account], check=True)
+
+
+def envelope(sender, recipients, attributes=()):
+    """The octets of common/envelope.h."""
+    fields = [b"F" + sender.encode()] + [a.encode() for a in attributes] + [b"T" + r.encode() for r in recipients]
+    return b"".join(f + b"\0" for f in fields) + b"\0"
+
+
+class Instance:
+    def __init__(self, name, programs, settings=None):
+        self.root = f"{ROOTS}/{name}"
+        self.etc, self.spool, self.libexec = f"{self.root}/etc/tappal", f"{self.root}/var/spool/tappal", f"{self.root}/usr/libexec/tappal"
+        self.programs = programs
+        self.settings = {"me": "queue.tappal", "locals": "queue.tappal", "freespace": "1M"}
+        self.settings.update(settings or {})
+        self.started = []
+
+    # ---- the tree
+    def __enter__(self):
+        ensure_accounts()
+        self.remove()
+        for directory in (ROOTS, self.root, self.etc, self.spool, self.libexec, f"{self.root}/run/tappal"):
+            os.makedirs(directory, exist_ok=True)
+            os.chmod(directory, 0o755)
+        self.make_programs()
+        self.make_spool()
+        for key, value in self.settings.items():
+            self.set(key, value)
+        return self
+
+    def __exit__(self, *_):
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self.remove()
+
+    def remove(self):
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def make_programs(self):
+        build = "build/plain/bin" + self.root.replace("/", "-")
+        r = subprocess.run(["make", "-s", "-C", TOP, f"ROOT={self.root}"] + [f"{build}/{p}" for p in self.programs],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if r.returncode:
+            raise RuntimeError(f"make: {r.stdout[-4000:]}")
+        for program in self.programs:
+            name = os.path.basename(program)
+            target = f"{self.libexec}/{name}"
+            shutil.copy(f"{TOP}/{build}/{program}", target)
+            os.chmod(target, 0o755)
+            if name == "enqueue":
+                shutil.chown(target, "tappal-intake", "tappal-intake")
+                os.chmod(target, 0o4755)
+        shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)
+
+    def make_spool(self):
+        for name, owner, group, mode in DIRECTORIES:
+            path = f"{self.spool}/{name}"
+            os.makedirs(path, exist_ok=True)
+            shutil.chown(path, owner, group)
+            os.chmod(path, mode)
+        for name, owner, group, mode in FIFOS:
+            if not os.path.exists(self.fifo(name)):
+                os.mkfifo(self.fifo(name))
+            shutil.chown(self.fifo(name), owner, group)
+            os.chmod(self.fifo(name), mode)
+        lock = f"{self.spool}/lock"
+        open(lock, "a").close()
+        shutil.chown(lock, "tappal-queue", "tappal-queue")
+        os.chmod(lock, 0o600)
+
+    def fifo(self, name):
+        return f"{self.spool}/fifo/{name}"
+
+    def set(self, key, value):
+        with open(f"{self.etc}/{key}", "w") as f:
+            f.write("".join(f"{line}\n" for line in ([value] if isinstance(value, str) else value)))
+
+    def intake_files(self):
+        return sorted(os.listdir(f"{self.spool}/intake"))
+
+    # ---- programs
+    def start(self, name, *arguments, stderr=None):
+        """Start a program; its stderr goes to ROOT/NAME.log."""
+        with open(f"{self.root}/{name}.log", "ab") as log:
+            process = subprocess.Popen([f"{self.libexec}/{name}", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=stderr or log)
+        self.started.append(process)
+        return process
+
+    def log(self, name="queued"):
+        try:
+            return open(f"{self.root}/{name}.log", errors="replace").read()
+        except OSError:
+            return ""
+
+    def start_queued(self, seconds=20):
+        """Start queued and wait until it reads its fifo."""
+        process = self.start("queued")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                os.close(os.open(self.fifo("intake"), os.O_WRONLY | os.O_NONBLOCK))
+                return process
+            except OSError:
+                if process.poll() is not None:
+                    raise RuntimeError(f"queued ended with {process.returncode}: {self.log()[-2000:]}")
+                time.sleep(0.01)
+        raise RuntimeError("queued does not read fifo/intake: " + self.log()[-2000:])
+
+    def kill(self, process, sig=signal.SIGKILL):
+        process.send_signal(sig)
+        return process.wait(30)
+
+    def enqueue(self, message, sender="sender@example.org", recipients=("rcpt@example.net",), raw=None, user=None, timeout=60):
+        """One shot: exit code and what it said. `raw`: the envelope's octets instead of sender and recipients. `user`: who calls."""
+        process, envelope_end = self.enqueue_start(user)
+        octets = raw if raw is not None else envelope(sender, recipients)
+        try:
+            process.stdin.write(message)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            os.write(envelope_end, octets)
+        except BrokenPipeError:
+            pass
+        os.close(envelope_end)
+        process.wait(timeout)
+        text = process.stderr.read().decode(errors="replace")
+        process.stderr.close()
+        return process.returncode, text
+
+    def enqueue_start(self, user=None):
+        """The running process and the descriptor of its envelope, nothing written yet."""
+        r, w = os.pipe()
+        process = subprocess.Popen([f"{self.libexec}/enqueue"], stdin=subprocess.PIPE, stdout=r, stderr=subprocess.PIPE, user=user, bufsize=0)
+        os.close(r)
+        return process, w
+
+    def session(self, user="tappal-smtpd"):
+        return Session(self, user)
+
+
+class Session:
+    """`enqueue -s`, spoken to in records."""
+
+    def __init__(self, instance, user):
+        import records
+        self.records = records
+        self.process = subprocess.Popen([f"{instance.libexec}/enqueue", "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, user=user, bufsize=0)
+        self.stream = records.Stream(self.process.stdout.fileno())
+
+    def write(self, octets):
+        self.process.stdin.write(octets)
+
+    def message(self, body, sender="sender@example.org", recipients=("rcpt@example.net",), attributes=("PESMTP",), id_offset=0, commit=True, claim=None,
+                raw=None):
+        encode = self.records.encode
+        octets = raw if raw is not None else envelope(sender, recipients, attributes)
+        out = encode("mail_begin", id_offset=id_offset)
+        for at in range(0, len(octets), 32768):
+            out += encode("envelope_part", octets=octets[at:at + 32768])
+        for at in range(0, len(body), 65000):
+            out += encode("body_part", octets=body[at:at + 65000])
+        if commit:
+            out += encode("mail_commit", body_size=len(body) if claim is None else claim)
+        self.write(out)
+
+    def send(self, body, timeout=60, **keys):
+        """A whole message: exit code and id."""
+        self.message(body, **keys)
+        answer = self.stream.next(timeout)
+        if answer is None:
+            return None, 0
+        return answer.result, answer.id
+
+    def close(self, timeout=30):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return self.process.wait(timeout)
