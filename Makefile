@@ -70,6 +70,7 @@ endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
 
 include tests/tests.mk
+include etc/install.mk
 
 help:
 	@echo 'all install uninstall      PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) ROOT=$(ROOT)'

@@ -11,23 +11,25 @@ extern const char path_run[];      /* ROOT/run/tappal       the resolver's socke
 extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
 extern const char path_bin[];      /* ROOT PREFIX/bin */
 
-/* Names under path_spool (the working directory of the queue's programs). */
-#define SPOOL_INTAKE   "intake"          /* tappal-intake:tappal-queue 2770   files of enqueue (0664: queued patches large ones), their ack fifos */
+/* Names under path_spool (the working directory of the queue's programs), with owner, group and mode as etc/spool-tree sets them.
+ * A fifo belongs by uid to the far end, and to queued by group: a uid is what a set-uid program replaces, so neither remote nor
+ * enqueue inherits a fifo from the one who starts it. */
+#define SPOOL_INTAKE   "intake"          /* tappal-intake:tappal-queue 2770   files of enqueue, their ack fifos */
 #define SPOOL_LARGE    "large"           /* tappal-queue:tappal-log 0750      large/ID */
 #define SPOOL_LOG      "log"             /* tappal-queue:tappal-log 0750      segments */
-#define SPOOL_INDEX    "index"           /* tappal-queue:tappal 0750 (lock.mdb 0660)  LMDB */
-#define SPOOL_LOCK     "lock"            /* tappal-queue 0600                 flock: one queued */
-#define FIFO_INTAKE    "fifo/intake"     /* tappal-intake:tappal-queue 0660   enqueue -> queued; enqueue is set-uid only: it has its caller's groups */
+#define SPOOL_INDEX    "index"           /* tappal-queue:tappal 2750 (lock.mdb 0660)  LMDB */
+#define SPOOL_LOCK     "lock"            /* tappal-queue:tappal-queue 0600    flock: one queued */
+#define FIFO_INTAKE    "fifo/intake"     /* tappal-intake:tappal-queue 0240   enqueue -> queued */
 #define FIFO_CONTROL   "fifo/control"    /* tappal-queue:tappal 0620          tappal -> queued */
-#define FIFO_JOBS_LOCAL    "fifo/jobs-local"      /* tappal-queue 0600        queued -> spawn local (root) */
-#define FIFO_JOBS_REMOTE   "fifo/jobs-remote"     /* tappal-queue:tappal-spawn 0640   queued -> spawn remote */
-#define FIFO_REPORT_LOCAL  "fifo/report-local"    /* tappal-queue 0600        spawn local -> queued */
-#define FIFO_REPORT_REMOTE "fifo/report-remote"   /* tappal-queue:tappal-spawn 0620   spawn remote -> queued */
-#define FIFO_BOUNCE    "fifo/bounce"     /* tappal-queue:tappal-bounce 0640   queued -> bounce */
-#define SPOOL_REPLY    "reply"           /* root:tappal 1770                  reply fifos of operators; tappal-queue is a member of group tappal */
+#define FIFO_JOBS_LOCAL    "fifo/jobs-local"      /* tappal-queue:tappal-queue 0600   queued -> spawn local (root) */
+#define FIFO_JOBS_REMOTE   "fifo/jobs-remote"     /* tappal-spawn:tappal-queue 0420   queued -> spawn remote */
+#define FIFO_REPORT_LOCAL  "fifo/report-local"    /* tappal-queue:tappal-queue 0600   spawn local -> queued */
+#define FIFO_REPORT_REMOTE "fifo/report-remote"   /* tappal-spawn:tappal-queue 0240   spawn remote -> queued */
+#define FIFO_BOUNCE    "fifo/bounce"     /* tappal-bounce:tappal-queue 0420   queued -> bounce */
+#define SPOOL_REPLY    "reply"           /* root:tappal 1770                  reply fifos of operators; tappal-queue is in group tappal */
 #define SOCKET_RESOLVER "resolver"       /* under path_run; made by resolver; peers checked by SO_PEERCRED */
 
-/* The accounts. */
+/* The accounts (etc/accounts). Each has a primary group of its own name, but tappal-spawn and tappal-bounce have tappal-log. */
 #define ACCOUNT_SMTPD  "tappal-smtpd"
 #define ACCOUNT_KEY    "tappal-key"
 #define ACCOUNT_INTAKE "tappal-intake"
@@ -37,7 +39,8 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define ACCOUNT_REMOTE "tappal-remote"
 #define ACCOUNT_DNS    "tappal-dns"
 #define ACCOUNT_ALIAS  "tappal-alias"
-#define GROUP_LOG      "tappal-log"      /* may read the message log: tappal-spawn, tappal-bounce */
-#define GROUP_OPERATOR "tappal"          /* may look into and steer the queue */
+#define ACCOUNT_LOGGER "tappal-logger"    /* svlogd: writes /var/log/tappal */
+#define GROUP_LOG      "tappal-log"      /* may read the message log: primary group of tappal-spawn and tappal-bounce, nobody else's */
+#define GROUP_OPERATOR "tappal"          /* may look into and steer the queue, and read /var/log/tappal */
 
 #endif

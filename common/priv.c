@@ -20,6 +20,8 @@
 
 #include "log.h"
 
+#define GROUPS_MAX 64
+
 static void make_undumpable(void)
 {
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
@@ -63,12 +65,27 @@ static struct passwd account_or_die(const char *account)
 	return *pw;
 }
 
+/* The account's supplementary groups without its primary one, which initgroups(3) would add. What spawn and bounce may read they
+ * may by their uid and primary gid; a set-uid and set-gid program that they start (remote, enqueue) replaces both, and so
+ * inherits none of it. Supplementary groups would stay with it. */
+static void take_supplementary_groups(const char *account, gid_t primary)
+{
+	gid_t all[GROUPS_MAX];
+	int count = GROUPS_MAX, kept = 0;
+	if (getgrouplist(account, primary, all, &count) < 0)
+		die_usage("the account %s is in more than %d groups; take it out of some", account, GROUPS_MAX);
+	for (int i = 0; i < count; i++)
+		if (all[i] != primary)
+			all[kept++] = all[i];
+	if (setgroups((size_t)kept, all) < 0)
+		die_system("cannot take the groups of %s", account);
+}
+
 void priv_become(const char *program, const char *account)
 {
 	struct passwd pw = account_or_die(account);
 	if (geteuid() == 0) {
-		if (initgroups(account, pw.pw_gid) < 0)
-			die_system("cannot take the groups of %s", account);
+		take_supplementary_groups(account, pw.pw_gid);
 		change_ids(pw.pw_uid, pw.pw_gid);
 		return;
 	}
@@ -175,6 +192,8 @@ uid_t priv_setuid_start(const char *account, int *took_effect_r)
 		die_usage("this program must be owned by %s and set-uid; `make install` repairs it", account);
 	if (caller == 0)
 		leave_root_groups(gid);
+	else if (getegid() == gid && setresgid(gid, gid, gid) < 0)
+		die_system("cannot take the group of %s for good", account);
 	if (setresuid(uid, uid, uid) < 0)
 		die_system("cannot become %s for good", account);
 	check_ids(uid, getgid());

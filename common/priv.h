@@ -7,7 +7,8 @@
 
 #include <sys/types.h>
 
-/* Become `account` for good: supplementary groups of the account, gid, uid, all three ids; verified afterwards; undumpable.
+/* Become `account` for good: its supplementary groups (the primary one is not among them, so a set-uid and set-gid program that it
+ * starts keeps none of its rights), gid, uid, all three ids; verified afterwards; undumpable.
  * Started as root it changes; started already as that account it only checks; started as anybody else it ends the program
  * with EXIT_YOUR_FAULT and says which account is needed. */
 void priv_become(const char *program, const char *account);
@@ -18,7 +19,7 @@ void priv_become_user(const char *user, uid_t uid, gid_t gid);
 
 /* First call of a set-uid program's main: environment emptied, descriptors from 3 closed, 0-2 guaranteed open, resource
  * limits and signal dispositions and mask set to sane ones, umask 077, working directory left alone, dumpable off; then the
- * file's owner becomes real, effective and saved uid. Returns the uid of the caller. If set-uid had no effect
+ * file's owner becomes real, effective and saved uid, and its group likewise where the file is set-gid, too. Returns the uid of the caller. If set-uid had no effect
  * (NoNewPrivileges, nosuid mount) *took_effect_r is false and nothing but the cleaning was done. */
 uid_t priv_setuid_start(const char *account, int *took_effect_r);
 
