@@ -31,7 +31,7 @@ queue/bounce     = queue/bounce.o queue/report.o queue/body.o
 queue/tappal     = queue/tappal.o queue/tappal_queue.o queue/tappal_config.o queue/tappal_log.o queue/show.o queue/select.o queue/body.o queue/operation.o queue/index.o
 remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/hosts.o remote/dns.o
 remote/resolver  = remote/resolver.o remote/lookup.o remote/dnswire.o
-local/local      = local/local.o local/maildir.o
+local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
 local/inject     = local/inject.o $(SUBMISSION)
 local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
