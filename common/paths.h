@@ -19,7 +19,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define SPOOL_LOG      "log"             /* tappal-queue:tappal-log 0750      segments */
 #define SPOOL_INDEX    "index"           /* tappal-queue:tappal 2750 (lock.mdb 0660)  LMDB */
 #define SPOOL_LOCK     "lock"            /* tappal-queue:tappal-queue 0600    flock: one queued */
-#define FIFO_INTAKE    "fifo/intake"     /* tappal-intake:tappal-queue 0240   enqueue -> queued */
+#define FIFO_INTAKE    "fifo/intake"     /* tappal-intake:tappal-queue 0260   enqueue -> queued, which keeps a write end of its own: so it never ends */
 #define FIFO_CONTROL   "fifo/control"    /* tappal-queue:tappal 0620          tappal -> queued */
 #define FIFO_JOBS_LOCAL    "fifo/jobs-local"      /* tappal-queue:tappal-queue 0600   queued -> spawn local (root) */
 #define FIFO_JOBS_REMOTE   "fifo/jobs-remote"     /* tappal-spawn:tappal-queue 0420   queued -> spawn remote */
