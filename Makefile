@@ -23,7 +23,7 @@ ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAG
 COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c priv log settings settings_table settings_parse settings_grammar route mailbox channel
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
-smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/message.o smtpd/access.o smtpd/pool.o smtpd/peer.o smtpd/enqueuer.o
+smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o
 queue/enqueue    = queue/enqueue.o queue/enqueue_once.o queue/enqueue_session.o queue/caller.o queue/parcel.o queue/intakefile.o
 queue/queued     = queue/queued.o queue/intake.o queue/spawner.o queue/control.o queue/bouncer.o queue/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn.o queue/manager.o queue/crew.o queue/worker.o queue/flight.o queue/body.o queue/launch.o queue/home.o

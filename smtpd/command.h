@@ -1,0 +1,42 @@
+/*
+ * command - what a client may say and when: THE TABLE, in command.c. One command comes in as a line, is looked up, held against
+ * the table (state, argument, length), checked (nothing changes, a refusal is answered) and only then acted on.
+ */
+#ifndef SMTPD_COMMAND_H
+#define SMTPD_COMMAND_H
+
+#include "session.h"
+
+#define COMMAND_LINE_MAX 512          /* with CRLF, RFC 5321 4.5.3.1.4 */
+#define COMMAND_PATH_LINE_MAX 1024    /* MAIL and RCPT: their parameters need more (4.1.2, RFC 1870 and others add to it) */
+
+enum command_argument { ARG_NONE, ARG_ANY, ARG_TEXT /* must not be empty */, ARG_PATH /* keyword, path, parameters */ };
+
+/* What check functions make of the argument for act functions. */
+struct command {
+	struct bytes argument;         /* ARG_PATH: the parameters */
+	struct str *text;              /* holds addr's text */
+	struct mailaddr addr;
+	bool body_8bit;
+};
+
+struct command_row {
+	const char *verb;
+	const char *keyword;           /* ARG_PATH: "FROM:" */
+	unsigned legal;                /* enum session_state, or'ed */
+	enum command_argument argument;
+	bool ends_group;               /* RFC 2920 3.1: a client waits for its reply */
+	bool idle;                     /* no part of a mail transaction: counts against maxcommands */
+	bool (*check)(struct session *s, struct command *c);
+	void (*act)(struct session *s, struct command *c);
+};
+
+extern const struct command_row command_table[];
+extern const size_t command_rows;     /* the count of kind command_rows is for unknown commands */
+
+/* Answer one line (without CRLF). */
+void command_line(struct session *s, struct bytes line);
+/* A line that could not be one: too long or with a bare CR, LF or NUL. */
+void command_not_a_line(struct session *s, const char *text);
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * enqueuer - the session's own `enqueue -s`: a child on two pipes that takes messages in records 10 to 15 of common/records.def.
+ *
+ * It is started by the first message and kept for the life of the process, so that a message costs no fork. One message is
+ *     begin  body*  (commit | abort)
+ * begin, envelope and small bodies stay in memory and leave with the commit in one write. If the child dies, what it had is
+ * lost with it and nothing was promised: commit says temporary, and the next begin starts a fresh child. A child that had
+ * died before it was told anything of this message is replaced at once.
+ */
+#ifndef SMTPD_ENQUEUER_H
+#define SMTPD_ENQUEUER_H
+
+#include "../common/channel.h"
+#include "../common/msgid.h"
+#include "../common/verdict.h"
+
+#include <sys/uio.h>
+
+#define ENQUEUER_HELD 8192            /* octets of body that are gathered before they are written */
+#define ENQUEUER_SPANS 32             /* most views in one enqueuer_body call */
+
+struct enqueuer {
+	pid_t pid;                    /* 0: no child */
+	int to, from;                 /* -1: no child */
+	struct record_reader reader;
+	struct str out;               /* records not written yet, whole */
+	struct str held;              /* body octets not framed yet */
+	uint64_t body_size;           /* octets given since begin */
+	bool told;                    /* some of this message was written to the child */
+	bool failed;                  /* this message is lost: `result` says why */
+	int result;                   /* enum enqueue_exit */
+};
+
+void enqueuer_init(struct enqueuer *e);
+/* Close the pipes: the child ends when it has finished what it does. Does not wait for it. */
+void enqueuer_free(struct enqueuer *e);
+/* Start the child now, while the client still talks, if there is none. A failure shows at commit. */
+void enqueuer_warm(struct enqueuer *e);
+
+/* `envelope` is whole (common/envelope.h); `trace` are the first octets of the body, with MSGID_PLACEHOLDER at id_offset. */
+void enqueuer_begin(struct enqueuer *e, struct bytes envelope, struct bytes trace, size_t id_offset);
+/* More octets of the body: copied or written before it returns. Blocks while the child is slower than the client. */
+void enqueuer_body(struct enqueuer *e, const struct bytes *spans, size_t count);
+/* The message is whole. Blocks until the child answers; ENQ_OK means on disk. *id_r may be 0 when the queue manager is away. */
+int enqueuer_commit(struct enqueuer *e, msgid_t *id_r);
+void enqueuer_abort(struct enqueuer *e);
+
+#endif

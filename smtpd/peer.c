@@ -1,0 +1,62 @@
+/* peer - smtpd's room: who the client is. See peer.h. */
+#include "peer.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void peer_write_text(struct peer *p)
+{
+	if (p->addr.family != 0)
+		netaddr_format(&p->addr, p->ip);
+	else
+		memcpy(p->ip, "local", sizeof "local");
+	if (p->name[0] == '\0')
+		memcpy(p->name, "unknown", sizeof "unknown");
+	snprintf(p->text, sizeof p->text, "%s[%s]", p->name, p->ip);
+}
+
+static void peer_from_fd(int fd, struct peer *p)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof sa;
+	*p = (struct peer){ 0 };
+	int type = 0;
+	socklen_t type_len = sizeof type;
+	p->is_socket = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0;
+	if (!p->is_socket || getpeername(fd, (struct sockaddr *)&sa, &len) < 0 || !netaddr_from_sockaddr((struct sockaddr *)&sa, len, &p->addr))
+		p->addr = (struct netaddr){ 0 };
+}
+
+void peer_of_socket(int fd, struct peer *p_r)
+{
+	peer_from_fd(fd, p_r);
+	peer_write_text(p_r);
+}
+
+static void peer_name_from_environment(struct peer *p)
+{
+	struct bytes name = bytes_of(getenv("TCPREMOTEHOST"));
+	if (domain_valid(name, false))
+		bytes_to_cstring(name, p->name, sizeof p->name);
+	struct bytes info = bytes_of(getenv("TCPREMOTEINFO"));
+	size_t n = 0;
+	for (size_t i = 0; i < info.len && n < PEER_INFO_MAX; i++)
+		p->info[n++] = isalnum((unsigned char)info.at[i]) || (info.at[i] != '\0' && strchr("._-", info.at[i])) ? info.at[i] : '?';
+	p->info[n] = '\0';
+}
+
+void peer_of_session(int fd, struct peer *p_r)
+{
+	peer_from_fd(fd, p_r);
+	if (p_r->addr.family == 0) {
+		const char *ip = getenv("TCPREMOTEIP");
+		if (ip == NULL)
+			ip = getenv("REMOTE_ADDR");
+		if (ip != NULL && !netaddr_parse(bytes_of(ip), &p_r->addr))
+			p_r->addr = (struct netaddr){ 0 };
+	}
+	peer_name_from_environment(p_r);
+	peer_write_text(p_r);
+}

@@ -1,0 +1,30 @@
+/*
+ * peer - who is the client? Asked once per connection, before its first octet is read.
+ *
+ *   a socket with an IP peer   getpeername. TCPREMOTEHOST and TCPREMOTEINFO, if the starter looked them up, add the name.
+ *   anything else (a pipe)     TCPREMOTEIP (tcpserver and TLS wrappers behind it) or REMOTE_ADDR (s6, xinetd's tools);
+ *                              none of them: a program of this host, shown as unknown[local]
+ *
+ * The pool asks the socket alone: an environment is no property of a connection there. Nothing here blocks: no DNS, no ident.
+ */
+#ifndef SMTPD_PEER_H
+#define SMTPD_PEER_H
+
+#include "../common/domain.h"
+#include "../common/netaddr.h"
+
+#define PEER_INFO_MAX 64
+
+struct peer {
+	struct netaddr addr;                        /* family 0: not an IP client */
+	bool is_socket;                             /* its descriptor is a socket, of whatever family */
+	char name[DOMAIN_MAX + 1];                  /* "unknown" unless the starter gave one that can be a host name */
+	char info[PEER_INFO_MAX + 1];               /* what an ident server said, reduced to harmless octets; usually empty */
+	char ip[NETADDR_TEXT];                      /* "192.0.2.1"; "local" for family 0 */
+	char text[DOMAIN_MAX + NETADDR_TEXT + 3];   /* "name[ip]", for logs and for the envelope */
+};
+
+void peer_of_socket(int fd, struct peer *p_r);
+void peer_of_session(int fd, struct peer *p_r);   /* with the environment */
+
+#endif

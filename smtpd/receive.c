@@ -1,0 +1,195 @@
+/* receive - smtpd's room: a message from DATA to its answer. See receive.h. */
+#include "receive.h"
+
+#include "../common/envelope.h"
+#include "../common/exits.h"
+#include "../common/log.h"
+
+#include <string.h>
+
+/* ---- what goes before the message */
+
+/* RFC 5321 4.4. The id is not known yet: its placeholder is as wide, queued puts it in. One recipient is named, several are
+ * not: they may be hidden from each other. Everything of the client's in here was reduced to harmless octets before. */
+static bool write_trace(const struct session *s, struct str *out, size_t *id_offset_r)
+{
+	const struct peer *p = &s->peer;
+	bool is_ip6 = p->addr.family == AF_INET6;
+	str_addf(out, "Received: from %s (%s%s%s [%s%s])\r\n", s->helo[0] ? s->helo : "unknown", p->info, p->info[0] ? "@" : "", p->name,
+		is_ip6 ? "IPv6:" : "", p->ip);
+	str_addf(out, "\tby %.*s with %s id ", (int)s->settings->me.len, s->settings->me.at, session_protocol(s));
+	*id_offset_r = out->len;
+	str_add_c(out, MSGID_PLACEHOLDER);
+	if (s->mail.rcpt_count == 1)
+		str_addf(out, "\r\n\tfor <%s>", s->mail.only_rcpt);
+	str_add_c(out, ";\r\n\t");
+	clock_rfc5322(clock_wall_ms(), out);
+	return str_add_c(out, "\r\n");
+}
+
+static bool write_envelope(const struct session *s, struct str *out)
+{
+	const struct transaction *mail = &s->mail;
+	struct bytes message_id = bytes_of(s->message.message_id);
+	return envelope_begin(out, &mail->sender)
+		&& (!mail->body_8bit || envelope_add(out, 'B', (struct bytes){ 0 }))
+		&& envelope_add(out, 'C', bytes_of(s->peer.text))
+		&& (s->helo[0] == '\0' || envelope_add(out, 'H', bytes_of(s->helo)))
+		&& envelope_add(out, 'P', bytes_of(session_protocol(s)))
+		&& (message_id.len == 0 || envelope_add(out, 'M', message_id))
+		&& str_add(out, str_bytes(&mail->recipients))
+		&& envelope_end(out);
+}
+
+/* ---- begin */
+
+void receive_begin(struct session *s)
+{
+	s->state = ST_DATA;
+	s->data_began = clock_monotonic_ms();
+	s->handed_over = s->no_memory = false;
+	str_clear(&s->head);
+	message_begin(&s->message, s->settings->databytes, s->settings->maxhops);
+	session_reply(s, 354, NULL, "End data with <CR><LF>.<CR><LF>");
+}
+
+/* The envelope carries the Message-ID, so it leaves when the header has been seen: usually with the first read, and at the
+ * latest when so much of the message has come that it must move on. */
+static void hand_over(struct session *s)
+{
+	struct str envelope = STR_INIT(ENVELOPE_MAX), trace = STR_INIT(4096);
+	size_t id_offset = 0;
+	s->handed_over = true;
+	if (!write_trace(s, &trace, &id_offset) || !write_envelope(s, &envelope))
+		s->no_memory = true;
+	else
+		enqueuer_begin(s->enqueuer, str_bytes(&envelope), str_bytes(&trace), id_offset);
+	str_free(&envelope);
+	str_free(&trace);
+	if (s->head.len > 0 && !s->no_memory)
+		enqueuer_body(s->enqueuer, &(struct bytes){ s->head.at, s->head.len }, 1);
+	str_clear(&s->head);
+}
+
+/* ---- the data */
+
+/* Small pieces before the end of the header are kept here; the rest goes on without being copied. */
+static void pass_on(struct session *s, const struct bytes *spans, size_t count, bool ended)
+{
+	size_t total = 0;
+	for (size_t i = 0; i < count; i++)
+		total += spans[i].len;
+	if (s->no_memory || s->message.faults != 0)
+		return;
+	if (!s->handed_over && s->message.in_header && !ended && s->head.len + total <= RECEIVE_HEAD_MAX) {
+		for (size_t i = 0; i < count; i++)
+			if (!str_add(&s->head, spans[i]))
+				s->no_memory = true;
+		return;
+	}
+	if (!s->handed_over)
+		hand_over(s);
+	if (!s->no_memory)
+		enqueuer_body(s->enqueuer, spans, count);
+}
+
+/* A message that is already lost need not be carried to its end. */
+static void drop_if_lost(struct session *s)
+{
+	if ((s->message.faults == 0 && !s->no_memory) || !s->handed_over)
+		return;
+	enqueuer_abort(s->enqueuer);
+	s->handed_over = false;
+	str_clear(&s->head);
+}
+
+/* ---- the answer */
+
+static void refuse_fault(struct session *s, enum message_fault fault)
+{
+	switch (fault) {
+	case MESSAGE_BARE:
+		session_reject(s, NULL, 554, "5.5.2", "The message has a CR or LF on its own: lines end with CR LF");
+		break;
+	case MESSAGE_NUL:
+		session_reject(s, NULL, 554, "5.5.2", "The message has a NUL octet");
+		break;
+	case MESSAGE_LINE_LONG:
+		session_reject(s, NULL, 554, "5.5.2", "The message has a line of more than %u octets", MESSAGE_LINE_MAX);
+		break;
+	case MESSAGE_LOOPS:
+		session_reject(s, NULL, 554, "5.4.6", "Too many hops: the message goes round in a circle");
+		break;
+	default:
+		session_reject(s, NULL, 552, "5.3.4", "Message size exceeds the limit of %llu octets", (unsigned long long)s->settings->databytes);
+	}
+}
+
+static void answer_result(struct session *s, int result, msgid_t id)
+{
+	char text[MSGID_TEXT + 1];
+	if (result == ENQ_OK && id == 0) {
+		session_reply(s, 250, "2.0.0", "Ok: queued");
+	} else if (result == ENQ_OK) {
+		msgid_format(id, text);
+		session_reply(s, 250, "2.0.0", "Ok: queued as %s", text);
+	} else {
+		struct outcome o = outcome_of_enqueue(result);
+		char enhanced[16];
+		struct str code = STR_INIT(sizeof enhanced - 1);
+		enhanced_format(o.enhanced, &code);
+		session_reject(s, NULL, o.code, str_c(&code), "%.*s", (int)o.text.len, o.text.at);
+		str_free(&code);
+	}
+}
+
+static void answer(struct session *s)
+{
+	enum message_fault fault = message_fault(&s->message);
+	msgid_t id = 0;
+	if (fault != MESSAGE_FINE) {
+		refuse_fault(s, fault);
+	} else if (s->no_memory) {
+		session_dismiss(s, END_MEMORY, "4.3.0", "Out of memory");
+	} else {
+		int result = enqueuer_commit(s->enqueuer, &id);
+		if (result == ENQ_OK)
+			s->idle_commands = 0;
+		answer_result(s, result, id);
+	}
+}
+
+static void receive_end(struct session *s)
+{
+	drop_if_lost(s);
+	s->state = ST_GREETED;
+	answer(s);
+	session_data_ended(s);
+}
+
+void receive_data(struct session *s)
+{
+	struct bytes in = linein_rest(&s->lines), spans[ENQUEUER_SPANS];
+	enum scan_result result = SCAN_PART;
+	size_t taken = 0, count = 0;
+	while (result == SCAN_PART && count < ENQUEUER_SPANS) {
+		size_t used;
+		result = message_scan(&s->message, bytes_slice(in, taken, in.len), &spans[count], &used);
+		taken += used;
+		if (spans[count].len > 0)
+			count++;
+	}
+	pass_on(s, spans, count, result == SCAN_END);
+	linein_take(&s->lines, taken);
+	if (result == SCAN_END)
+		receive_end(s);
+	else
+		drop_if_lost(s);
+}
+
+void receive_abandon(struct session *s)
+{
+	if (s->state == ST_DATA && s->handed_over)
+		enqueuer_abort(s->enqueuer);
+	s->handed_over = false;
+}

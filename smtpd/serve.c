@@ -1,0 +1,197 @@
+/* serve - smtpd's room: one process of the pool. See serve.h. */
+#include "serve.h"
+
+#include "session.h"
+
+#include "../common/exits.h"
+#include "../common/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define PAUSE_FIRST_MS 100
+#define PAUSE_MAX_MS 1000
+
+/* Set by signal handlers, the only writers. */
+static struct { volatile sig_atomic_t stop, retire; } told;
+
+/* ---- the scoreboard */
+
+struct board *board_create(size_t slots, int32_t low)
+{
+	void *at = mmap(NULL, sizeof(struct board) + slots * sizeof(struct slot), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return NULL;
+	struct board *b = at;
+	b->low = low;
+	return b;
+}
+
+static void board_wait(struct board *b, size_t slot)
+{
+	if (atomic_exchange(&b->slots[slot].waiting, 1) == 0)
+		atomic_fetch_add(&b->idle, 1);
+}
+
+/* True: few are left that wait. */
+static bool board_busy(struct board *b, size_t slot)
+{
+	if (atomic_exchange(&b->slots[slot].waiting, 0) == 0)
+		return false;
+	return atomic_fetch_sub(&b->idle, 1) <= b->low;
+}
+
+void board_take(struct board *b, size_t slot)
+{
+	atomic_store(&b->slots[slot].served, 0);
+	board_wait(b, slot);
+}
+
+bool board_release(struct board *b, size_t slot)
+{
+	board_busy(b, slot);
+	return atomic_load(&b->slots[slot].served) > 0;
+}
+
+bool slot_is_waiting(const struct slot *slot)
+{
+	return atomic_load(&slot->waiting) == 1;
+}
+
+/* ---- signals */
+
+static void on_signal(int number)
+{
+	if (number == SIGHUP)
+		told.retire = 1;
+	else
+		told.stop = 1;
+}
+
+/* Handlers without SA_RESTART: a read that waits for a client returns. They stay blocked but while waiting and serving. */
+static void prepare_signals(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	action.sa_handler = SIG_DFL;
+	sigaction(SIGCHLD, &action, NULL);
+}
+
+static bool told_to_end(void)
+{
+	return told.stop || told.retire;
+}
+
+/* ---- accepting */
+
+bool accept_wants_pause(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+static int prepare_waiting(const struct server *server)
+{
+	int queue = epoll_create1(EPOLL_CLOEXEC);
+	if (queue < 0)
+		return -1;
+	for (size_t i = 0; i < server->listeners->count; i++) {
+		/* Exclusive: a connection wakes one process, not all that wait. */
+		struct epoll_event event = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = server->listeners->fd[i] };
+		if (epoll_ctl(queue, EPOLL_CTL_ADD, server->listeners->fd[i], &event) < 0)
+			return -1;
+	}
+	return queue;
+}
+
+static void pause_accepting(const sigset_t *open_mask, int *pause_ms)
+{
+	if (*pause_ms == 0)
+		log_warn("cannot accept a connection: %s; waiting", strerror(errno));
+	*pause_ms = *pause_ms == 0 ? PAUSE_FIRST_MS : *pause_ms * 2;
+	if (*pause_ms > PAUSE_MAX_MS)
+		*pause_ms = PAUSE_MAX_MS;
+	epoll_pwait(-1, &(struct epoll_event){ 0 }, 1, 0, open_mask);   /* lets a pending signal in */
+	if (!told_to_end())
+		usleep((useconds_t)*pause_ms * 1000);
+}
+
+/* The next connection, or -1: the process is to end (told_to_end) or the sockets are of no use any more. */
+static int next_connection(int queue, const sigset_t *open_mask)
+{
+	int pause_ms = 0;
+	while (!told_to_end()) {
+		struct epoll_event event;
+		int n = epoll_pwait(queue, &event, 1, -1, open_mask);
+		if (n < 0 && errno != EINTR)
+			return -1;
+		if (n <= 0)
+			continue;
+		int fd = accept4(event.data.fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+		if (accept_wants_pause(errno))
+			pause_accepting(open_mask, &pause_ms);
+		else if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK || errno == EOPNOTSUPP)
+			return -1;
+	}
+	return -1;
+}
+
+static void serve_one(const struct server *server, struct enqueuer *enqueuer, int fd, const sigset_t *open_mask)
+{
+	struct peer peer;
+	sigset_t shut;
+	peer_of_socket(fd, &peer);
+	sigprocmask(SIG_SETMASK, open_mask, &shut);
+	session_serve(&(struct session_start){
+		.access = server->access, .enqueuer = enqueuer, .stop = &told.stop, .peer = &peer,
+		.may_relay = access_client_may_relay(server->access, &peer.addr), .in = fd, .out = fd,
+	});
+	sigprocmask(SIG_SETMASK, &shut, NULL);
+	close(fd);
+}
+
+static int serve_until_told(const struct server *server, struct enqueuer *enqueuer, int queue)
+{
+	uint64_t reuse = server->access->settings->smtpdreuse, one = 1;
+	sigset_t open_mask;
+	sigemptyset(&open_mask);
+	for (uint64_t served = 0; served < reuse; served++) {
+		board_wait(server->board, server->slot);
+		int fd = next_connection(queue, &open_mask);
+		bool few = board_busy(server->board, server->slot);
+		if (fd < 0)
+			return told_to_end() ? EXIT_OK : EXIT_SYSTEM;
+		atomic_fetch_add(&server->board->slots[server->slot].served, 1);
+		if (few)
+			(void)!write(server->news, &one, sizeof one);
+		serve_one(server, enqueuer, fd, &open_mask);
+	}
+	return EXIT_OK;
+}
+
+int serve_connections(const struct server *server)
+{
+	struct enqueuer enqueuer;
+	prepare_signals();
+	/* The parent's end is ours, too; if it came before the call, getppid tells. */
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != server->parent)
+		return EXIT_SYSTEM;
+	int queue = prepare_waiting(server);
+	if (queue < 0) {
+		log_error("cannot wait on the listening sockets: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	enqueuer_init(&enqueuer);
+	int code = serve_until_told(server, &enqueuer, queue);
+	enqueuer_free(&enqueuer);
+	return code;
+}

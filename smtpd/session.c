@@ -1,0 +1,415 @@
+/* session - smtpd's room: one connection. See session.h. */
+#include "session.h"
+
+#include "command.h"
+#include "receive.h"
+
+#include "../common/envelope.h"
+#include "../common/io.h"
+#include "../common/log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define REPLIES_MAX 65536u
+/* Message data must come at this pace in the long run, or who sends one octet every few minutes holds a session for days. */
+#define DATA_OCTETS_PER_SECOND 64u
+#define LINGER_MS 1000u
+#define LINGER_OCTETS (1u << 20)
+#define IDLE_COMMANDS_DEFAULT 1000u   /* maxcommands 0 */
+
+bool session_init(struct session *s, const struct session_start *start)
+{
+	*s = (struct session){
+		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .stop = start->stop, .peer = *start->peer,
+		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out,
+		.state = ST_START, .verb = "CONNECT", .replies = STR_INIT(REPLIES_MAX), .head = STR_INIT(RECEIVE_HEAD_MAX),
+		.mail = { .sender_text = STR_INIT(ADDRESS_MAX), .recipients = STR_INIT(ENVELOPE_MAX) },
+	};
+	return linein_init(&s->lines, SESSION_READ);
+}
+
+void session_free(struct session *s)
+{
+	linein_free(&s->lines);
+	str_free(&s->replies);
+	str_free(&s->head);
+	str_free(&s->mail.sender_text);
+	str_free(&s->mail.recipients);
+}
+
+const char *session_protocol(const struct session *s)
+{
+	return s->extended ? "ESMTP" : "SMTP";
+}
+
+/* A long list of recipients gives its memory back: the next message has one. */
+void session_end_transaction(struct session *s)
+{
+	struct transaction *mail = &s->mail;
+	str_clear(&mail->sender_text);
+	if (mail->recipients.room > 4096)
+		str_free(&mail->recipients);
+	str_clear(&mail->recipients);
+	mail->sender = (struct mailaddr){ 0 };
+	mail->rcpt_count = mail->rcpt_refused = 0;
+	mail->body_8bit = false;
+	if (s->state != ST_START)
+		s->state = ST_GREETED;
+}
+
+/* ---- replies */
+
+static void put_reply(struct session *s, unsigned code, char separator, const char *enhanced, const char *format, va_list args)
+{
+	char text[512];
+	/* RFC 5321 4.5.3.1.5: 512 octets with code and CRLF. */
+	vsnprintf(text, sizeof text - 16, format, args);
+	if (!str_addf(&s->replies, "%03u%c%s%s%s\r\n", code, separator, enhanced ? enhanced : "", enhanced ? " " : "", text))
+		s->end = END_MEMORY;
+	s->code = code;
+}
+
+void session_reply_more(struct session *s, unsigned code, const char *enhanced, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	put_reply(s, code, '-', enhanced, format, args);
+	va_end(args);
+}
+
+void session_reply(struct session *s, unsigned code, const char *enhanced, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	put_reply(s, code, ' ', enhanced, format, args);
+	va_end(args);
+	if (code >= 400)
+		s->errors++;
+}
+
+void session_reject(struct session *s, const char *rcpt, unsigned code, const char *enhanced, const char *format, ...)
+{
+	char text[512], to[ADDRESS_MAX + 8] = "";
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof text - 16, format, args);
+	va_end(args);
+	if (rcpt != NULL)
+		snprintf(to, sizeof to, " to=<%s>", rcpt);
+	log_msg(0, "reject: %s from %s: %u %s %s; from=<%s>%s proto=%s helo=<%s>", s->verb, s->peer.text, code, enhanced, text,
+		log_text(s->mail.sender.text), to, session_protocol(s), s->helo);
+	session_reply(s, code, enhanced, "%s", text);
+}
+
+void session_dismiss(struct session *s, enum session_end end, const char *enhanced, const char *text)
+{
+	session_reply(s, 421, enhanced, "%.*s %s", (int)s->settings->me.len, s->settings->me.at, text);
+	s->end = end;
+}
+
+void session_greet(struct session *s)
+{
+	struct bytes text = s->settings->smtpgreeting, me = s->settings->me;
+	if (text.len > 0)
+		session_reply(s, 220, NULL, "%.*s", (int)text.len, text.at);
+	else
+		session_reply(s, 220, NULL, "%.*s ESMTP", (int)me.len, me.at);
+}
+
+/* ---- the dialog */
+
+void session_data_ended(struct session *s)
+{
+	if (s->code < 400)
+		s->count[s->kind].ok++;
+	session_end_transaction(s);
+	s->progress = true;
+}
+
+static void check_patience(struct session *s)
+{
+	uint64_t idle_max = s->settings->maxcommands > 0 ? s->settings->maxcommands : IDLE_COMMANDS_DEFAULT;
+	if (s->end != END_NOT)
+		return;
+	if (s->errors >= s->settings->maxerrors) {
+		log_info("too many errors after %s from %s", s->verb, s->peer.text);
+		session_dismiss(s, END_ERRORS, "4.7.0", "Error: too many errors");
+	} else if (s->idle_commands > idle_max) {
+		log_info("too many commands after %s from %s", s->verb, s->peer.text);
+		session_dismiss(s, END_COMMANDS, "4.7.0", "Error: too many commands without mail");
+	}
+}
+
+/* A bare LF ends no line (RFC 5321 2.3.8), so the line that was refused for it goes on to its CRLF: none of it is carried out. */
+static enum line_result next_line(struct session *s, struct bytes *line_r)
+{
+	for (;;) {
+		struct bytes before = linein_rest(&s->lines);
+		enum line_result result = linein_next(&s->lines, COMMAND_PATH_LINE_MAX - 2, line_r);
+		size_t used = before.len - linein_rest(&s->lines).len;
+		bool was_skipping = s->skip_to_crlf;
+		if (result == LINE_MORE)
+			return result;
+		s->skip_to_crlf = result == LINE_BARE && (used < 2 || before.at[used - 2] != '\r');
+		if (!was_skipping)
+			return result;
+	}
+}
+
+static bool process_line(struct session *s)
+{
+	struct bytes line;
+	switch (next_line(s, &line)) {
+	case LINE_MORE:
+		return false;
+	case LINE_OK:
+		command_line(s, line);
+		break;
+	case LINE_LONG:
+		command_not_a_line(s, "Line too long");
+		break;
+	default:
+		command_not_a_line(s, "Lines end with CR LF, and hold no other CR, LF or NUL");
+	}
+	s->progress = true;
+	check_patience(s);
+	return true;
+}
+
+bool session_process(struct session *s)
+{
+	while (s->end == END_NOT && s->replies.len < SESSION_REPLIES) {
+		if (s->state == ST_DATA) {
+			if (linein_rest(&s->lines).len == 0)
+				return false;
+			receive_data(s);
+			if (s->state != ST_DATA)
+				check_patience(s);
+		} else if (!process_line(s)) {
+			return false;
+		}
+	}
+	return s->end == END_NOT;
+}
+
+/* ---- the connection */
+
+/* Blocking sockets with the kernel's own timeouts: one system call per read. A pipe is polled first. */
+static void prepare_connection(struct session *s)
+{
+	struct timeval timeout = { .tv_sec = (time_t)s->settings->timeoutsmtpd };
+	int on = 1;
+	if (!s->peer.is_socket)
+		return;
+	setsockopt(s->in, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+	setsockopt(s->out, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+	setsockopt(s->out, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static uint64_t timeout_ms(const struct session *s)
+{
+	return s->settings->timeoutsmtpd * SECOND_MS;
+}
+
+static bool stopping(const struct session *s)
+{
+	return s->stop != NULL && *s->stop != 0;
+}
+
+/* How much of the replies one write may take without blocking past the deadline: a pipe takes PIPE_BUF when it polls writable. */
+static ssize_t write_some(struct session *s, const char *at, size_t n, deadline_t deadline)
+{
+	if (s->peer.is_socket)
+		return send(s->out, at, n, MSG_NOSIGNAL);
+	int ready = io_wait_writable(s->out, deadline);
+	if (ready == 0)
+		errno = EAGAIN;
+	return ready > 0 ? write(s->out, at, n < PIPE_BUF ? n : PIPE_BUF) : -1;
+}
+
+static bool write_replies(struct session *s)
+{
+	deadline_t now = clock_monotonic_ms(), deadline = deadline_in(now, timeout_ms(s));
+	size_t done = 0;
+	while (done < s->replies.len) {
+		ssize_t n = write_some(s, s->replies.at + done, s->replies.len - done, deadline);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 || (done > 0 && deadline_passed(deadline, clock_monotonic_ms()))) {
+			if (s->end == END_NOT)
+				s->end = n < 0 && errno != EAGAIN && errno != EWOULDBLOCK ? END_LOST : END_TIMEOUT;
+			str_remove_front(&s->replies, done);
+			return false;
+		}
+		done += (size_t)n;
+	}
+	str_clear(&s->replies);
+	return true;
+}
+
+/* When the wait that goes on now is over, in spite of octets that keep dripping in. */
+static bool waited_too_long(const struct session *s, deadline_t now)
+{
+	if (s->state == ST_DATA)
+		return deadline_passed(deadline_in(s->data_began, timeout_ms(s) + s->message.size / DATA_OCTETS_PER_SECOND * SECOND_MS), now);
+	return deadline_passed(deadline_in(s->wait_from, timeout_ms(s)), now);
+}
+
+static ssize_t read_some(struct session *s, char *at, size_t n, deadline_t now)
+{
+	if (!s->peer.is_socket) {
+		int ready = io_wait_readable(s->in, deadline_in(now, timeout_ms(s)));
+		if (ready == 0)
+			errno = EAGAIN;
+		if (ready <= 0)
+			return -1;
+	}
+	return read(s->in, at, n);
+}
+
+/* Read once. False: the session is over (s->end). */
+static bool fill(struct session *s)
+{
+	size_t room;
+	char *at = linein_space(&s->lines, &room);
+	deadline_t now = clock_monotonic_ms();
+	if (s->progress)
+		s->wait_from = now;
+	s->progress = false;
+	for (;;) {
+		if (stopping(s) && s->state != ST_DATA)
+			s->end = END_STOPPED;
+		else if (waited_too_long(s, now))
+			s->end = END_TIMEOUT;
+		if (s->end != END_NOT)
+			return false;
+		ssize_t n = read_some(s, at, room, now);
+		if (n > 0) {
+			linein_fed(&s->lines, (size_t)n);
+			return true;
+		}
+		if (n < 0 && errno == EINTR) {
+			now = clock_monotonic_ms();
+			continue;
+		}
+		s->end = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? END_TIMEOUT : END_LOST;
+	}
+}
+
+static void dialog(struct session *s)
+{
+	session_greet(s);
+	s->progress = true;
+	for (;;) {
+		bool more = session_process(s);
+		if (!write_replies(s) || s->end != END_NOT)
+			return;
+		if (more)
+			continue;
+		if (s->wants_enqueuer)
+			enqueuer_warm(s->enqueuer);
+		s->wants_enqueuer = false;
+		if (!fill(s))
+			return;
+	}
+}
+
+/* A close with unread input would make the kernel throw away our last reply on its way. */
+static void linger(struct session *s)
+{
+	char waste[4096];
+	deadline_t until = deadline_in(clock_monotonic_ms(), LINGER_MS);
+	size_t total = 0;
+	if (!s->peer.is_socket || shutdown(s->out, SHUT_WR) < 0)
+		return;
+	while (total < LINGER_OCTETS && io_wait_readable(s->in, until) > 0) {
+		ssize_t n = recv(s->in, waste, sizeof waste, MSG_DONTWAIT);
+		if (n <= 0)
+			return;
+		total += (size_t)n;
+	}
+}
+
+static void say_good_bye(struct session *s)
+{
+	switch (s->end) {
+	case END_LOST:
+		log_info("lost connection after %s from %s", s->verb, s->peer.text);
+		return;
+	case END_TIMEOUT:
+		log_info("timeout after %s from %s", s->verb, s->peer.text);
+		session_dismiss(s, END_TIMEOUT, "4.4.2", "Error: timeout exceeded");
+		break;
+	case END_STOPPED:
+		session_dismiss(s, END_STOPPED, "4.3.2", "Service shutting down");
+		break;
+	case END_MEMORY:
+		log_warn("out of memory after %s from %s", s->verb, s->peer.text);
+		break;
+	default:
+		break;
+	}
+	/* After a timeout the client may not read either: what fits at once, no waiting. */
+	if (s->replies.len > 0 && s->peer.is_socket)
+		(void)!send(s->out, s->replies.at, s->replies.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	else if (s->replies.len > 0)
+		write_replies(s);
+}
+
+static void log_disconnect(const struct session *s)
+{
+	struct str text = STR_INIT(1024);
+	uint32_t ok = 0, all = 0;
+	for (size_t i = 0; i <= command_rows; i++) {
+		const struct command_count *c = &s->count[i];
+		if (c->all == 0)
+			continue;
+		struct str verb = STR_INIT(16);
+		for (const char *v = i < command_rows ? command_table[i].verb : "unknown"; *v != '\0'; v++)
+			str_add_char(&verb, (char)(*v | 0x20));
+		str_addf(&text, " %s=%u", str_c(&verb), c->ok);
+		if (c->ok != c->all)
+			str_addf(&text, "/%u", c->all);
+		str_free(&verb);
+		ok += c->ok;
+		all += c->all;
+	}
+	str_addf(&text, " commands=%u", ok);
+	if (ok != all)
+		str_addf(&text, "/%u", all);
+	log_info("disconnect from %s%s", s->peer.text, str_c(&text));
+	str_free(&text);
+}
+
+static void session_run(struct session *s)
+{
+	prepare_connection(s);
+	log_info("connect from %s", s->peer.text);
+	dialog(s);
+	receive_abandon(s);
+	say_good_bye(s);
+	if (s->end != END_QUIT && s->end != END_LOST)
+		linger(s);
+	log_disconnect(s);
+}
+
+void session_serve(const struct session_start *start)
+{
+	static const char no_memory[] = "421 4.3.0 Out of memory\r\n";
+	struct session s;
+	if (session_init(&s, start)) {
+		session_run(&s);
+	} else {
+		log_warn("out of memory for a session with %s", start->peer->text);
+		(void)!write(start->out, no_memory, sizeof no_memory - 1);
+	}
+	session_free(&s);
+}

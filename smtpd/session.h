@@ -1,0 +1,123 @@
+/*
+ * session - one SMTP connection, from greeting to good-bye.
+ *
+ * The dialog itself (session_process and everything it calls) neither reads nor writes the connection: octets go in through `lines`,
+ * replies come out of `replies`. session_serve moves both, so that a pipelined group of commands costs one read and one write, and
+ * tests drive the dialog without a socket. Only the enqueuer is spoken to directly, by receive.c.
+ *
+ * A session owns its buffers until session_free; settings, access and enqueuer are borrowed and live longer.
+ */
+#ifndef SMTPD_SESSION_H
+#define SMTPD_SESSION_H
+
+#include "access.h"
+#include "enqueuer.h"
+#include "message.h"
+#include "peer.h"
+
+#include "../common/clock.h"
+#include "../common/linein.h"
+
+#include <signal.h>
+
+#define SESSION_READ 32768u      /* octets one read takes at most; pages are touched only when they are filled */
+#define SESSION_REPLIES 4096u    /* replies are written at the latest when so many octets wait */
+#define RECEIVE_HEAD_MAX 16384u  /* octets of a message kept at most while its header has not ended */
+#define HELO_MAX 255
+
+/* Where the dialog is; bits, so that a command's legal states are a set (command.c). */
+enum session_state {
+	ST_START = 1,      /* no HELO or EHLO yet */
+	ST_GREETED = 2,
+	ST_MAIL = 4,       /* a sender, no recipient */
+	ST_RCPT = 8,       /* at least one recipient was taken */
+	ST_DATA = 16,      /* message data, no commands */
+};
+
+enum session_end { END_NOT, END_QUIT, END_LOST, END_TIMEOUT, END_ERRORS, END_COMMANDS, END_STOPPED, END_MEMORY };
+
+#define COMMAND_KINDS 24         /* rows of the command table, and one for what is not in it */
+struct command_count { uint32_t ok, all; };
+
+struct transaction {
+	struct str sender_text;
+	struct mailaddr sender;          /* points into sender_text */
+	struct str recipients;           /* T fields of an envelope */
+	uint32_t rcpt_count, rcpt_refused;
+	char only_rcpt[ADDRESS_MAX + 1]; /* the first recipient */
+	bool body_8bit;
+};
+
+struct session {
+	const struct settings *settings;
+	const struct access *access;
+	struct enqueuer *enqueuer;
+	const volatile sig_atomic_t *stop;   /* set: say 421 at the next pause; may be NULL */
+	struct peer peer;
+	bool may_relay;
+	struct bytes relay_suffix;       /* RELAYCLIENT's value */
+	int in, out;
+
+	struct linein lines;
+	struct str replies;
+	enum session_state state;
+	enum session_end end;
+	bool extended;                   /* EHLO, not HELO */
+	char helo[HELO_MAX + 1];         /* printable, without blanks; empty before HELO */
+	struct transaction mail;
+	struct message message;
+	struct str head;                 /* of a message that comes in small pieces: what came before its header ended */
+	bool handed_over;                /* the enqueuer has been told of this message */
+	bool no_memory;                  /* for this message */
+	deadline_t data_began;
+
+	const char *verb;                /* the last command, for logs: "CONNECT" before the first */
+	struct command_count count[COMMAND_KINDS];
+	size_t kind;                     /* row of the current command in `count` */
+	unsigned code;                   /* of the last reply */
+	uint32_t errors;                 /* refused commands */
+	uint32_t idle_commands;          /* commands since the last message that were no mail transaction's */
+	bool hasty;                      /* "improper pipelining" was logged */
+	bool skip_to_crlf;               /* the rest of a line that was refused for a bare LF */
+	bool wants_enqueuer;             /* a message is likely: start the child while the client thinks */
+	bool progress;                   /* a command ended since the last read */
+	deadline_t wait_from;
+};
+
+/* What a session is given. in and out are the connection, maybe the same descriptor; they are not closed. */
+struct session_start {
+	const struct access *access;
+	struct enqueuer *enqueuer;
+	const volatile sig_atomic_t *stop;
+	const struct peer *peer;
+	bool may_relay;
+	struct bytes relay_suffix;
+	int in, out;
+};
+
+/* The whole connection, with its log lines. Blocks until it is over. */
+void session_serve(const struct session_start *start);
+
+/* The parts of it. session_init false: no memory. */
+bool session_init(struct session *s, const struct session_start *start);
+void session_free(struct session *s);
+
+/* Answer everything that stands in s->lines. True: replies were due before the input was used up, call again. */
+bool session_process(struct session *s);
+void session_greet(struct session *s);
+void session_end_transaction(struct session *s);
+/* The answer to the final dot was given: it counts as DATA's. */
+void session_data_ended(struct session *s);
+
+/* One reply; `enhanced` NULL gives none (greeting, HELO, EHLO, 354). Codes from 400 count as errors. */
+void session_reply(struct session *s, unsigned code, const char *enhanced, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* A line of a reply that goes on. */
+void session_reply_more(struct session *s, unsigned code, const char *enhanced, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* A reply that is also logged as a rejection: "NOQUEUE: reject: RCPT from ...". `rcpt` may be NULL. */
+void session_reject(struct session *s, const char *rcpt, unsigned code, const char *enhanced, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+/* 421 and the end. */
+void session_dismiss(struct session *s, enum session_end end, const char *enhanced, const char *text);
+const char *session_protocol(const struct session *s);   /* "ESMTP" or "SMTP" */
+
+#endif
