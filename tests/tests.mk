@@ -4,6 +4,8 @@
 # common
 UNIT += bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c
 FUZZ += mailaddr envelope linein
+UNIT += channel log
+UNIT_LIBS_log = -ljansson
 
 # inject and sendmail
 UNIT += header

@@ -1,0 +1,230 @@
+/*
+ * test_log - no peer can forge a line, a field or a colour; a line has its shape and its bounds; NDJSON is JSON.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <regex.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "../../common/exits.h"
+#include "../../common/io.h"
+#include "../../common/log.h"
+
+static int saved_stderr = -1, pipe_end = -1;
+static char caught[70000];
+
+static void catch_begin(void)
+{
+	int fds[2];
+	assert_int_equal(pipe(fds), 0);
+	saved_stderr = dup(2);
+	dup2(fds[1], 2);
+	close(fds[1]);
+	pipe_end = fds[0];
+}
+
+static const char *catch_end(void)
+{
+	dup2(saved_stderr, 2);
+	close(saved_stderr);
+	ssize_t n = io_read_full(pipe_end, caught, sizeof caught - 1);
+	close(pipe_end);
+	assert_true(n >= 0);
+	caught[n] = 0;
+	return caught;
+}
+
+static bool matches(const char *text, const char *pattern)
+{
+	regex_t re;
+	assert_int_equal(regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB), 0);
+	bool ok = regexec(&re, text, 0, NULL, 0) == 0;
+	regfree(&re);
+	if (!ok)
+		print_error("no match for %s in: %s\n", pattern, text);
+	return ok;
+}
+
+#define STAMP "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\\.[0-9]{6}[+-][0-9]{2}:[0-9]{2} "
+
+static void shape(void **state)
+{
+	(void)state;
+	log_init("smtpd", "mx", LOG_TO_STDERR, LOG_LINE);
+	catch_begin();
+	log_info("client=%s", "unknown[192.0.2.1]");
+	assert_true(matches(catch_end(), STAMP "mx tappal/smtpd\\[[0-9]+\\]: client=unknown\\[192\\.0\\.2\\.1\\]\n$"));
+	catch_begin();
+	log_msg(UINT64_C(0x0123456789abcde), "removed");
+	assert_true(matches(catch_end(), "\\]: [0-9A-Z]{12}: removed\n$"));
+	catch_begin();
+	log_msg(0, "reject");
+	assert_true(matches(catch_end(), "\\]: NOQUEUE: reject\n$"));
+	catch_begin();
+	log_warn("slow");
+	log_error("stuck");
+	assert_true(matches(catch_end(), "\\]: warning: slow\n.*\\]: error: stuck\n$"));
+	log_program("qmgr");
+	catch_begin();
+	log_info("x");
+	assert_true(matches(catch_end(), " tappal/qmgr\\["));
+}
+
+static size_t count(const char *text, char c)
+{
+	size_t n = 0;
+	for (; *text; text++)
+		n += *text == c;
+	return n;
+}
+
+/* All octets that a peer could send, in a text and through log_text. */
+static void neutered(void **state)
+{
+	(void)state;
+	char hostile[300];
+	size_t n = 0;
+	for (int c = 1; c < 256; c++)
+		hostile[n++] = (char)c;
+	memcpy(hostile + n, "\r\nDec 1 mx postfix/smtpd: forged", sizeof "\r\nDec 1 mx postfix/smtpd: forged");
+	for (enum log_format format = LOG_LINE; format <= LOG_JSON; format++) {
+		log_init("smtpd", "mx\n\x1b[31m", LOG_TO_STDERR, format);
+		catch_begin();
+		log_info("%s", hostile);
+		log_msg(7, "helo=<%s>", log_text((struct bytes){ hostile, sizeof hostile }));
+		const char *text = catch_end();
+		assert_int_equal(count(text, '\n'), 2);
+		for (const char *c = text; *c; c++)
+			assert_true(*c == '\n' || (*c >= 32 && *c < 127));
+	}
+}
+
+static void long_lines(void **state)
+{
+	(void)state;
+	static char text[9000];
+	for (enum log_format format = LOG_LINE; format <= LOG_JSON; format++) {
+		for (size_t len = 1700; len < sizeof text; len += 37) {
+			memset(text, len % 2 ? '"' : 'x', len);
+			text[len] = 0;
+			log_init("smtpd", "mx", LOG_TO_STDERR, format);
+			catch_begin();
+			log_info("%s", text);
+			const char *line = catch_end();
+			size_t got = strlen(line);
+			assert_in_range(got, 1700, 2000);
+			assert_int_equal(count(line, '\n'), 1);
+			assert_int_equal(line[got - 1], '\n');
+			if (format == LOG_JSON) {
+				json_t *json = json_loads(line, 0, NULL);
+				assert_non_null(json);
+				json_decref(json);
+			}
+		}
+	}
+}
+
+static void ndjson(void **state)
+{
+	(void)state;
+	log_init("smtpd", "mx", LOG_TO_STDERR, LOG_JSON);
+	catch_begin();
+	log_msg(0x123456, "from=<\"odd\\\"@example.org>, \x01 x");
+	json_t *json = json_loads(catch_end(), 0, NULL);
+	assert_non_null(json);
+	assert_string_equal(json_string_value(json_object_get(json, "host")), "mx");
+	assert_string_equal(json_string_value(json_object_get(json, "program")), "tappal/smtpd");
+	assert_string_equal(json_string_value(json_object_get(json, "level")), "info");
+	assert_int_equal(json_integer_value(json_object_get(json, "pid")), getpid());
+	assert_int_equal(strlen(json_string_value(json_object_get(json, "id"))), MSGID_TEXT);
+	assert_string_equal(json_string_value(json_object_get(json, "text")), "from=<\"odd\\\"@example.org>, ? x");
+	json_decref(json);
+}
+
+static void text_buffers(void **state)
+{
+	(void)state;
+	static char big[600];
+	memset(big, 'a', sizeof big);
+	const char *cut = log_text((struct bytes){ big, sizeof big });
+	assert_int_equal(strlen(cut), 511);
+	assert_string_equal(cut + 508, "...");
+	assert_int_equal(strlen(log_text((struct bytes){ big, 511 })), 511);
+	assert_string_equal(log_text((struct bytes){ NULL, 0 }), "");
+	const char *eight[8];
+	for (int i = 0; i < 8; i++) {
+		char c = (char)('0' + i);
+		eight[i] = log_text((struct bytes){ &c, 1 });
+	}
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(eight[i][0], '0' + i);
+}
+
+static int exit_of(void (*act)(void))
+{
+	int status;
+	catch_begin();
+	pid_t pid = fork();
+	if (pid == 0) {
+		act();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WEXITSTATUS(status);
+}
+
+static void act_usage(void)
+{
+	die_usage("%s is wrong", "it");
+}
+
+static void act_system(void)
+{
+	errno = ENOENT;
+	die_system("cannot open it");
+}
+
+static void deaths(void **state)
+{
+	(void)state;
+	log_init("queued", "mx", LOG_TO_STDERR, LOG_LINE);
+	assert_int_equal(exit_of(act_usage), EXIT_YOUR_FAULT);
+	assert_true(matches(catch_end(), "fatal: it is wrong\n$"));
+	assert_int_equal(exit_of(act_system), EXIT_SYSTEM);
+	assert_true(matches(catch_end(), "fatal: cannot open it: No such file or directory\n$"));
+}
+
+/* A logged error must not disturb the errno that a caller still wants to look at. */
+static void keeps_errno(void **state)
+{
+	(void)state;
+	catch_begin();
+	errno = EDQUOT;
+	log_info("x");
+	assert_int_equal(errno, EDQUOT);
+	catch_end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(shape),
+		cmocka_unit_test(neutered),
+		cmocka_unit_test(long_lines),
+		cmocka_unit_test(ndjson),
+		cmocka_unit_test(text_buffers),
+		cmocka_unit_test(deaths),
+		cmocka_unit_test(keeps_errno),
+	};
+	return cmocka_run_group_tests_name("log", tests, NULL, NULL);
+}
