@@ -81,7 +81,7 @@ static void check_users(struct parse *p, uint32_t n, struct bytes line)
 	while (count < 8 && rest.at)
 		field[count++] = bytes_cut(&rest, ':');
 	if ((line.at[0] != '=' && line.at[0] != '+') || count != 8 || rest.at || field[7].len > 0)
-		parse_fault(p, n, "\"%s\" is not of the form =address:user:uid:gid:home::: or +prefix:user:uid:gid:home:::", log_text(line));
+		parse_fault(p, n, "\"%s\" is not a mailbox; write =address:user:uid:gid:home::: or +prefix:user:uid:gid:home:::", log_text(line));
 	else if (line.at[0] == '=' && field[0].len == 0)
 		parse_fault(p, n, "there is no address after \"=\"; write =user@domain:... or =localpart:...");
 	else if (field[1].len == 0 || field[1].len >= sizeof ((struct mailbox *)NULL)->user || has_blank_or(field[1], '/'))

@@ -3,9 +3,18 @@
 
 # common
 UNIT += bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c
-FUZZ += mailaddr envelope linein
-UNIT += channel log
+FUZZ += mailaddr envelope linein channel settings
+UNIT += channel log settings route mailbox priv
 UNIT_LIBS_log = -ljansson
+UNIT_LIBS_settings = -Wl,--wrap=open
+UNIT_LIBS_mailbox = -Wl,--wrap=getpwnam,--wrap=stat
+
+# spawn, local, bounce
+UNIT += report maildir body worker
+UNIT_OBJ_report = queue/report.o queue/clean.o
+UNIT_OBJ_maildir = local/maildir.o local/trail.o
+UNIT_OBJ_body = queue/body.o
+UNIT_OBJ_worker = queue/worker.o queue/flight.o queue/body.o
 
 # inject and sendmail
 UNIT += header
