@@ -2,7 +2,9 @@
  * envelope - sender, recipients and attributes of one message, as octets: in a pipe, an intake file and a log record alike.
  *
  * A superset of qmail-queue's envelope: a run of fields, each one tag octet, a value without NUL, and a NUL; an
- * empty field (a lone NUL) ends it, and nothing may follow. F comes first, once. N and O follow the T they belong to.
+ * empty field (a lone NUL) ends it, and nothing may follow. F comes first, once; every other attribute at most once, anywhere
+ * behind it. N and O belong to the T before them, at most one each. E, N and O go into commands to other servers: no space or
+ * control octet is accepted in them. Each value's longest length is that of the record which stores it (envelope.c).
  *
  *   F sender       canonical address, empty for <>            T recipient    canonical address (one each)
  *   B              body is 8BITMIME                           U              SMTPUTF8
@@ -53,8 +55,8 @@ enum envelope_error envelope_parse(struct bytes raw, struct envelope *env_r);
 struct envelope_cursor { size_t offset; uint32_t index; };
 bool envelope_next(const struct envelope *env, struct envelope_cursor *cursor, struct envelope_rcpt *rcpt_r);
 
-/* Build one: begin, attributes, then recipients, then end. Values are checked (no NUL, length); the str's failed flag
- * or false tells of refusal. */
+/* Build one: begin (clears out), attributes, then recipients, then end. Values are checked as envelope_parse does; an address
+ * without a domain (ADDR_BARE) is refused. False tells of refusal, and so does the str's failed flag from then on. */
 bool envelope_begin(struct str *out, const struct mailaddr *sender);
 bool envelope_add(struct str *out, char tag, struct bytes value);
 bool envelope_add_rcpt(struct str *out, const struct mailaddr *addr);

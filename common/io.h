@@ -17,7 +17,7 @@ int io_pwrite_full(int fd, const void *data, size_t n, uint64_t offset);
 ssize_t io_read_full(int fd, void *data, size_t n);
 ssize_t io_pread_full(int fd, void *data, size_t n, uint64_t offset);
 
-/* Read until end of file or `out` is full: 0, or -1 (EFBIG when out's ceiling was reached). */
+/* Read until end of file or `out` is full: 0, or -1 (EFBIG when out's ceiling was reached and more came, ENOMEM). */
 int io_slurp(int fd, struct str *out);
 
 /* Open a regular file under dirfd (AT_FDCWD for the working directory) for reading; refuses (EINVAL) what is not a regular file. */

@@ -30,7 +30,8 @@ char *linein_space(struct linein *in, size_t *room_r);
 void linein_fed(struct linein *in, size_t n);
 
 /* Take the next line. A line ends only with CRLF. A LINE_BARE line is taken up to its CRLF or, when the
- * bare octet is an LF, up to that LF. *line_r belongs to `in`, valid until the next linein_ call. */
+ * bare octet is an LF, up to that LF. A line whose text without CRLF is over `max` is LINE_LONG, is handed out in no part, and
+ * ends only with its CRLF. *line_r belongs to `in`, valid until the next linein_ call. */
 enum line_result linein_next(struct linein *in, size_t max, struct bytes *line_r);
 
 /* Like linein_next, but a lone LF also ends a line and a lone CR is data: for replies of other servers. */

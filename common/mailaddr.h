@@ -45,7 +45,8 @@ enum mailaddr_error mailaddr_parse_path(struct bytes in, bool utf8, struct str *
  * Empty is ADDR_NULL. UTF-8 is allowed. Never allocates. */
 enum mailaddr_error mailaddr_parse(struct bytes in, struct mailaddr *addr_r);
 
-/* qmail's raw form (unquoted local part, split at the last @) or a person's spelling, into canonical text. */
+/* qmail's raw form (unquoted local part, split at the last @) or a person's spelling, into canonical text. `raw` must not
+ * point into `text`, which is cleared first. UTF-8 is allowed. */
 enum mailaddr_error mailaddr_from_raw(struct bytes raw, struct str *text, struct mailaddr *addr_r);
 
 /* The local part without quotes and backslashes, appended to out. */

@@ -37,8 +37,8 @@ struct outcome outcome_make(enum verdict verdict, enum stage stage, const char *
 /* errno while delivering locally: ENOSPC, EDQUOT, EIO and all else unknown are temporary. */
 struct outcome outcome_of_errno(enum stage stage, int error, struct bytes text);
 
-/* "5.1.1" at the start of text (RFC 2034): parsed into *e_r, returns how many octets it took, 0 when there is none
- * or when its class does not agree with the code's first digit. */
+/* "5.1.1" at the start of text (RFC 2034), a blank or nothing behind it: parsed into *e_r, returns how many octets it took (the
+ * blank not counted), 0 when there is none or when its class does not agree with the code's first digit. smtp_code 0: any class. */
 size_t enhanced_parse(struct bytes text, unsigned smtp_code, struct enhanced *e_r);
 void enhanced_format(struct enhanced e, struct str *out);  /* "5.1.1"; class 0 gives the generic "X.0.0" of nothing: appends nothing */
 /* For a DSN, which must have one: e, or X.0.0 by the verdict. */
