@@ -40,7 +40,7 @@ asan ubsan:
 # Golden files (tests/golden/) are written anew by the tests that compare with them; read the diff.
 bless: $(UNIT_BIN)
 	BLESS=1 sh tests/unit/run $(UNIT_BIN)
-	git --no-pager diff --stat -- tests/golden
+	-@git --no-pager diff --stat -- tests/golden
 
 # ---- fuzzing: tests/fuzz/fuzz_NAME.c, compiled from the sources with clang (objects of the other builds are not instrumented).
 FUZZ_SECONDS ?= 60
