@@ -25,7 +25,7 @@ COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr cr
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o
 queue/enqueue    = queue/enqueue.o queue/enqueue_once.o queue/enqueue_session.o queue/caller.o queue/parcel.o queue/intakefile.o
-queue/queued     = queue/queued.o queue/intake.o queue/spawner.o queue/control.o queue/bouncer.o queue/events.o queue/intakefile.o $(STORE)
+queue/queued     = queue/queued.o queue/intake.o queue/senders.o queue/taking.o queue/adoption.o queue/spawner.o queue/control.o queue/bouncer.o queue/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn.o queue/manager.o queue/crew.o queue/worker.o queue/flight.o queue/body.o queue/launch.o queue/home.o
 queue/bounce     = queue/bounce.o queue/report.o queue/clean.o queue/body.o
 queue/tappal     = queue/tappal.o queue/tappal_queue.o queue/tappal_config.o queue/tappal_log.o queue/show.o queue/select.o queue/body.o queue/operation.o queue/index.o

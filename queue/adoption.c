@@ -1,0 +1,195 @@
+/* adoption - room: queue (queued). See adoption.h. */
+#include "adoption.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "../common/io.h"
+#include "../common/log.h"
+#include "../common/paths.h"
+
+void adoption_init(struct adoption *a, struct taking *taking, int dir) {
+	*a = (struct adoption){ .taking = taking, .dir = dir, .first = true };
+}
+
+static void remove_pair(const struct adoption *a, const char *name) {
+	char ack[INTAKE_ACK_NAME + 1];
+	intake_ack_name(name, ack);
+	unlinkat(a->dir, name, 0);
+	unlinkat(a->dir, ack, 0);
+}
+
+/* What was accepted is synced, then its file goes; what goes must be gone before the index forgets its token. */
+static bool finish_slice(struct adoption *a) {
+	if (a->waiting == 0)
+		return true;
+	if (store_sync(a->taking->store) != STORE_OK) {
+		a->taking->fatal = true;
+		return false;
+	}
+	for (size_t i = 0; i < a->waiting; i++)
+		remove_pair(a, a->name[i]);
+	a->waiting = 0;
+	if (fsync(a->dir) == 0)
+		return true;
+	log_error("cannot sync %s: %s", SPOOL_INTAKE, strerror(errno));
+	return false;
+}
+
+static void remove_later(struct adoption *a, const char *name) {
+	memcpy(a->name[a->waiting++], name, INTAKE_NAME + 1);
+}
+
+/* Promised, and not what it was: kept for a person to look at. */
+static void set_aside(struct adoption *a, const char *name, const char *why) {
+	char bad[INTAKE_ACK_NAME + 1];
+	memcpy(bad, name, INTAKE_NAME);
+	memcpy(bad + INTAKE_NAME, ".bad", 5);
+	a->aside++;
+	if (renameat(a->dir, name, a->dir, bad) == 0)
+		log_error("intake/%s cannot be taken (%s) and is set aside as intake/%s", name, why, bad);
+}
+
+static void adopt(struct adoption *a, int fd, const char *name, const struct intake_head *head, wall_ms_t now) {
+	uint32_t checksum;
+	msgid_t id;
+	if (!intake_checksum(fd, head, &checksum) || checksum != head->checksum) {
+		set_aside(a, name, "its checksum is wrong");
+		return;
+	}
+	switch (taking_accept(a->taking, fd, name, head, now, &id)) {
+	case ENQ_OK:
+		a->adopted++;
+		remove_later(a, name);
+		break;
+	case ENQ_NO_SPACE:
+		a->full = true;
+		break;
+	case ENQ_BAD_ENVELOPE:
+		set_aside(a, name, "its envelope is malformed");
+		break;
+	default:
+		break;   /* tried again at the next scan */
+	}
+}
+
+/* Its message is in the log and its answer was lost with the queued before. */
+static void answer_again(const struct adoption *a, const char *name, const struct intake_head *head) {
+	struct ack ack = { .token_a = head->token_a, .token_b = head->token_b, .result = ENQ_OK };
+	struct str octets = STR_INIT(RECORD_MAX);
+	char ack_name[INTAKE_ACK_NAME + 1];
+	intake_ack_name(name, ack_name);
+	int fd = io_open_fifo_write(a->dir, ack_name);
+	if (fd < 0)
+		return;
+	if (ack_encode(&ack, &octets))
+		(void)!write(fd, octets.at, octets.len);
+	str_free(&octets);
+	close(fd);
+}
+
+/*  state      owner lives   token in the log   what is done
+ *  any        yes           -                  left alone, but in the first scan:
+ *  PENDING    yes           yes                answered (an owner who has his answer already passes this one over)
+ *  ADOPT      any           yes                removed
+ *  ADOPT      no            no                 adopted
+ *  else       no            -                  removed: nobody was promised anything
+ */
+static void judge(struct adoption *a, int fd, const char *name, bool lives, wall_ms_t now) {
+	struct intake_head head;
+	bool valid = taking_read(a->taking, fd, UINT64_MAX, &head);
+	bool adoptable = valid && head.state == INTAKE_ADOPT;
+	bool known = valid && (adoptable || a->first) && store_token_seen(a->taking->store, head.token_a, head.token_b);
+	if (adoptable && known)
+		remove_later(a, name);
+	else if (lives && known)
+		answer_again(a, name, &head);
+	else if (!lives && adoptable)
+		adopt(a, fd, name, &head, now);
+	else if (!lives) {
+		remove_pair(a, name);
+		a->removed++;
+	}
+}
+
+static void look_at(struct adoption *a, const char *name, wall_ms_t now) {
+	int fd = taking_open(a->taking, a->dir, name);
+	if (fd < 0) {
+		if (errno != ENOENT)
+			log_warn("intake/%s is no intake file: %s", name, strerror(errno));
+		return;
+	}
+	bool lives = flock(fd, LOCK_EX | LOCK_NB) < 0;
+	if (!lives || errno == EWOULDBLOCK)
+		judge(a, fd, name, lives, now);
+	close(fd);
+}
+
+/* An ack fifo without a file: its owner waits for the answer about a large file, which was renamed, or has died. */
+static void look_at_ack(struct adoption *a, const char *ack) {
+	char name[INTAKE_NAME + 1];
+	memcpy(name, ack, INTAKE_NAME);
+	name[INTAKE_NAME] = '\0';
+	if (faccessat(a->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return;
+	int fd = io_open_fifo_write(a->dir, ack);
+	if (fd >= 0) {
+		close(fd);
+		return;
+	}
+	if (errno == ENXIO && unlinkat(a->dir, ack, 0) == 0)
+		a->removed++;
+}
+
+static void look_at_entry(struct adoption *a, const char *entry, wall_ms_t now) {
+	struct bytes name = bytes_of(entry);
+	if (intake_name_valid(name))
+		look_at(a, entry, now);
+	else if (name.len == INTAKE_ACK_NAME && intake_name_valid(bytes_slice(name, 0, INTAKE_NAME)) && bytes_ends_nocase(name, LIT(".ack")))
+		look_at_ack(a, entry);
+}
+
+static enum adoption_result scan(struct adoption *a, DIR *dir, wall_ms_t now) {
+	size_t before = a->adopted;
+	const struct dirent *entry;
+	while (!a->full && (entry = readdir(dir)) != NULL) {
+		look_at_entry(a, entry->d_name, now);
+		if (a->taking->fatal || (a->waiting == ADOPTION_SLICE && !finish_slice(a)))
+			return ADOPTION_LOST;
+		if (!a->first && a->adopted - before >= ADOPTION_TURN)
+			return finish_slice(a) ? ADOPTION_MORE : ADOPTION_LOST;
+	}
+	return finish_slice(a) ? ADOPTION_DONE : ADOPTION_LOST;
+}
+
+static void tell(struct adoption *a) {
+	if (a->adopted > 0)
+		log_info("adopted %zu messages that were left in %s", a->adopted, SPOOL_INTAKE);
+	if (a->removed > 0)
+		log_info("removed %zu forgotten files from %s", a->removed, SPOOL_INTAKE);
+	if (a->full)
+		log_warn("no space: messages are left in %s", SPOOL_INTAKE);
+	a->adopted = a->removed = a->aside = 0;
+	a->full = false;
+}
+
+enum adoption_result adoption_scan(struct adoption *a, wall_ms_t now) {
+	int fd = openat(a->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir) {
+		log_error("cannot read %s: %s", SPOOL_INTAKE, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return ADOPTION_LOST;
+	}
+	enum adoption_result result = scan(a, dir, now);
+	closedir(dir);
+	a->first = false;
+	tell(a);
+	return result;
+}
