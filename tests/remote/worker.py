@@ -1,6 +1,7 @@
 """One `remote` as spawn starts it: jobs in, results out; and an instance of the suite with the programs of remote/ in it."""
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -49,10 +50,12 @@ class Rooms:
         path = self.instance.root + "/run/tappal/resolver"
         self.resolver = self.instance.start("resolver")
         end = time.monotonic() + 10
-        while not os.path.exists(path) and time.monotonic() < end and self.resolver.poll() is None:
+        while time.monotonic() < end and self.resolver.poll() is None:
+            with socket.socket(socket.AF_UNIX) as s:
+                if s.connect_ex(path) == 0:
+                    return
             time.sleep(0.01)
-        if not os.path.exists(path):
-            raise RuntimeError("resolver: " + self.instance.log("resolver"))
+        raise RuntimeError("resolver: " + self.instance.log("resolver"))
 
     def stop_resolver(self):
         if self.resolver is not None and self.resolver.poll() is None:
