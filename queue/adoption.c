@@ -74,7 +74,8 @@ static void adopt(struct adoption *a, int fd, const char *name, const struct int
 		set_aside(a, name, "its envelope is malformed");
 		break;
 	default:
-		break;   /* tried again at the next scan */
+		log_warn("intake/%s cannot be taken now and is tried again", name);
+		break;
 	}
 }
 

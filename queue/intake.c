@@ -72,6 +72,8 @@ static void take(struct intake *in, struct sender *sender, const struct offer *o
 	if (sender->file < 0 || !taking_read(in->taking, sender->file, offer->file_size, &head) || !head_agrees(&head, offer))
 		return;
 	enum enqueue_exit code = taking_accept(in->taking, sender->file, sender->name, &head, now, &id);
+	if (code == ENQ_READ_ERROR || code == ENQ_OUT_OF_MEMORY)
+		log_warn("cannot read intake/%s: %s", sender->name, strerror(errno));
 	answer->ack.result = (uint8_t)code;
 	answer->ack.id = id;
 	answer->last |= head.body_size >= INTAKE_LARGE;

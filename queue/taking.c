@@ -97,10 +97,8 @@ enum enqueue_exit taking_accept(struct taking *t, int fd, const char *name, cons
 	struct bytes body, octets;
 	struct envelope envelope;
 	*id_r = 0;
-	if (!load(t, fd, head, &body, &octets)) {
-		log_warn("cannot read intake/%s", name);
+	if (!load(t, fd, head, &body, &octets))
 		return errno == ENOMEM ? ENQ_OUT_OF_MEMORY : ENQ_READ_ERROR;
-	}
 	if (envelope_parse(octets, &envelope) != ENV_OK)
 		return ENQ_BAD_ENVELOPE;
 	bool large = head->body_size >= INTAKE_LARGE;

@@ -16,6 +16,13 @@ UNIT_OBJ_maildir = local/maildir.o local/trail.o
 UNIT_OBJ_body = queue/body.o
 UNIT_OBJ_worker = queue/worker.o queue/flight.o queue/body.o
 
+# enqueue, queued
+UNIT += intakefile enqueue
+UNIT_OBJ_intakefile = queue/intakefile.o queue/taking.o
+UNIT_OBJ_enqueue = queue/caller.o queue/parcel.o queue/enqueue_once.o queue/intakefile.o
+FUZZ += intakefile
+FUZZ_SRC_intakefile = queue/intakefile.c queue/taking.c
+
 # inject and sendmail
 UNIT += header
 UNIT_OBJ_header = local/header.o
