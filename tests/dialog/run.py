@@ -7,6 +7,7 @@ A dialog is read top to bottom:
     @set NAME VALUE    a control file of this dialog (\\n separates lines); @set NAME alone writes an empty one, @unset NAME removes one
     @env NAME=VALUE    environment of smtpd
     @sink ORDER        an order to echo_enqueue
+    @exit N            smtpd's exit code (0)
     @pipe              smtpd's descriptors are pipes and no socket
     C: text            the client sends this line with CRLF; C*N: N times. Everything up to the next S line is one write
     ! text             the client sends these octets; Python escapes
@@ -188,7 +189,7 @@ def octets(text, raw):
 class Dialog:
     def __init__(self, path):
         self.name = os.path.basename(path)[:-len(".smtp")]
-        self.settings, self.environment, self.orders, self.pipes, self.steps = dict(SETTINGS), {}, [], False, []
+        self.settings, self.environment, self.orders, self.pipes, self.steps, self.exit = dict(SETTINGS), {}, [], False, [], 0
         with open(path, encoding="utf-8") as f:
             for number, line in enumerate(f, 1):
                 self.read_line(number, line.rstrip("\n"))
@@ -198,7 +199,7 @@ class Dialog:
     def read_line(self, number, line):
         if not line.strip():
             return
-        m = re.match(r"(#|!|@set|@unset|@env|@sink|@pipe|close|EOF|[CS](?:\*\d+)?:|S~|E:|E~|E-|L:|L~|L-)(?: (.*))?$", line)
+        m = re.match(r"(#|!|@set|@unset|@env|@sink|@exit|@pipe|close|EOF|[CS](?:\*\d+)?:|S~|E:|E~|E-|L:|L~|L-)(?: (.*))?$", line)
         if not m:
             raise Failure(f"{self.name}.smtp:{number}: not understood: {line}")
         kind, text = m.group(1), m.group(2) or ""
@@ -212,6 +213,8 @@ class Dialog:
             self.environment[name] = value
         elif kind == "@sink":
             self.orders.append(text)
+        elif kind == "@exit":
+            self.exit = int(text)
         elif kind == "@pipe":
             self.pipes = True
         else:
@@ -227,7 +230,7 @@ class Dialog:
             self.play(client)
         finally:
             code = client.finish()
-        if code != 0:
+        if code != self.exit:
             raise Failure(f"smtpd ended with {code}")
         self.check_sink(place)
         with open(log, errors="replace") as f:
