@@ -29,6 +29,11 @@ UNIT_OBJ_header = local/header.o
 FUZZ += header
 FUZZ_SRC_header = local/header.c
 
+# tappal
+UNIT += select
+UNIT_OBJ_select = queue/select.o queue/index.o
+UNIT_LIBS_select = -llmdb
+
 # ---- how it is built and run; the lists above are complete here
 UNIT_BIN = $(UNIT:%=$(OBJ)/tests/unit/test_%)
 
