@@ -41,7 +41,7 @@ endif
 	@cd etc && find service systemd xinetd tcpserver logrotate -type f | while read -r f; do \
 		install -d -m 0755 "$(INSTALL_SHARE)/$$(dirname "$$f")"; \
 		$(PLACES) "$$f" >"$(INSTALL_SHARE)/$$f"; \
-		case $$f in */run) chmod 0755 "$(INSTALL_SHARE)/$$f";; *) chmod 0644 "$(INSTALL_SHARE)/$$f";; esac; \
+		case $$f in */run|*/t) chmod 0755 "$(INSTALL_SHARE)/$$f";; *) chmod 0644 "$(INSTALL_SHARE)/$$f";; esac; \
 	done
 ifeq ($(DESTDIR),)
 	sh etc/spool-tree '$(ROOT)' '$(PREFIX)'
