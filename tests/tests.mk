@@ -34,6 +34,28 @@ UNIT += select
 UNIT_OBJ_select = queue/select.o queue/index.o
 UNIT_LIBS_select = -llmdb
 
+# remote, resolver
+UNIT += reply hosts dotstuff dnswire
+UNIT_OBJ_reply = remote/reply.o
+UNIT_OBJ_hosts = remote/hosts.o remote/dns.o
+UNIT_OBJ_dotstuff = remote/dotstuff.o
+UNIT_OBJ_dnswire = remote/dnswire.o
+FUZZ += reply dotstuff dnswire
+FUZZ_SRC_reply = remote/reply.c
+FUZZ_SRC_dotstuff = remote/dotstuff.c
+FUZZ_SRC_dnswire = remote/dnswire.c
+
+# smtpd
+SMTPD_DIALOG = smtpd/session smtpd/command smtpd/receive smtpd/message smtpd/access
+UNIT += message command enqueuer
+UNIT_OBJ_message = smtpd/message.o
+UNIT_OBJ_command = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
+UNIT_OBJ_enqueuer = smtpd/enqueuer.o
+FUZZ += message command
+FUZZ_SRC_message = smtpd/message.c
+FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
+FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
+
 # ---- how it is built and run; the lists above are complete here
 UNIT_BIN = $(UNIT:%=$(OBJ)/tests/unit/test_%)
 

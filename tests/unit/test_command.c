@@ -1,0 +1,150 @@
+/* test_command - every state with every command, as one golden table (tests/golden/command); and that replies do not depend on how
+ * the input was cut. Nothing is read or written: the dialog does no I/O. */
+#include "unit.h"
+#include "../../smtpd/command.h"
+
+static struct bytes local_domains[] = { { "local.test", 10 } };
+static struct bytes users[] = { { "=joe:joe:4711:4711:/nonexistent:::", 34 } };
+static struct settings settings;
+static struct access access_rules;
+
+static int prepare(void **state)
+{
+	(void)state;
+	settings = (struct settings){
+		.me = LIT("mx.test"), .locals = { .at = local_domains, .count = 1 }, .users = { .at = users, .count = 1 },
+		.databytes = 1000, .maxrcpt = 2, .maxhops = 10, .maxerrors = 1000, .maxcommands = 100000, .timeoutsmtpd = 300,
+	};
+	return access_init(&access_rules, &settings) ? 0 : -1;
+}
+
+static void begin(struct session *s, struct enqueuer *e)
+{
+	static struct peer peer = { .name = "unknown", .ip = "192.0.2.1", .text = "unknown[192.0.2.1]" };
+	enqueuer_init(e);
+	assert_true(session_init(s, &(struct session_start){ .access = &access_rules, .enqueuer = e, .peer = &peer, .in = -1, .out = -1 }));
+}
+
+static void feed(struct session *s, struct bytes in, size_t step, struct str *replies)
+{
+	while (in.len > 0 && s->end == END_NOT) {
+		size_t room;
+		char *at = linein_space(&s->lines, &room);
+		size_t n = step < in.len ? step : in.len;
+		n = n < room ? n : room;
+		memcpy(at, in.at, n);
+		linein_fed(&s->lines, n);
+		in = bytes_slice(in, n, in.len);
+		bool more = true;
+		while (more) {
+			more = session_process(s);
+			str_add(replies, str_bytes(&s->replies));
+			str_clear(&s->replies);
+		}
+	}
+}
+
+static const char *state_name(const struct session *s)
+{
+	switch (s->state) {
+	case ST_START: return "start";
+	case ST_GREETED: return "greeted";
+	case ST_MAIL: return "mail";
+	case ST_RCPT: return "rcpt";
+	case ST_DATA: return "data";
+	}
+	return "?";
+}
+
+/* What leads to each state. */
+static const char *const ways[] = { "", "EHLO c.test\r\n", "EHLO c.test\r\nMAIL FROM:<a@b.test>\r\n",
+	"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<joe@local.test>\r\n" };
+
+static const char *const lines[] = {
+	"HELO c.test", "HELO", "EHLO c.test", "EHLO", "MAIL FROM:<a@b.test>", "MAIL FROM:<>", "MAIL FROM:<a@b.test> SIZE=1000 BODY=8BITMIME",
+	"MAIL FROM:<a@b.test> SIZE=1001", "MAIL FROM:<a@b.test> X=1", "MAIL FROM:<a@b.test", "MAIL <a@b.test>", "MAIL", "RCPT TO:<joe@local.test>",
+	"RCPT TO:<jim@local.test>", "RCPT TO:<joe@else.test>", "RCPT TO:<>", "RCPT TO:<joe@local.test> X=1", "RCPT", "DATA", "DATA x", "RSET", "RSET x",
+	"NOOP", "NOOP x", "VRFY joe", "VRFY", "HELP", "HELP x", "QUIT", "QUIT x", "EXPN x", "TURN", "ETRN x", "SEND FROM:<a@b.test>", "SOML", "SAML",
+	"STARTTLS", "AUTH PLAIN", "BDAT 1", "FOO", "",
+};
+
+static void show(struct str *out, const char *way, const char *line)
+{
+	struct session s;
+	struct enqueuer e;
+	struct str replies = STR_INIT(1 << 16);
+	begin(&s, &e);
+	feed(&s, bytes_of(way), 1000, &replies);
+	str_clear(&replies);
+	str_addf(out, "%-8s %-50s", state_name(&s), line);
+	feed(&s, bytes_of(line), 1000, &replies);
+	feed(&s, LIT("\r\n"), 1000, &replies);
+	str_addf(out, " -> %-8s", s.end == END_QUIT ? "end" : state_name(&s));
+	struct bytes rest = str_bytes(&replies);
+	while (rest.len > 0) {
+		struct bytes reply = bytes_cut(&rest, '\n');
+		str_addf(out, " %.*s%s", (int)reply.len - 1, reply.at, rest.len > 0 ? " /" : "");
+	}
+	str_add_c(out, "\n");
+	str_free(&replies);
+	session_free(&s);
+	enqueuer_free(&e);
+}
+
+static void test_matrix(void **state)
+{
+	struct str out = STR_INIT(1 << 20);
+	(void)state;
+	str_add_c(&out, "# state   command                                               state    reply\n");
+	for (size_t w = 0; w < COUNT(ways); w++)
+		for (size_t l = 0; l < COUNT(lines); l++)
+			show(&out, ways[w], lines[l]);
+	unit_golden("command", &out);
+	str_free(&out);
+}
+
+static const char dialog[] =
+	"EHLO c.test\r\nNOOP\r\nFOO\nQUIT\r\nMAIL FROM:<a@b.test> SIZE=20\r\nRCPT TO:<joe@local.test>\r\nRCPT TO:<jim@local.test>\r\n"
+	"RCPT TO:<joe@local.test>\r\nRCPT TO:<joe@local.test>\r\nDATA\r\nSubject: x\r\n\r\n..\r\nbare\nhere\r\n.\r\nRSET\r\n\r\nVRFY x\rx\r\nHELP\r\nQUIT\r\n";
+
+static void test_every_cut(void **state)
+{
+	struct session s;
+	struct enqueuer e;
+	struct str whole = STR_INIT(1 << 16), cut = STR_INIT(1 << 16);
+	struct bytes in = { dialog, sizeof dialog - 1 };
+	(void)state;
+	begin(&s, &e);
+	feed(&s, in, in.len, &whole);
+	assert_int_equal(s.end, END_QUIT);
+	session_free(&s);
+	for (size_t i = 1; i < in.len; i++) {
+		str_clear(&cut);
+		begin(&s, &e);
+		feed(&s, bytes_slice(in, 0, i), in.len, &cut);
+		feed(&s, bytes_slice(in, i, in.len), i == 1 ? 1 : in.len, &cut);   /* the first time octet by octet */
+		assert_true(bytes_equal(str_bytes(&whole), str_bytes(&cut)));
+		session_free(&s);
+	}
+	str_free(&whole);
+	str_free(&cut);
+}
+
+/* The table's own promises. */
+static void test_table(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < command_rows; i++) {
+		const struct command_row *row = &command_table[i];
+		assert_int_equal(row->argument == ARG_PATH, row->keyword != NULL);
+		assert_false(row->legal & ST_DATA);
+		for (size_t j = 0; j < i; j++)
+			assert_string_not_equal(row->verb, command_table[j].verb);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_table), cmocka_unit_test(test_matrix), cmocka_unit_test(test_every_cut) };
+	return cmocka_run_group_tests(tests, prepare, NULL);
+}
