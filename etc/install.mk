@@ -20,7 +20,7 @@ PLACES = sed -e 's|/usr/libexec/tappal|$(ROOT)$(PREFIX)/libexec/tappal|g' -e 's|
 # A program that is running is replaced by name, never written over, and has its owner before it has its name.
 define put
 	@install -d -m 0755 $(dir $(2))
-	install -m $(3) $(1) $(2).new && $(if $(DESTDIR),,$(if $(4),chown $(4) $(2).new && chmod $(3) $(2).new &&)) mv -f $(2).new $(2)
+	install -m $(if $(4),0700,$(3)) $(1) $(2).new && $(if $(4),$(if $(DESTDIR),chmod 0755 $(2).new,chown $(4) $(2).new && chmod $(3) $(2).new) &&) mv -f $(2).new $(2)
 
 endef
 LIBEXEC_PLAIN = $(filter-out queue/enqueue remote/remote,$(LIBEXEC_PROGRAMS))
