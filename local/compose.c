@@ -233,17 +233,8 @@ static enum compose_result read_header(struct compose *c, struct input *in, stru
 	return COMPOSE_HEADER;
 }
 
-static bool any_8bit(struct bytes b)
+static bool put(const struct compose *c, struct bytes b)
 {
-	for (size_t i = 0; i < b.len; i++)
-		if ((unsigned char)b.at[i] > 127)
-			return true;
-	return false;
-}
-
-static bool put(struct compose *c, struct bytes b)
-{
-	c->has_8bit = c->has_8bit || any_8bit(b);
 	return io_write_full(c->fd, b.at, b.len) == 0;
 }
 
@@ -319,6 +310,14 @@ static size_t encoded_word_take(struct bytes in)
 	while (n > 0 && n < in.len && ((unsigned char)in.at[n] & 0xc0u) == 0x80u)
 		n--;
 	return n > 0 ? n : in.len < 45 ? in.len : 45;
+}
+
+static bool any_8bit(struct bytes b)
+{
+	for (size_t i = 0; i < b.len; i++)
+		if ((unsigned char)b.at[i] > 127)
+			return true;
+	return false;
 }
 
 bool compose_from(struct bytes name, struct bytes address, struct str *out)

@@ -26,7 +26,6 @@ struct compose {
 	void *context;
 	/* set by compose_message */
 	int fd;                        /* the message, at its start; the caller closes it */
-	bool has_8bit;                 /* some octet is above 127 */
 	struct str why;                /* a sentence when it is not COMPOSE_OK */
 };
 

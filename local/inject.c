@@ -53,6 +53,7 @@ static void read_arguments(struct inject *in, int argc, char **argv)
 {
 	int option;
 
+	opterr = 0;
 	while ((option = getopt(argc, argv, "+aAhHnNf:")) != -1) {
 		switch (option) {
 		case 'a': in->from = FROM_ARGUMENTS; break;
@@ -186,7 +187,6 @@ int main(int argc, char **argv)
 	case COMPOSE_READ: stop(EXIT_SYSTEM, str_c(&compose.why));
 	case COMPOSE_HEADER: stop(EXIT_YOUR_FAULT, str_c(&compose.why));
 	}
-	in.out.body_8bit = compose.has_8bit;
 	if (in.print)
 		print_message(compose.fd);
 	else

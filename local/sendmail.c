@@ -262,7 +262,7 @@ static int deliver(struct sendmail *m, struct outgoing *out)
 	compose_it(m, out, &c);
 	if (out->recipient_count == 0)
 		stop(EX_USAGE, "the header names no recipient (To, Cc, Bcc); nothing was sent", "");
-	out->body_8bit = m->body_8bit || c.has_8bit;
+	out->body_8bit = m->body_8bit;
 	out->notify = str_bytes(&m->notify);
 	out->ret = str_bytes(&m->ret);
 	out->envid = str_bytes(&m->envid);

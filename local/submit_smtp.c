@@ -237,8 +237,8 @@ void submit_smtp(int message, const struct envelope *envelope, struct bytes helo
 	good = speak(&s, message, envelope, helo, &at_rcpt);
 	judge(&s, good, at_rcpt, port, answer);
 	str_clear(&s.out);
-	str_add_c(&s.out, "QUIT\r\n");
-	(void)io_write_by(s.fd, s.out.at, s.out.len, deadline_in(clock_monotonic_ms(), SECOND_MS));
+	str_add_c(&s.out, "QUIT");
+	(void)command(&s, 2 * SECOND_MS);   /* its answer changes nothing, but closing on it would reset the connection */
 	close(s.fd);
 	linein_free(&s.in);
 	str_free(&s.out);
