@@ -19,11 +19,13 @@ enum dns_status {
 	DNS_NO_DOMAIN,    /* NXDOMAIN: permanent, 5.1.2 */
 	DNS_NO_DATA,      /* the name exists but has neither MX nor address: permanent, 5.1.2 */
 	DNS_NULL_MX,      /* RFC 7505: permanent, 5.1.10 */
-	DNS_TEMPORARY,    /* SERVFAIL, timeout, no resolver: 4.4.3 */
+	DNS_TEMPORARY,    /* SERVFAIL, timeout, no resolver, or no exchanger has an address and at least one lookup was temporary: 4.4.3 */
 	DNS_BOGUS,        /* DNSSEC validation failed: temporary, 4.7.5 */
-	DNS_MX_UNRESOLVED,/* MX names exist, none has an address: 4.4.4 if any lookup was temporary, else permanent 5.4.4 */
+	DNS_MX_UNRESOLVED,/* MX names exist, none has an address, and that is certain: permanent 5.4.4 */
 };
 
+/* An exchanger whose addresses could not be looked up now, while others' could, is listed with an address of family 0: not to be
+ * connected to, but who looks for himself in the list must know that it is there. */
 #define DNS_HOSTS_MAX 64
 struct dns_address { uint16_t preference; char name[256]; struct netaddr addr; };
 struct dns_reply { enum dns_status status; bool secure; char text[401]; size_t count; struct dns_address host[DNS_HOSTS_MAX]; };

@@ -166,13 +166,14 @@ static bool address_read(struct bytes name, struct netaddr *a_r)
 	return name.at[name.len - 1] == ']' && netaddr_parse(inner, a_r);
 }
 
-static bool literal_only(struct bytes name, const struct netaddr *a, struct hosts *hosts_r)
+/* Its name in log lines and bounces is the address itself. */
+static void literal_only(const struct netaddr *a, struct hosts *hosts_r)
 {
 	struct dns_address *host = &hosts_r->at[0];
 
 	*host = (struct dns_address){ .addr = *a };
+	netaddr_format(a, host->name);
 	hosts_r->count = 1;
-	return bytes_to_cstring(name, host->name, sizeof host->name);
 }
 
 static struct outcome outcome_of_dns(const struct dns_reply *reply, char text[401])
@@ -243,8 +244,10 @@ bool hosts_find(const struct settings *s, struct bytes destination, deadline_t d
 		return false;
 	relay = hosts_split_relay(name, &name, &port);
 	hosts_r->port = port != 0 ? port : (uint16_t)s->remoteport;
-	if (address_read(name, &literal))
-		return literal_only(name, &literal, hosts_r);
+	if (address_read(name, &literal)) {
+		literal_only(&literal, hosts_r);
+		return true;
+	}
 	if (name.len > DOMAIN_MAX || !domain_valid(name, true))
 		return false;
 	return asked(s, relay ? DNS_ADDRESS : DNS_MAIL, name, deadline, hosts_r, text, o_r);
