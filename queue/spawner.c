@@ -134,9 +134,13 @@ static bool on_ready(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 	return true;
 }
 
+static bool result_makes_sense(const struct result *r) {
+	return r->verdict <= V_PERM && r->stage < STAGE_COUNT && r->code <= 999 && r->e_class <= 5 && r->e_subject <= 999 && r->e_detail <= 999;
+}
+
 static bool on_result(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 	struct result result;
-	if (!result_decode(payload, &result))
+	if (!result_decode(payload, &result) || !result_makes_sense(&result))
 		return false;
 	size_t place = find_job(sp, result.job);
 	if (place == sp->flying) {

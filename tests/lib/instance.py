@@ -6,9 +6,7 @@ and stand for its neighbours themselves.
         code, text = i.enqueue(b"Subject: x\\n\\nhello\\n", "a@example.org", ["b@example.net"])
         i.fifo("report-remote")      path of fifo/report-remote
 """
-import grp
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -16,38 +14,6 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
-
-ACCOUNTS = ["smtpd", "key", "intake", "queue", "spawn", "bounce", "remote", "dns", "alias"]
-MEMBERS = [("tappal-spawn", "tappal-log"), ("tappal-bounce", "tappal-log"), ("tappal-queue", "tappal")]
-# name, owner, group, mode: as common/paths.h says.
-DIRECTORIES = [
-    ("intake", "tappal-intake", "tappal-queue", 0o2770), ("large", "tappal-queue", "tappal-log", 0o750),
-    ("log", "tappal-queue", "tappal-log", 0o750), ("index", "tappal-queue", "tappal", 0o2750),
-    ("fifo", "root", "root", 0o755), ("reply", "root", "tappal", 0o1770),
-]
-FIFOS = [
-    ("intake", "tappal-intake", "tappal-queue", 0o660), ("control", "tappal-queue", "tappal", 0o620),
-    ("jobs-local", "tappal-queue", "tappal-queue", 0o600), ("jobs-remote", "tappal-queue", "tappal-spawn", 0o640),
-    ("report-local", "tappal-queue", "tappal-queue", 0o600), ("report-remote", "tappal-queue", "tappal-spawn", 0o620),
-    ("bounce", "tappal-queue", "tappal-bounce", 0o640),
-]
-
-
-def ensure_accounts():
-    for group in ["tappal", "tappal-log"] + ["tappal-" + a for a in ACCOUNTS]:
-        try:
-            grp.getgrnam(group)
-        except KeyError:
-            subprocess.run(["groupadd", "-r", group], check=True)
-    for account in ["tappal-" + a for a in ACCOUNTS]:
-        try:
-            pwd.getpwnam(account)
-        except KeyError:
-            subprocess.run(["useradd", "-r", "-M", "-d", "/nonexistent", "-g", account, "-s", "/usr/sbin/nologin", account], check=True)
-    for account, group in MEMBERS:
-        if account not in grp.getgrnam(group).gr_mem:
-            subprocess.run(["usermod", "-a", "-G", group, account], check=True)
-
 
 def envelope(sender, recipients, attributes=()):
     """The octets of common/envelope.h."""
@@ -66,13 +32,13 @@ class Instance:
 
     # ---- the tree
     def __enter__(self):
-        ensure_accounts()
         self.remove()
         for directory in (ROOTS, self.root, self.etc, self.spool, self.libexec, f"{self.root}/run/tappal"):
             os.makedirs(directory, exist_ok=True)
             os.chmod(directory, 0o755)
+        subprocess.run(["sh", f"{TOP}/etc/accounts"], check=True, stdout=subprocess.DEVNULL)
         self.make_programs()
-        self.make_spool()
+        subprocess.run(["sh", f"{TOP}/etc/spool-tree", self.root], check=True)
         for key, value in self.settings.items():
             self.set(key, value)
         return self
@@ -98,26 +64,7 @@ class Instance:
             target = f"{self.libexec}/{name}"
             shutil.copy(f"{TOP}/{build}/{program}", target)
             os.chmod(target, 0o755)
-            if name == "enqueue":
-                shutil.chown(target, "tappal-intake", "tappal-intake")
-                os.chmod(target, 0o4755)
         shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)
-
-    def make_spool(self):
-        for name, owner, group, mode in DIRECTORIES:
-            path = f"{self.spool}/{name}"
-            os.makedirs(path, exist_ok=True)
-            shutil.chown(path, owner, group)
-            os.chmod(path, mode)
-        for name, owner, group, mode in FIFOS:
-            if not os.path.exists(self.fifo(name)):
-                os.mkfifo(self.fifo(name))
-            shutil.chown(self.fifo(name), owner, group)
-            os.chmod(self.fifo(name), mode)
-        lock = f"{self.spool}/lock"
-        open(lock, "a").close()
-        shutil.chown(lock, "tappal-queue", "tappal-queue")
-        os.chmod(lock, 0o600)
 
     def fifo(self, name):
         return f"{self.spool}/fifo/{name}"
@@ -208,7 +155,7 @@ class Session:
                 raw=None):
         encode = self.records.encode
         octets = raw if raw is not None else envelope(sender, recipients, attributes)
-        out = encode("mail_begin", id_offset=id_offset)
+        out = bytearray(encode("mail_begin", id_offset=id_offset))
         for at in range(0, len(octets), 32768):
             out += encode("envelope_part", octets=octets[at:at + 32768])
         for at in range(0, len(body), 65000):
