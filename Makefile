@@ -35,7 +35,8 @@ local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
 local/inject     = local/inject.o $(SUBMISSION)
 local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
-STORE = queue/store.o queue/apply.o queue/schedule.o queue/reclaim.o queue/msglog.o queue/index.o queue/operation.o
+STORE = queue/store.o queue/store_accept.o queue/store_claim.o queue/store_bounce.o queue/store_operate.o queue/tokens.o queue/apply.o queue/apply_operation.o \
+	queue/schedule.o queue/backoff.o queue/jobs.o queue/reclaim.o queue/usage.o queue/msglog.o queue/msglog_scan.o queue/prepare.o queue/index.o queue/operation.o
 SUBMISSION = local/outgoing.o local/compose.o local/header.o local/submit.o local/submit_smtp.o
 
 LIBS_queue/queued    = -llmdb -lpthread

@@ -19,7 +19,8 @@
 enum db { DB_MESSAGES, DB_RCPTS, DB_DUE, DB_WAKE, DB_DESTINATIONS, DB_BOUNCES, DB_FINISHED, DB_SEGMENTS, DB_META, DB_COUNT };
 static const char *const db_name[DB_COUNT] = { "messages", "rcpts", "due", "wake", "destinations", "bounces", "finished", "segments", "meta" };
 
-#define KEY_MAX (DESTINATION_MAX + 1 + 20)
+#define NAME_MAX_OCTETS (DESTINATION_MAX + 1)     /* one more than a name has: a place right behind one */
+#define KEY_MAX (NAME_MAX_OCTETS + 1 + 20)
 #define ROW_MAX 16384u
 
 struct key { size_t len; unsigned char at[KEY_MAX]; };
@@ -48,10 +49,10 @@ static void key_number(struct key *k, uint64_t value, unsigned octets)
 		k->at[k->len++] = (unsigned char)(value >> (8 * i));
 }
 
-/* UNSAFE: a destination is at most DESTINATION_MAX octets, which the row's definition holds it to; longer ones are cut. */
+/* UNSAFE: a key holds one name; no name is longer than DESTINATION_MAX, by the row's definition, and a longer one is cut. */
 static void key_bytes(struct key *k, struct bytes b)
 {
-	size_t n = b.len < DESTINATION_MAX ? b.len : DESTINATION_MAX;
+	size_t n = b.len < NAME_MAX_OCTETS ? b.len : NAME_MAX_OCTETS;
 	if (n > 0)
 		memcpy(k->at + k->len, b.at, n);
 	k->len += n;

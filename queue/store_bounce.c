@@ -1,0 +1,206 @@
+/*
+ * store_bounce - failures that are to be reported to their senders. Room: queue, the store.
+ *
+ * Failures of a message are grouped in batches of at most BATCH_RCPTS; one bounce reports one batch. While the bounce program has a
+ * batch, later failures of the message belong to the next one: the bounce that is being written does not speak of them. One
+ * batch of a message is out at a time. That a batch is out is memory only: after a crash it is handed out again, and a bounce that was
+ * accepted settles its batch in the same log record that holds it, so there is exactly one.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store_inside.h"
+
+#define CLAIM_MS UINT64_C(300000)
+
+/* ---- what is out ---- */
+
+static struct bouncing *find_out(const struct store *st, msgid_t id)
+{
+	for (size_t i = 0; i < st->bouncing_count; i++) {
+		if (st->bouncing[i].id == id)
+			return &st->bouncing[i];
+	}
+	return NULL;
+}
+
+static void take_back(struct store *st, struct bouncing *b)
+{
+	usage_unpin(st->usage, b->segment);
+	*b = st->bouncing[--st->bouncing_count];
+}
+
+static bool put_out(struct store *st, msgid_t id, uint64_t segment, wall_ms_t until)
+{
+	struct bouncing *b = find_out(st, id);
+	if (b)
+		take_back(st, b);
+	if (st->bouncing_count == st->bouncing_room) {
+		size_t room = st->bouncing_room ? 2 * st->bouncing_room : 64;
+		struct bouncing *more = realloc(st->bouncing, room * sizeof *more);
+		if (!more)
+			return false;
+		st->bouncing = more;
+		st->bouncing_room = room;
+	}
+	st->bouncing[st->bouncing_count++] = (struct bouncing){ id, segment, until };
+	usage_pin(st->usage, segment);
+	return true;
+}
+
+void store_bounce_reported(void *store, msgid_t id)
+{
+	struct store *st = store;
+	struct bouncing *b = find_out(st, id);
+	if (b)
+		take_back(st, b);
+}
+
+void store_give_back_bounces(struct store *st, wall_ms_t now)
+{
+	(void)now;
+	while (st->bouncing_count > 0)
+		take_back(st, &st->bouncing[0]);
+}
+
+uint32_t store_batch(const struct store *st, msgid_t id, const struct row_message *m)
+{
+	return m->batch + (find_out(st, id) != NULL || m->batch_failed >= BATCH_RCPTS);
+}
+
+/* ---- what is reported to whom ---- */
+
+static bool has_word(struct bytes list, struct bytes word)
+{
+	while (list.len > 0) {
+		if (bytes_equal_nocase(bytes_trim(bytes_cut(&list, ',')), word))
+			return true;
+	}
+	return false;
+}
+
+/* RFC 3461 4.1: without NOTIFY, failures are reported; NEVER, and a list without FAILURE, forbid it. */
+static bool wants_failure(const struct row_rcpt *row)
+{
+	return row->notify.len == 0 || has_word(row->notify, LIT("FAILURE"));
+}
+
+static void fill_rcpt(struct bounce_rcpt *to, msgid_t id, uint32_t n, const struct row_rcpt *row)
+{
+	*to = (struct bounce_rcpt){
+		.id = id, .index = n, .stage = row->stage, .code = row->code, .e_class = row->e_class, .e_subject = row->e_subject, .e_detail = row->e_detail,
+		.last_try_ms = row->last_try_ms, .attempts = row->attempts, .address = row->address, .orcpt = row->orcpt, .host = row->host, .text = row->text,
+	};
+}
+
+struct batch { uint32_t number, wanted; bool to_postmaster; };
+
+/* The lowest batch with failures; those of its recipients whose failure is to be reported go to st->bounce_rcpt. */
+static enum index_result gather(struct store *st, msgid_t id, struct batch *b)
+{
+	struct row_rcpt row;
+	uint32_t n = 0;
+	enum index_result r;
+	*b = (struct batch){ .number = 0 };
+	while ((r = index_next_rcpt(st->ix, id, n, &n, &row)) == INDEX_OK) {
+		if (row.state == RCPT_FAILED && (b->number == 0 || row.batch < b->number))
+			*b = (struct batch){ .number = row.batch };
+		if (row.state == RCPT_FAILED && row.batch == b->number && b->wanted < BATCH_RCPTS) {
+			b->to_postmaster |= bytes_equal_nocase(row.address, st->settings->doublebounceto);
+			if (wants_failure(&row))
+				fill_rcpt(&st->bounce_rcpt[b->wanted++], id, n, &row);
+		}
+		n++;
+	}
+	return r == INDEX_FATAL ? r : INDEX_OK;
+}
+
+/* A message without a sender is a bounce itself: its failure goes to doublebounceto, unless it is that which failed. */
+static bool is_dropped(const struct store *st, const struct row_message *m, const struct batch *b)
+{
+	if (b->wanted == 0)
+		return true;
+	return m->sender.len == 0 && (st->settings->doublebounceto.len == 0 || b->to_postmaster);
+}
+
+static enum store_result append_dropped(struct store *st, msgid_t id, uint32_t batch, wall_ms_t now)
+{
+	struct str *record;
+	struct log_dropped dropped = { .id = id, .at_ms = now, .batch = batch };
+	enum store_result r = store_append_begin(st, SMALL_RECORD, false, &record);
+	if (r != STORE_OK)
+		return r;
+	if (!log_dropped_encode(&dropped, record)) {
+		msglog_cancel(st->log);
+		return store_fail(st, "a record could not be encoded");
+	}
+	return store_append_end(st);
+}
+
+/* A row without failures behind it is stale. */
+static enum store_result drop_row(struct store *st, wall_ms_t due, msgid_t id)
+{
+	return index_delete_bounce(st->ix, due, id) == INDEX_FATAL ? store_index_result(st, INDEX_FATAL) : STORE_NONE;
+}
+
+/* STORE_NONE: this one came to nothing; look on. */
+static enum store_result claim_one(struct store *st, wall_ms_t due, msgid_t id, wall_ms_t now, struct store_bounce *bounce_r)
+{
+	struct row_message m;
+	struct batch b = { .number = 0 };
+	enum index_result r = index_get_message(st->ix, id, &m);
+	if (r == INDEX_OK)
+		r = gather(st, id, &b);
+	if (r == INDEX_FATAL)
+		return store_index_result(st, r);
+	if (r == INDEX_NONE || b.number == 0 || m.bounce_due_ms != due)
+		return drop_row(st, due, id);
+	if (is_dropped(st, &m, &b)) {
+		enum store_result dropped = append_dropped(st, id, b.number, now);
+		return dropped == STORE_OK ? STORE_NONE : dropped;
+	}
+	if (!put_out(st, id, m.segment, now + CLAIM_MS))
+		return store_fail(st, "out of memory");
+	bounce_r->begin = (struct bounce_begin){
+		.id = id, .batch = b.number, .arrival_ms = m.arrival_ms, .segment = m.segment, .body_offset = m.body_offset, .body_size = m.body_size,
+		.large = m.large, .smtputf8 = m.smtputf8, .rcpt_count = b.wanted, .sender = m.sender, .envid = m.envid, .ret = m.ret,
+	};
+	bounce_r->rcpts = st->bounce_rcpt;
+	return STORE_OK;
+}
+
+enum store_result store_claim_bounce(struct store *st, wall_ms_t now, struct store_bounce *bounce_r)
+{
+	wall_ms_t due = 0;
+	msgid_t id = 0;
+	/* The bounce program reads the body: it must be written. */
+	if (store_dirty(st) && store_sync(st) != STORE_OK)
+		return STORE_FATAL;
+	if (st->fatal)
+		return STORE_FATAL;
+	for (;;) {
+		enum index_result r = index_next_bounce(st->ix, due, id, &due, &id);
+		if (r != INDEX_OK || due > now)
+			return r == INDEX_FATAL ? store_index_result(st, r) : STORE_NONE;
+		const struct bouncing *b = find_out(st, id);
+		if (!b || b->until_ms <= now) {
+			enum store_result claimed = claim_one(st, due, id, now, bounce_r);
+			if (claimed != STORE_NONE)
+				return claimed;
+		}
+		id++;
+	}
+}
+
+wall_ms_t store_bounce_wake(struct store *st, wall_ms_t now)
+{
+	wall_ms_t due, next = UINT64_MAX;
+	msgid_t id;
+	if (index_next_bounce(st->ix, now + 1, 0, &due, &id) == INDEX_OK)
+		next = due;
+	for (size_t i = 0; i < st->bouncing_count; i++) {
+		if (st->bouncing[i].until_ms > now && st->bouncing[i].until_ms < next)
+			next = st->bouncing[i].until_ms;
+	}
+	return next;
+}
