@@ -4,10 +4,21 @@
 #include <unistd.h>
 
 #include "../common/io.h"
+#include "../common/mailaddr.h"
 #include "job.h"
 
 #define RESULTS_MAX (4u << 20)   /* 1,000 results of at most 2 KiB */
 #define TEXT_MAX 1000u           /* of result.text */
+
+static bool address_check(struct delivery *d, struct bytes text, bool may_be_empty)
+{
+	struct mailaddr a;
+
+	if (mailaddr_parse(text, &a) != ADDR_OK || (a.kind == ADDR_NULL && !may_be_empty))
+		return false;
+	d->needs_utf8 |= mailaddr_is_utf8(&a);
+	return true;
+}
 
 static bool rcpt_read(struct delivery *d, struct delivery_rcpt *r)
 {
@@ -16,7 +27,9 @@ static bool rcpt_read(struct delivery *d, struct delivery_rcpt *r)
 	str_init(&r->raw, RECORD_MAX);
 	if (record_reader_wait(d->in, &record, 0) != 1 || record.type != REC_job_rcpt)
 		return false;
-	return str_add(&r->raw, record.payload) && job_rcpt_decode(str_bytes(&r->raw), &r->rcpt) && r->rcpt.job == d->job.job;
+	if (!str_add(&r->raw, record.payload) || !job_rcpt_decode(str_bytes(&r->raw), &r->rcpt))
+		return false;
+	return r->rcpt.job == d->job.job && address_check(d, r->rcpt.address, false);
 }
 
 static bool rcpts_read(struct delivery *d)
@@ -44,7 +57,8 @@ enum job_read job_read(struct delivery *d, struct record_reader *in)
 	if (got != 1 || record.type != REC_job || !str_add(&d->raw, record.payload) || !job_decode(str_bytes(&d->raw), &d->job))
 		return JOB_BROKEN;
 	d->body_left = d->job.body_size;
-	return rcpts_read(d) ? JOB_OK : JOB_BROKEN;
+	d->needs_utf8 = d->job.smtputf8 != 0;
+	return address_check(d, d->job.sender, true) && rcpts_read(d) ? JOB_OK : JOB_BROKEN;
 }
 
 void job_free(struct delivery *d)

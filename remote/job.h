@@ -22,13 +22,15 @@ struct delivery {
 	struct str raw;              /* the job record that `job` points into */
 	struct job job;
 	struct delivery_rcpt *rcpts; /* job.rcpt_count of them */
+	bool needs_utf8;             /* RFC 6531: the message says so, or one of its addresses is not ASCII */
 	uint64_t body_left;          /* octets of the body not read yet */
 	struct str results;
 };
 
 enum job_read { JOB_OK, JOB_END /* end of file instead of a job */, JOB_BROKEN /* no sense in it: end the process */ };
 
-/* Blocks until a whole job came; its body is not read. Every delivery is released with job_free. */
+/* Blocks until a whole job came; its body is not read. Every address has been parsed: none can end a command. Every delivery is released
+ * with job_free. */
 enum job_read job_read(struct delivery *d, struct record_reader *in);
 void job_free(struct delivery *d);
 

@@ -489,9 +489,9 @@ int engine_fd(const struct engine *e)
 	return ub_fd(e->ctx);
 }
 
-void engine_run(struct engine *e)
+bool engine_run(struct engine *e)
 {
-	(void)ub_process(e->ctx);
+	return ub_process(e->ctx) == 0;
 }
 
 deadline_t engine_deadline(const struct engine *e)

@@ -32,7 +32,7 @@ bool engine_renew(struct engine *e, const struct settings *s, struct str *error)
 void engine_free(struct engine *e);       /* lookups that run end without a call of `done` */
 
 int engine_fd(const struct engine *e);    /* changes with engine_renew */
-void engine_run(struct engine *e);
+bool engine_run(struct engine *e);        /* false: libunbound is broken for good, end the process */
 deadline_t engine_deadline(const struct engine *e);
 void engine_expire(struct engine *e, deadline_t now);
 

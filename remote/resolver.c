@@ -252,8 +252,9 @@ static void turn(struct resolver *r)
 	if (poll(r->poll, POLL_CLIENT + CLIENTS_MAX, deadline_poll_ms(engine_deadline(r->engine), now)) == -1)
 		return;
 	now = clock_monotonic_ms();
-	if (r->poll[POLL_ENGINE].revents != 0)
-		engine_run(r->engine);
+	errno = 0;
+	if (r->poll[POLL_ENGINE].revents != 0 && !engine_run(r->engine))
+		die_system("libunbound does not work any more");
 	engine_expire(r->engine, now);
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		if (r->client[i].fd != -1)

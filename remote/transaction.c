@@ -68,7 +68,7 @@ static void say_mail(const struct transaction *t)
 	say_size(c, job->body_size);
 	if (job->body_8bit && c->eight_bit)
 		conn_say(&c->conn, LIT(" BODY=8BITMIME"));
-	if (job->smtputf8 && c->utf8)
+	if (t->d->needs_utf8 && c->utf8)
 		conn_say(&c->conn, LIT(" SMTPUTF8"));
 	if (c->dsn) {
 		say_value(&c->conn, LIT(" RET="), job->ret);
@@ -333,7 +333,7 @@ static bool refused_here(const struct transaction *t)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.3.4", LIT("the message is larger than the server's limit (SIZE)"));
 	else if (job->body_8bit && !c->eight_bit)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.3", LIT("the message has 8-bit data and the server takes none (no 8BITMIME)"));
-	else if (job->smtputf8 && !c->utf8)
+	else if (t->d->needs_utf8 && !c->utf8)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.7", LIT("the message needs internationalized addresses and the server knows none (no SMTPUTF8)"));
 	else
 		return false;

@@ -1,5 +1,6 @@
 """resolver, asked as remote asks it, in front of a real name server."""
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -279,7 +280,6 @@ def test_takes_over_a_left_socket(rooms, dns, path):
 
 
 def test_runs_as_its_account(rooms, asker):
-    import pwd
     with open("/proc/%d/status" % rooms.resolver.pid, encoding="ascii") as f:
         ids = [line.split()[1:] for line in f if line.startswith("Uid:")][0]
     assert ids == [str(pwd.getpwnam("tappal-dns").pw_uid)] * 4

@@ -93,8 +93,8 @@ class Answer:
 
 
 class Worker:
-    def __init__(self, program):
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+    def __init__(self, program, **account):
+        self.process = subprocess.Popen([program], **account, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         self.stream = records.Stream(self.process.stdout.fileno())
         self.number = 0
 
