@@ -94,22 +94,41 @@ static void answer_again(const struct adoption *a, const char *name, const struc
 	close(fd);
 }
 
+/* An owner who was answered here may be about to write ADOPT over PENDING: his token is remembered longer than the store does. */
+static bool is_settled(const struct adoption *a, const struct intake_head *head) {
+	size_t count = a->settled < ADOPTION_SETTLED ? a->settled : ADOPTION_SETTLED;
+	for (size_t i = 0; i < count; i++)
+		if (a->settled_token[i][0] == head->token_a && a->settled_token[i][1] == head->token_b)
+			return true;
+	return false;
+}
+
+static void settle(struct adoption *a, const struct intake_head *head) {
+	uint64_t *token = a->settled_token[a->settled++ % ADOPTION_SETTLED];
+	token[0] = head->token_a;
+	token[1] = head->token_b;
+}
+
 /*  state      owner lives   token in the log   what is done
- *  any        yes           -                  left alone, but in the first scan:
- *  PENDING    yes           yes                answered (an owner who has his answer already passes this one over)
- *  ADOPT      any           yes                removed
+ *  PENDING    yes           yes                answered, in the first scan (an owner who has his answer already passes this one over)
+ *  ADOPT      yes           yes                answered and removed
+ *  ADOPT      no            yes                removed
  *  ADOPT      no            no                 adopted
+ *  else       yes           no                 left alone: it is being written, or its offer will come (again)
  *  else       no            -                  removed: nobody was promised anything
  */
 static void judge(struct adoption *a, int fd, const char *name, bool lives, wall_ms_t now) {
 	struct intake_head head;
 	bool valid = taking_read(a->taking, fd, UINT64_MAX, &head);
 	bool adoptable = valid && head.state == INTAKE_ADOPT;
-	bool known = valid && (adoptable || a->first) && store_token_seen(a->taking->store, head.token_a, head.token_b);
+	bool known = valid && (adoptable || a->first)
+		&& (is_settled(a, &head) || store_token_seen(a->taking->store, head.token_a, head.token_b));
+	if (known && lives) {
+		answer_again(a, name, &head);
+		settle(a, &head);
+	}
 	if (adoptable && known)
 		remove_later(a, name);
-	else if (lives && known)
-		answer_again(a, name, &head);
 	else if (!lives && adoptable)
 		adopt(a, fd, name, &head, now);
 	else if (!lives) {

@@ -10,6 +10,7 @@
 
 #define ADOPTION_EVERY_MS MINUTE_MS
 #define ADOPTION_SLICE 256u     /* messages between two syncs */
+#define ADOPTION_SETTLED 1024u
 #define ADOPTION_TURN 2048u     /* messages in one scan after the first */
 
 struct adoption {
@@ -18,6 +19,8 @@ struct adoption {
 	bool first;                  /* the scan at the start, before the fifo is open and before any commit of the index */
 	bool full;                   /* the store refused for want of space: leave the rest */
 	size_t adopted, removed, aside;
+	size_t settled;
+	uint64_t settled_token[ADOPTION_SETTLED][2];
 	size_t waiting;              /* names to unlink after the sync */
 	char name[ADOPTION_SLICE][INTAKE_NAME + 1];
 };

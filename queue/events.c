@@ -27,7 +27,7 @@ static void tell_accepted(const struct store_event *e) {
 	const struct row_message *m = e->message;
 	tell_origin(e);
 	log_program("cleanup");
-	log_msg(e->id, "message-id=%s", log_text(m->message_id));
+	log_msg(e->id, "message-id=%s", m->message_id.len > 0 ? log_text(m->message_id) : "<>");
 	log_program("qmgr");
 	log_msg(e->id, "from=<%s>, size=%" PRIu64 ", nrcpt=%" PRIu32 " (queue active)", log_text(m->sender), m->body_size, m->rcpt_count);
 }
@@ -60,23 +60,22 @@ static void add_delays(struct str *out, const struct events *ev, const struct st
 	add_seconds(out, since(handed, ev->now));
 }
 
-/* The port that a relay of smtproutes names stands behind its name in the destination. */
-static const char *port_of(struct bytes destination) {
+/* The port that a relay of smtproutes names stands behind its name in the destination; an MX has the usual one. */
+static uint64_t port_of(const struct events *ev, struct bytes destination) {
 	size_t colon = bytes_find_last(destination, ':');
-	struct bytes port = bytes_slice(destination, colon + 1, destination.len);
 	uint64_t number;
-	if (colon > 1 && colon < destination.len && bytes_to_u64(port, 65535, &number) && destination.at[colon - 1] != ':')
-		return log_text(port);
-	return "25";
+	if (colon > 1 && colon < destination.len && bytes_to_u64(bytes_slice(destination, colon + 1, destination.len), 65535, &number))
+		return number;
+	return ev->settings->remoteport;
 }
 
-static void add_relay(struct str *out, const struct store_event *e) {
+static void add_relay(struct str *out, const struct events *ev, const struct store_event *e) {
 	if (e->channel == CHANNEL_LOCAL)
 		str_add_c(out, "relay=local");
 	else if (e->row->host.len == 0)
 		str_add_c(out, "relay=none");
 	else
-		str_addf(out, "relay=%s[%s]:%s", log_text(e->row->host), log_text(e->row->ip), port_of(e->row->destination));
+		str_addf(out, "relay=%s[%s]:%" PRIu64, log_text(e->row->host), log_text(e->row->ip), port_of(ev, e->row->destination));
 }
 
 static void add_dsn(struct str *out, const struct row_rcpt *row) {
@@ -99,7 +98,7 @@ static const char *status_of(const struct store_event *e) {
 static void tell_recipient(const struct events *ev, const struct store_event *e) {
 	struct str line = STR_INIT(2000);
 	str_addf(&line, "to=<%s>, ", log_text(e->row->address));
-	add_relay(&line, e);
+	add_relay(&line, ev, e);
 	str_add_c(&line, ", ");
 	add_delays(&line, ev, e);
 	add_dsn(&line, e->row);

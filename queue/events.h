@@ -14,6 +14,7 @@
 #include "store.h"
 
 struct events {
+	const struct settings *settings;
 	wall_ms_t now;        /* of this turn */
 	wall_ms_t handed;     /* when the job whose result is being reported was given to spawn; 0: unknown */
 };

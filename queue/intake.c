@@ -81,13 +81,30 @@ static void take(struct intake *in, struct sender *sender, const struct offer *o
 		in->recent[in->recents++ % INTAKE_RECENT] = (struct intake_recent){ offer->token_a, offer->token_b, id };
 }
 
+/* Offered again, and its file is not there: it was large, and the queued before had renamed it and came to grief. */
+static void refuse_gone(struct intake *in, const struct offer *offer, const char *name) {
+	struct ack ack = { .token_a = offer->token_a, .token_b = offer->token_b, .result = ENQ_QUEUE_ERROR };
+	struct str octets = STR_INIT(PIPE_BUF);
+	char ack_name[INTAKE_ACK_NAME + 1];
+	taken_before(in, offer, &ack);
+	intake_ack_name(name, ack_name);
+	int fd = ack_encode(&ack, &octets) ? io_open_fifo_write(in->senders.dir, ack_name) : -1;
+	if (fd >= 0) {
+		(void)!write(fd, octets.at, octets.len);
+		close(fd);
+	}
+	str_free(&octets);
+}
+
 /* An answer is prepared only for one who still waits: without him the message is worth nothing and is not taken. */
 static void take_offer(struct intake *in, const struct offer *offer, wall_ms_t now) {
 	char name[INTAKE_NAME + 1];
 	bytes_to_cstring(offer->name, name, sizeof(name));
 	struct sender *sender = senders_find(&in->senders, name);
 	if (!sender) {
-		if (errno != ENXIO && errno != ENOENT)
+		if (errno == ENOENT && offer->flags & OFFER_AGAIN)
+			refuse_gone(in, offer, name);
+		else if (errno != ENXIO && errno != ENOENT)
 			log_warn("cannot open what enqueue offers, intake/%s: %s", name, strerror(errno));
 		return;
 	}

@@ -286,17 +286,26 @@ static bool seal_adopt(const struct parcel *p, struct intake_head *head) {
 	return io_pwrite_full(p->file, octets, INTAKE_HEAD, 0) == 0 && fsync(p->file) == 0 && io_sync_dir(AT_FDCWD, SPOOL_INTAKE) == 0;
 }
 
-/* The token stays the same, so that a message that did reach the log is not taken twice; and should a new queued have answered for
- * it meanwhile, the file is not left. */
+/* Somebody unlinked the file, though this process lives: a new queued, which has the message in its log and answered, or which found it
+ * half taken by the one before. Without an answer it counts as lost. */
+static bool has_no_name(const struct parcel *p) {
+	struct stat st;
+	return fstat(p->file, &st) < 0 || st.st_nlink == 0;
+}
+
+/* The token stays the same, so that a message that did reach the log is not taken twice. */
 static enum enqueue_exit leave_for_adoption(struct parcel *p, struct intake_head *head, msgid_t *id_r) {
 	struct ack ack;
 	if (!seal_adopt(p, head))
 		return fault_of_errno(errno);
+	bool gone = has_no_name(p);
 	if (take_answer(p, (struct token){ head->token_a, head->token_b }, &ack) && ack.result == ENQ_OK) {
 		*id_r = ack.id;
 		leave_file(p, false);
 		return ENQ_OK;
 	}
+	if (gone)
+		return ENQ_QUEUE_ERROR;
 	leave_file(p, true);
 	tell_adopt(p);
 	return ENQ_OK;

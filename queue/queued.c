@@ -84,7 +84,7 @@ static void raise_files(void) {
 
 static void open_store(struct queued *q) {
 	struct str error = STR_INIT(2000);
-	q->events.now = clock_wall_ms();
+	q->events = (struct events){ .settings = &q->settings, .now = clock_wall_ms() };
 	q->store = store_open(&q->settings, q->events.now, events_write, &q->events, &error);
 	if (!q->store) {
 		errno = 0;
