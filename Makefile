@@ -48,7 +48,7 @@ PROGRAMS = smtpd/smtpd queue/enqueue queue/queued queue/spawn queue/bounce queue
 COMMON_OBJ = $(COMMON:%=$(OBJ)/common/%.o)
 
 .PHONY: all help install uninstall check check-unit check-dialog check-e2e asan ubsan fuzz bench boundaries bless clean
-all: $(PROGRAMS:%=$(BIN)/%)
+all: $(PROGRAMS:%=$(BIN)/%) $(OBJ)/man/tappal-control.5
 
 # Only this object knows ROOT.
 $(BIN)/paths.o: common/paths.c common/paths.h
@@ -69,6 +69,13 @@ $(BIN)/$(1): $$($(1):%=$$(OBJ)/%) $$(OBJ)/libcommon.a $$(BIN)/paths.o
 	$$(CC) $$(ALLLDFLAGS) -o $$@ $$($(1):%=$$(OBJ)/%) $$(BIN)/paths.o $$(OBJ)/libcommon.a $$(LIBS_$(1))
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+# The page of the settings is made from their table.
+$(OBJ)/man/control: $(OBJ)/man/control.o $(OBJ)/libcommon.a
+	$(CC) $(ALLLDFLAGS) -o $@ $^
+
+$(OBJ)/man/tappal-control.5: $(OBJ)/man/control
+	$< >$@.new && mv $@.new $@
 
 include tests/tests.mk
 include etc/install.mk

@@ -12,7 +12,7 @@ BIN_PROGRAMS     = queue/tappal local/inject
 LIBEXEC_LINKS    = mailq=sendmail newaliases=sendmail
 BIN_LINKS        = tappal-inject=inject tappal-sendmail=../libexec/tappal/sendmail
 SCRIPTS          = etc/accounts etc/spool-tree
-MAN_PAGES        = $(wildcard man/*.[1-8])
+MAN_PAGES        = $(wildcard man/*.[1-8]) $(OBJ)/man/tappal-control.5
 
 # The files of etc/ name /usr/libexec/tappal and so on; an instance elsewhere gets its own places.
 PLACES = sed -e 's|/usr/libexec/tappal|$(ROOT)$(PREFIX)/libexec/tappal|g' -e 's|/var/log/tappal|$(ROOT)/var/log/tappal|g'

@@ -64,7 +64,7 @@ static void read_arguments(struct inject *in, int argc, char **argv)
 		case 'N': in->print = false; break;
 		case 'f': in->sender = optarg; break;
 		default:
-			stop(EXIT_YOUR_FAULT, "usage: inject [-aAhHnN] [-f sender] [recipient ...]  (inject(1) explains)");
+			stop(EXIT_YOUR_FAULT, "usage: inject [-aAhHnN] [-f sender] [recipient ...]  (tappal-inject(1) explains)");
 		}
 	}
 	in->arguments = argv + optind;

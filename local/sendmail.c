@@ -78,7 +78,7 @@ static void option_b(struct sendmail *m, const char *value)
 	case 'h':   /* host status database: there is none */
 	case 'H': m->mode = MODE_NOTHING; return;
 	case 'd':
-	case 'l': stop(EX_USAGE, "-b", "d: the server is started by a supervisor; see smtpd(8) and INSTALL");
+	case 'l': stop(EX_USAGE, "-b", "d: the server is started by a supervisor; see tappal-smtpd(8)");
 	case 't': stop(EX_USAGE, "-bt: there are no rules to test; `sendmail -bv address` says where mail goes", "");
 	default: stop(EX_USAGE, "unknown mode -b", value);
 	}

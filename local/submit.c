@@ -17,13 +17,15 @@
 #include "../common/paths.h"
 #include "../common/settings.h"
 
-/* In the child: message on fd 0, envelope on fd 1 (qmail-queue's contract). */
+/* In the child: message on fd 0, envelope on fd 1 (qmail-queue's contract). What enqueue would say, its exit code says, too; and
+ * that the first way is closed is no news when the second one is open. */
 static void exec_enqueue(int message, int envelope)
 {
 	char path[512];
 	char *const argv[] = { (char[]){ "enqueue" }, NULL };
+	int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
-	if (dup2(message, 0) < 0 || dup2(envelope, 1) < 0 || snprintf(path, sizeof(path), "%s/enqueue", path_libexec) >= (int)sizeof(path))
+	if (quiet < 0 || dup2(message, 0) < 0 || dup2(envelope, 1) < 0 || dup2(quiet, 2) < 0 || snprintf(path, sizeof(path), "%s/enqueue", path_libexec) >= (int)sizeof(path))
 		_exit(ENQ_BUG);
 	execv(path, argv);
 	/* No enqueue to run is no way to the spool: the other way may be open. */

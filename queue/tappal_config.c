@@ -266,42 +266,45 @@ static const char *program_of(const char *pid, char path[512])
 	return (size_t)len > n + 1 && strncmp(path, path_libexec, n) == 0 && path[n] == '/' ? path + n + 1 : NULL;
 }
 
-/* The parent of a process, 0 when it cannot be told: field 4 of /proc/PID/stat, behind the name in brackets. */
-static long parent_of(const char *pid)
+/* A small file of /proc as a C string; empty when it cannot be read. */
+static void read_proc(const char *pid, const char *name, char *text, size_t size)
 {
-	char path[64], text[512];
-	const char *end;
-	ssize_t n;
+	char path[64];
+	ssize_t n = -1;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
+	snprintf(path, sizeof(path), "/proc/%.20s/%s", pid, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = io_read_full(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	end = strrchr(text, ')');
-	return end != NULL && strlen(end) > 4 ? strtol(end + 4, NULL, 10) : 0;
+	if (fd >= 0) {
+		n = io_read_full(fd, text, size - 1);
+		close(fd);
+	}
+	text[n > 0 ? n : 0] = '\0';
 }
 
-/* A daemon is what runs a program of ours and was not started by the same program: sessions and workers are their daemon's own affair. */
+/* The number behind a name in /proc/PID/status, 0 when it is not there. */
+static uint64_t status_of(const char *pid, const char *name, int base)
+{
+	char text[8192];
+	const char *at;
+
+	read_proc(pid, "status", text, sizeof(text));
+	at = strstr(text, name);
+	return at != NULL ? strtoull(at + strlen(name), NULL, base) : 0;
+}
+
+/* A daemon is what runs a program of ours, catches SIGHUP, and was not started by the same program: a session without a handler would
+ * die of the signal, and the pool tells its own processes. */
 static bool is_daemon(const char *pid, const char *program)
 {
-	static const char *const daemons[] = { "queued", "spawn", "bounce", "resolver", "smtpd" };
 	char parent[32], path[512];
 	const char *parents;
 
-	for (size_t i = 0; i < sizeof(daemons) / sizeof(daemons[0]); i++) {
-		if (strcmp(daemons[i], program) != 0)
-			continue;
-		snprintf(parent, sizeof(parent), "%ld", parent_of(pid));
-		parents = program_of(parent, path);
-		return parents == NULL || strcmp(parents, program) != 0;
-	}
-	return false;
+	if (!(status_of(pid, "\nSigCgt:\t", 16) & UINT64_C(1) << (SIGHUP - 1)))
+		return false;
+	snprintf(parent, sizeof(parent), "%llu", (unsigned long long)status_of(pid, "\nPPid:\t", 10));
+	parents = program_of(parent, path);
+	return parents == NULL || strcmp(parents, program) != 0;
 }
 
 int command_reload(int argc, char **argv)

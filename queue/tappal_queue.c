@@ -303,7 +303,7 @@ static int show_message(struct index *ix, msgid_t id, const struct arguments *a)
 	}
 	if (body_open(&body, &place) != 0) {
 		if (errno == EACCES)
-			tool_stop("you may not read mail itself: that takes root or a member of group %s", GROUP_LOG);
+			tool_stop("you may not read mail itself: that takes root. `tappal queue why` tells all but the text");
 		tool_stop("the message's text cannot be opened: %s", strerror(errno));
 	}
 	print_body(&body, a);
