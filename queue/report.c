@@ -115,6 +115,17 @@ static void add_address(const struct report *r, struct str *out, struct bytes ad
 	clean_text(out, address, report_is_utf8(r));
 }
 
+static bool starts_with_code(struct bytes text, unsigned code) {
+	uint64_t n;
+	return text.len >= 3 && bytes_to_u64(bytes_slice(text, 0, 3), 999, &n) && n == code;
+}
+
+/* The reply's code, unless its text has it. */
+static void add_code(struct str *line, const struct bounce_rcpt *rcpt) {
+	if (rcpt->code != 0 && !starts_with_code(rcpt->text, rcpt->code))
+		str_addf(line, "%03u ", (unsigned)rcpt->code);
+}
+
 /* "host said: reply" or our own reason, folded and indented. */
 static void add_reason(const struct report *r, struct str *out, const struct bounce_rcpt *rcpt) {
 	struct str line = STR_INIT(4096);
@@ -122,6 +133,7 @@ static void add_reason(const struct report *r, struct str *out, const struct bou
 		clean_text(&line, rcpt->host, false);
 		str_add_c(&line, " said: ");
 	}
+	add_code(&line, rcpt);
 	if (rcpt->text.len > 0)
 		clean_text(&line, rcpt->text, report_is_utf8(r));
 	else
@@ -152,7 +164,7 @@ static void add_closing(const struct report *r, struct str *out) {
 	str_add(out, r->me);
 	str_add_c(out, "\r\ncan find it by that. Details for programs follow");
 	if (r->original == ORIGINAL_WHOLE)
-		str_add_c(out, ", then your message.\r\n");
+		str_add_c(out, ", then the message.\r\n");
 	else if (r->original == ORIGINAL_HEADER)
 		str_add_c(out, ", then its header.\r\n");
 	else
@@ -220,19 +232,13 @@ static void add_original_recipient(const struct report *r, struct str *out, stru
 		str_truncate(out, begin);
 }
 
-static bool starts_with_code(struct bytes text, unsigned code) {
-	uint64_t n;
-	return text.len >= 3 && bytes_to_u64(bytes_slice(text, 0, 3), 999, &n) && n == code;
-}
-
 /* RFC 3464 2.3.6: "smtp; 550 5.1.1 ..." for what another host said, our own words under a type of our own. */
 static void add_diagnostic(const struct report *r, struct str *out, const struct bounce_rcpt *rcpt) {
 	struct str line = STR_INIT(4096);
 	if (rcpt->code == 0 && rcpt->text.len == 0)
 		return;
 	str_add_c(&line, rcpt->code != 0 ? "smtp; " : "X-Tappal; ");
-	if (rcpt->code != 0 && !starts_with_code(rcpt->text, rcpt->code))
-		str_addf(&line, "%03u ", (unsigned)rcpt->code);
+	add_code(&line, rcpt);
 	clean_text(&line, rcpt->text, report_is_utf8(r));
 	str_add_c(out, "Diagnostic-Code: ");
 	clean_fold(out, bytes_trim(str_bytes(&line)), 17, "    ");
