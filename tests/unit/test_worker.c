@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,18 +22,25 @@ static struct mailbox box = { .user = "bob", .extension = "list" };
 /* A process that only waits to be killed stands behind the pipes; the test itself holds their other ends. */
 static void start_worker(struct stage_set *s, bool local)
 {
-	int down[2], up[2];
+	int down[2], up[2], begun[2];
+	char c;
 
+	assert_int_equal(pipe2(begun, O_CLOEXEC), 0);
 	assert_int_equal(pipe2(down, O_CLOEXEC | O_NONBLOCK), 0);
 	assert_int_equal(pipe2(up, O_CLOEXEC | O_NONBLOCK), 0);
 	s->pid = fork();
 	assert_true(s->pid >= 0);
 	if (s->pid == 0) {
 		setsid();
-		close_range(3, ~0u, 0);
+		close_range(0, ~0u, 0);   /* a test that fails leaves nobody who holds its output */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		alarm(60);
 		for (;;)
 			pause();
 	}
+	close(begun[1]);
+	assert_int_equal(read(begun[0], &c, 1), 0);   /* it has let go of the pipes */
+	close(begun[0]);
 	struct launched launched = { .pid = s->pid, .to = down[1], .from = up[0] };
 	s->w = worker_new(&launched, LIT("l:bob@x.example"), local ? &box : NULL);
 	assert_non_null(s->w);
