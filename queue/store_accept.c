@@ -3,8 +3,8 @@
  *
  * A large body is a file of enqueue's, renamed from intake/ to large/ID. Between the rename and the sync of the log a crash leaves a
  * file without a message; its id is then higher than any id in the log, for records and ids are given in the same order. Its head
- * says whose it is: PENDING was answered to nobody and goes; ADOPT was answered with 250 by enqueue and goes back to intake/,
- * to be adopted again. A file without a message whose id the log has passed belonged to a message that is finished.
+ * says whose it is: PENDING was answered to nobody and goes, unless its enqueue lives; ADOPT was answered with 250 by enqueue and
+ * goes back to intake/, to be adopted again. A file without a message whose id the log has passed belonged to a message that is finished.
  * The placeholder of an id is patched after the sync, because until then the checksum in an ADOPT head must hold.
  */
 #include <dirent.h>
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -162,16 +163,18 @@ bool store_token_seen(const struct store *st, uint64_t token_a, uint64_t token_b
 
 /* ---- at start ---- */
 
-static bool is_adopted_file(const char *path)
+/* ADOPT; or its enqueue lives (it holds the lock), and is about to write ADOPT because queued has gone. */
+static bool is_promised(const char *path)
 {
 	char head[INTAKE_HEAD];
 	struct intake_head decoded;
 	int fd = io_open_regular(AT_FDCWD, path);
 	if (fd < 0)
 		return false;
+	bool lives = flock(fd, LOCK_EX | LOCK_NB) != 0;
 	bool whole = io_pread_full(fd, head, sizeof head, 0) == (ssize_t)sizeof head;
 	close(fd);
-	return whole && intake_head_decode(head, &decoded) && decoded.state == INTAKE_ADOPT;
+	return lives || (whole && intake_head_decode(head, &decoded) && decoded.state == INTAKE_ADOPT);
 }
 
 static int back_to_intake(const char *path)
@@ -195,7 +198,7 @@ static enum store_result sweep_file(struct store *st, msgid_t id)
 	if (r != INDEX_NONE)
 		return store_index_result(st, r);
 	place_large(id, path);
-	if (id > st->apply.status.last_id && is_adopted_file(path)) {
+	if (id > st->apply.status.last_id && is_promised(path)) {
 		if (back_to_intake(path) != 0)
 			return store_fail(st, "large/: a file that was accepted cannot be moved back to intake/");
 		return STORE_OK;
