@@ -376,16 +376,16 @@ static enum client_end run(struct transaction *t, bool kept)
 enum client_end client_deliver(struct client *c, struct delivery *d)
 {
 	struct transaction t = { .c = c, .d = d };
-	bool kept = c->used;
+	bool kept = c->used, quiet = conn_is_quiet(&c->conn);
 
+	if (!quiet && !kept)
+		return give_up(&t, STEP_HELO, CONN_EARLY);
 	if (refused_here(&t))
 		return CLIENT_DONE;
-	if (kept && (!conn_is_quiet(&c->conn) || (c->must_reset && !reset(c)))) {
+	if (!quiet || (c->must_reset && !reset(c))) {
 		conn_close(&c->conn);
 		return CLIENT_STALE;
 	}
-	if (!conn_is_quiet(&c->conn))
-		return give_up(&t, STEP_HELO, CONN_EARLY);
 	c->used = true;
 	return run(&t, kept);
 }
