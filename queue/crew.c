@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../common/log.h"
+#include "recipient.h"
 
 #define CLOSING_SPARE 16u     /* processes beyond twice the slots: those that take their time to end */
 
@@ -98,28 +99,6 @@ static struct worker *find_idle(struct crew *crew, struct bytes destination) {
 	return NULL;
 }
 
-/* The first recipient stands for all: a local destination is one routed address, so they differ in spelling at most. */
-static bool first_address(const struct flight *f, struct job_rcpt *rcpt_r) {
-	struct record record;
-	struct bytes orders = str_bytes(&f->orders);
-	size_t used;
-	if (record_take(orders, &record, &used) != RECORD_OK)
-		return false;
-	return record_take(bytes_slice(orders, used, orders.len), &record, &used) == RECORD_OK && job_rcpt_decode(record.payload, rcpt_r);
-}
-
-static enum mailbox_result find_mailbox(const struct crew *crew, const struct flight *f, struct mailbox *box_r) {
-	struct job_rcpt rcpt;
-	struct mailaddr addr;
-	struct route route;
-	if (!first_address(f, &rcpt) || mailaddr_parse(rcpt.address, &addr) != ADDR_OK || addr.kind == ADDR_NULL)
-		return MAILBOX_NONE;
-	route_find(crew->settings, &addr, &route);
-	if (route.channel != CHANNEL_LOCAL)
-		return MAILBOX_UNSURE;   /* queued's settings are not yet ours */
-	return mailbox_find(crew->settings, &addr, &route, box_r);
-}
-
 static bool start_remote(struct crew *crew, struct flight *f, struct launched *launched) {
 	if (launch_remote(launched) == 0)
 		return true;
@@ -130,15 +109,15 @@ static bool start_remote(struct crew *crew, struct flight *f, struct launched *l
 
 /* False: the flight has its end already. */
 static bool start_local(struct crew *crew, struct flight *f, struct mailbox *box, struct launched *launched) {
-	switch (find_mailbox(crew, f, box)) {
-	case MAILBOX_NONE:
-		fail_flight(crew, f, V_PERM, "5.1.1", "no mailbox here by that name");
+	const char *text;
+	enum mailbox_result result = recipient_find(crew->settings, f, box, &text);
+	if (result == MAILBOX_NONE) {
+		fail_flight(crew, f, V_PERM, "5.1.1", text);
 		return false;
-	case MAILBOX_UNSURE:
-		fail_flight(crew, f, V_TEMP, "4.3.0", "the mailbox could not be looked up");
+	}
+	if (result == MAILBOX_UNSURE) {
+		fail_flight(crew, f, V_TEMP, "4.3.0", text);
 		return false;
-	case MAILBOX_FOUND:
-		break;
 	}
 	if (box->uid == 0 || box->gid == 0) {
 		fail_flight(crew, f, V_PERM, "5.7.0", "mail is never delivered as root");
