@@ -59,3 +59,8 @@ uninstall:
 # Every built program against etc/boundaries.txt: its libraries, and what it must not be able to call.
 boundaries: all
 	sh etc/boundaries etc/boundaries.txt $(BIN)
+
+# etc/quickstart in a bare Debian 12; minutes, and Debian's archive.
+.PHONY: check-quickstart
+check-quickstart:
+	sh tests/install/quickstart
