@@ -451,7 +451,7 @@ static void note_haste(struct session *s, const struct command_row *row)
 	if (s->hasty || !row->ends_group || linein_rest(&s->lines).len == 0 || s->end != END_NOT)
 		return;
 	s->hasty = true;
-	log_info("improper command pipelining after %s from %s", row->verb, s->peer.text);
+	log_info("improper command pipelining after %s from %s", row->verb, s->peer->text);
 }
 
 void command_line(struct session *s, struct bytes line)

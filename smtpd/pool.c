@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,9 +27,11 @@
 #define SURPLUS_MS 1000u
 #define FULL_PATIENCE_MS 1000u    /* all busy for so long: turn clients away */
 #define TURN_AWAY_BATCH 64
-#define CRASH_PAUSE_MS 50u
-#define BACKOFF_FIRST_MS 100u
+#define CRASH_FIRST_MS 50u        /* pause after a session that crashed, doubled for each one that follows */
+#define CRASH_MAX_MS 500u
+#define BACKOFF_FIRST_MS 100u     /* the same when they crash before they are ready for a client */
 #define BACKOFF_MAX_MS 30000u
+#define CALM_MS 5000u             /* no crash for so long: the next one is the first again */
 #define PAUSE_MS 200u             /* after EMFILE and its kin */
 #define STOP_REPEAT_MS 500u       /* a signal between a check and a read would be missed: say it again */
 #define STOP_GRACE_MS 30000u
@@ -50,6 +53,7 @@ struct pool {
 	deadline_t now, stop_until, stop_again;
 	deadline_t fork_after;        /* no fork before it; 0 */
 	uint64_t backoff_ms;
+	deadline_t last_crash;
 	deadline_t full_since, surplus_since, accept_after;
 };
 
@@ -116,33 +120,32 @@ static void pool_count(struct pool *p)
 		p->top--;
 }
 
-static void slow_down(struct pool *p)
+/* Several that end in the same turn are one reason to wait longer, not several. */
+static void slow_down(struct pool *p, uint64_t first, uint64_t max)
 {
-	p->backoff_ms = p->backoff_ms == 0 ? BACKOFF_FIRST_MS : p->backoff_ms * 2;
-	if (p->backoff_ms > BACKOFF_MAX_MS)
-		p->backoff_ms = BACKOFF_MAX_MS;
+	if (p->last_crash == p->now)
+		return;
+	if (p->last_crash == 0 || deadline_passed(deadline_in(p->last_crash, p->backoff_ms + CALM_MS), p->now))
+		p->backoff_ms = 0;
+	p->last_crash = p->now;
+	p->backoff_ms = p->backoff_ms == 0 ? first : p->backoff_ms * 2;
+	if (p->backoff_ms > max)
+		p->backoff_ms = max;
 	p->fork_after = deadline_in(p->now, p->backoff_ms);
 }
 
 static void child_ended(struct pool *p, size_t i, int status)
 {
-	bool served = board_release(p->board, i);
+	bool was_ready = board_release(p->board, i);
 	pid_t pid = p->children[i].pid;
 	p->children[i].pid = 0;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-		p->backoff_ms = 0;
-		return;
-	}
-	if (p->stopping)
+	if ((WIFEXITED(status) && WEXITSTATUS(status) == 0) || p->stopping)
 		return;
 	if (WIFSIGNALED(status))
 		log_warn("session process %ld was killed by signal %d", (long)pid, WTERMSIG(status));
 	else
 		log_warn("session process %ld ended with exit code %d", (long)pid, WEXITSTATUS(status));
-	if (served)
-		p->fork_after = deadline_in(p->now, CRASH_PAUSE_MS);
-	else
-		slow_down(p);
+	slow_down(p, was_ready ? CRASH_FIRST_MS : BACKOFF_FIRST_MS, was_ready ? CRASH_MAX_MS : BACKOFF_MAX_MS);
 }
 
 static void pool_reap(struct pool *p)
@@ -181,15 +184,13 @@ static bool pool_fork(struct pool *p)
 	/* A signal between fork and the child's own handlers would go down the parent's pipe. */
 	sigprocmask(SIG_BLOCK, &p->quiet, &before);
 	pid_t pid = fork();
-	if (pid == 0) {
-		close(p->signals);
+	if (pid == 0)
 		_exit(serve_connections(&server));
-	}
 	int saved = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0) {
 		board_release(p->board, i);
-		slow_down(p);
+		slow_down(p, BACKOFF_FIRST_MS, BACKOFF_MAX_MS);
 		log_warn("cannot start a session process: %s; next try in %llu ms", strerror(saved), (unsigned long long)p->backoff_ms);
 		return false;
 	}
@@ -241,7 +242,8 @@ static bool pool_is_full(const struct pool *p)
 	return p->idle == 0 && p->total >= p->limit;
 }
 
-static void turn_away(struct pool *p, int fd)
+/* Not inlined: what this needs of the stack is no part of the frame under which sessions run. */
+static __attribute__((noinline)) void turn_away(struct pool *p, int fd)
 {
 	char reply[400];
 	struct peer peer;
@@ -369,12 +371,20 @@ static int pool_loop(struct pool *p)
 	}
 }
 
+/* Not inherited: what the parent writes after a fork would be one more page of its own for every child. */
+static struct child *children_create(void)
+{
+	size_t size = POOL_SESSIONS_MAX * sizeof(struct child);
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return at == MAP_FAILED || madvise(at, size, MADV_DONTFORK) < 0 ? NULL : at;
+}
+
 int pool_run(struct settings *settings, const struct listeners *l)
 {
 	static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD, 0 };
 	struct pool p = { .settings = settings, .listeners = l, .limit = (size_t)settings->smtpdsessions };
 	p.board = board_create(POOL_SESSIONS_MAX, SPARE_MIN);
-	p.children = calloc(POOL_SESSIONS_MAX, sizeof *p.children);
+	p.children = children_create();
 	if (p.board == NULL || p.children == NULL || !access_init(&p.access, settings))
 		die_system("out of memory");
 	sigemptyset(&p.quiet);
@@ -390,6 +400,6 @@ int pool_run(struct settings *settings, const struct listeners *l)
 	log_info("ready: %zu sessions at most on %zu sockets", p.limit, l->count);
 	int code = pool_loop(&p);
 	access_free(&p.access);
-	free(p.children);
+	munmap(p.children, POOL_SESSIONS_MAX * sizeof(struct child));
 	return code;
 }

@@ -13,7 +13,7 @@
  * not: they may be hidden from each other. Everything of the client's in here was reduced to harmless octets before. */
 static bool write_trace(const struct session *s, struct str *out, size_t *id_offset_r)
 {
-	const struct peer *p = &s->peer;
+	const struct peer *p = s->peer;
 	bool is_ip6 = p->addr.family == AF_INET6;
 	str_addf(out, "Received: from %s (%s%s%s [%s%s])\r\n", s->helo[0] ? s->helo : "unknown", p->info, p->info[0] ? "@" : "", p->name,
 		is_ip6 ? "IPv6:" : "", p->ip);
@@ -33,7 +33,7 @@ static bool write_envelope(const struct session *s, struct str *out)
 	struct bytes message_id = bytes_of(s->message.message_id);
 	return envelope_begin(out, &mail->sender)
 		&& (!mail->body_8bit || envelope_add(out, 'B', (struct bytes){ 0 }))
-		&& envelope_add(out, 'C', bytes_of(s->peer.text))
+		&& envelope_add(out, 'C', bytes_of(s->peer->text))
 		&& (s->helo[0] == '\0' || envelope_add(out, 'H', bytes_of(s->helo)))
 		&& envelope_add(out, 'P', bytes_of(session_protocol(s)))
 		&& (message_id.len == 0 || envelope_add(out, 'M', message_id))

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -48,14 +49,14 @@ static bool board_busy(struct board *b, size_t slot)
 
 void board_take(struct board *b, size_t slot)
 {
-	atomic_store(&b->slots[slot].served, 0);
+	atomic_store(&b->slots[slot].ready, 0);
 	board_wait(b, slot);
 }
 
 bool board_release(struct board *b, size_t slot)
 {
 	board_busy(b, slot);
-	return atomic_load(&b->slots[slot].served) > 0;
+	return atomic_load(&b->slots[slot].ready) != 0;
 }
 
 bool slot_is_waiting(const struct slot *slot)
@@ -164,13 +165,13 @@ static int serve_until_told(const struct server *server, struct enqueuer *enqueu
 	uint64_t reuse = server->access->settings->smtpdreuse, one = 1;
 	sigset_t open_mask;
 	sigemptyset(&open_mask);
+	atomic_store(&server->board->slots[server->slot].ready, 1);
 	for (uint64_t served = 0; served < reuse; served++) {
 		board_wait(server->board, server->slot);
 		int fd = next_connection(queue, &open_mask);
 		bool few = board_busy(server->board, server->slot);
 		if (fd < 0)
 			return told_to_end() ? EXIT_OK : EXIT_SYSTEM;
-		atomic_fetch_add(&server->board->slots[server->slot].served, 1);
 		if (few)
 			(void)!write(server->news, &one, sizeof one);
 		serve_one(server, enqueuer, fd, &open_mask);
@@ -178,10 +179,34 @@ static int serve_until_told(const struct server *server, struct enqueuer *enqueu
 	return EXIT_OK;
 }
 
+static int compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* The parent's other descriptors, its signal pipe above all, are no business of ours. */
+static void close_others(const struct server *server)
+{
+	int keep[POOL_LISTENERS + 2];
+	size_t n = 0;
+	keep[n++] = STDERR_FILENO;
+	keep[n++] = server->news;
+	for (size_t i = 0; i < server->listeners->count; i++)
+		keep[n++] = server->listeners->fd[i];
+	qsort(keep, n, sizeof *keep, compare_fds);
+	/* inetd gives the listening socket as descriptor 0. */
+	for (size_t i = 0; i < n; i++) {
+		unsigned from = (unsigned)keep[i] + 1, to = i + 1 < n ? (unsigned)keep[i + 1] : 0;
+		if (from > STDERR_FILENO && (to == 0 || from < to))
+			close_range(from, to == 0 ? ~0u : to - 1, 0);
+	}
+}
+
 int serve_connections(const struct server *server)
 {
 	struct enqueuer enqueuer;
 	prepare_signals();
+	close_others(server);
 	/* The parent's end is ours, too; if it came before the call, getppid tells. */
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != server->parent)
 		return EXIT_SYSTEM;

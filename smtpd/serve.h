@@ -15,7 +15,7 @@
 
 struct slot {
 	_Atomic uint32_t waiting;     /* 1: idle (or about to be), 0: it serves a client */
-	_Atomic uint32_t served;      /* connections since its start */
+	_Atomic uint32_t ready;       /* it came as far as waiting for its first client */
 };
 struct board {
 	_Atomic int32_t idle;         /* sum of `waiting`; the parent counts anew and does not rely on it */
@@ -25,7 +25,7 @@ struct board {
 
 struct board *board_create(size_t slots, int32_t low);     /* NULL: no memory */
 void board_take(struct board *b, size_t slot);             /* parent, before fork */
-bool board_release(struct board *b, size_t slot);          /* parent, after its end: had it served anybody? */
+bool board_release(struct board *b, size_t slot);          /* parent, after its end: had it been ready? */
 bool slot_is_waiting(const struct slot *slot);
 
 struct server {

@@ -14,6 +14,7 @@
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -28,7 +29,7 @@
 bool session_init(struct session *s, const struct session_start *start)
 {
 	*s = (struct session){
-		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .stop = start->stop, .peer = *start->peer,
+		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .stop = start->stop, .peer = start->peer,
 		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out,
 		.state = ST_START, .verb = "CONNECT", .replies = STR_INIT(REPLIES_MAX), .head = STR_INIT(RECEIVE_HEAD_MAX),
 		.mail = { .sender_text = STR_INIT(ADDRESS_MAX), .recipients = STR_INIT(ENVELOPE_MAX) },
@@ -104,7 +105,7 @@ void session_reject(struct session *s, const char *rcpt, unsigned code, const ch
 	va_end(args);
 	if (rcpt != NULL)
 		snprintf(to, sizeof to, " to=<%s>", rcpt);
-	log_msg(0, "reject: %s from %s: %u %s %s; from=<%s>%s proto=%s helo=<%s>", s->verb, s->peer.text, code, enhanced, text,
+	log_msg(0, "reject: %s from %s: %u %s %s; from=<%s>%s proto=%s helo=<%s>", s->verb, s->peer->text, code, enhanced, text,
 		log_text(s->mail.sender.text), to, session_protocol(s), s->helo);
 	session_reply(s, code, enhanced, "%s", text);
 }
@@ -140,10 +141,10 @@ static void check_patience(struct session *s)
 	if (s->end != END_NOT)
 		return;
 	if (s->errors >= s->settings->maxerrors) {
-		log_info("too many errors after %s from %s", s->verb, s->peer.text);
+		log_info("too many errors after %s from %s", s->verb, s->peer->text);
 		session_dismiss(s, END_ERRORS, "4.7.0", "Error: too many errors");
 	} else if (s->idle_commands > idle_max) {
-		log_info("too many commands after %s from %s", s->verb, s->peer.text);
+		log_info("too many commands after %s from %s", s->verb, s->peer->text);
 		session_dismiss(s, END_COMMANDS, "4.7.0", "Error: too many commands without mail");
 	}
 }
@@ -207,7 +208,7 @@ static void prepare_connection(struct session *s)
 {
 	struct timeval timeout = { .tv_sec = (time_t)s->settings->timeoutsmtpd };
 	int on = 1;
-	if (!s->peer.is_socket)
+	if (!s->peer->is_socket)
 		return;
 	setsockopt(s->in, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
 	setsockopt(s->out, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
@@ -227,7 +228,7 @@ static bool stopping(const struct session *s)
 /* How much of the replies one write may take without blocking past the deadline: a pipe takes PIPE_BUF when it polls writable. */
 static ssize_t write_some(struct session *s, const char *at, size_t n, deadline_t deadline)
 {
-	if (s->peer.is_socket)
+	if (s->peer->is_socket)
 		return send(s->out, at, n, MSG_NOSIGNAL);
 	int ready = io_wait_writable(s->out, deadline);
 	if (ready == 0)
@@ -265,7 +266,7 @@ static bool waited_too_long(const struct session *s, deadline_t now)
 
 static ssize_t read_some(struct session *s, char *at, size_t n, deadline_t now)
 {
-	if (!s->peer.is_socket) {
+	if (!s->peer->is_socket) {
 		int ready = io_wait_readable(s->in, deadline_in(now, timeout_ms(s)));
 		if (ready == 0)
 			errno = EAGAIN;
@@ -322,16 +323,15 @@ static void dialog(struct session *s)
 	}
 }
 
-/* A close with unread input would make the kernel throw away our last reply on its way. */
+/* A close with unread input would make the kernel throw away our last reply on its way. The line buffer has no other use any more. */
 static void linger(struct session *s)
 {
-	char waste[4096];
 	deadline_t until = deadline_in(clock_monotonic_ms(), LINGER_MS);
 	size_t total = 0;
-	if (!s->peer.is_socket || shutdown(s->out, SHUT_WR) < 0)
+	if (!s->peer->is_socket || shutdown(s->out, SHUT_WR) < 0)
 		return;
 	while (total < LINGER_OCTETS && io_wait_readable(s->in, until) > 0) {
-		ssize_t n = recv(s->in, waste, sizeof waste, MSG_DONTWAIT);
+		ssize_t n = recv(s->in, s->lines.buffer, s->lines.room, MSG_DONTWAIT);
 		if (n <= 0)
 			return;
 		total += (size_t)n;
@@ -342,23 +342,23 @@ static void say_good_bye(struct session *s)
 {
 	switch (s->end) {
 	case END_LOST:
-		log_info("lost connection after %s from %s", s->verb, s->peer.text);
+		log_info("lost connection after %s from %s", s->verb, s->peer->text);
 		return;
 	case END_TIMEOUT:
-		log_info("timeout after %s from %s", s->verb, s->peer.text);
+		log_info("timeout after %s from %s", s->verb, s->peer->text);
 		session_dismiss(s, END_TIMEOUT, "4.4.2", "Error: timeout exceeded");
 		break;
 	case END_STOPPED:
 		session_dismiss(s, END_STOPPED, "4.3.2", "Service shutting down");
 		break;
 	case END_MEMORY:
-		log_warn("out of memory after %s from %s", s->verb, s->peer.text);
+		log_warn("out of memory after %s from %s", s->verb, s->peer->text);
 		break;
 	default:
 		break;
 	}
 	/* After a timeout the client may not read either: what fits at once, no waiting. */
-	if (s->replies.len > 0 && s->peer.is_socket)
+	if (s->replies.len > 0 && s->peer->is_socket)
 		(void)!send(s->out, s->replies.at, s->replies.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	else if (s->replies.len > 0)
 		write_replies(s);
@@ -385,14 +385,14 @@ static void log_disconnect(const struct session *s)
 	str_addf(&text, " commands=%u", ok);
 	if (ok != all)
 		str_addf(&text, "/%u", all);
-	log_info("disconnect from %s%s", s->peer.text, str_c(&text));
+	log_info("disconnect from %s%s", s->peer->text, str_c(&text));
 	str_free(&text);
 }
 
 static void session_run(struct session *s)
 {
 	prepare_connection(s);
-	log_info("connect from %s", s->peer.text);
+	log_info("connect from %s", s->peer->text);
 	dialog(s);
 	receive_abandon(s);
 	say_good_bye(s);
@@ -404,12 +404,14 @@ static void session_run(struct session *s)
 void session_serve(const struct session_start *start)
 {
 	static const char no_memory[] = "421 4.3.0 Out of memory\r\n";
-	struct session s;
-	if (session_init(&s, start)) {
-		session_run(&s);
+	struct session *s = calloc(1, sizeof *s);
+	if (s != NULL && session_init(s, start)) {
+		session_run(s);
 	} else {
 		log_warn("out of memory for a session with %s", start->peer->text);
 		(void)!write(start->out, no_memory, sizeof no_memory - 1);
 	}
-	session_free(&s);
+	if (s != NULL)
+		session_free(s);
+	free(s);
 }

@@ -53,7 +53,7 @@ struct session {
 	const struct access *access;
 	struct enqueuer *enqueuer;
 	const volatile sig_atomic_t *stop;   /* set: say 421 at the next pause; may be NULL */
-	struct peer peer;
+	const struct peer *peer;
 	bool may_relay;
 	struct bytes relay_suffix;       /* RELAYCLIENT's value */
 	int in, out;

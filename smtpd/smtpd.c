@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,8 +221,11 @@ static int serve_session(const struct start *start, struct settings *settings)
 
 int main(int argc, char **argv)
 {
+	static struct settings settings;   /* static: every session's stack begins below this frame */
 	struct start start = { 0 };
-	struct settings settings;
+	/* A session's read buffer is a mapping of its own: only its used pages cost, and they are given back with it. */
+	mallopt(M_MMAP_THRESHOLD, SESSION_READ);
+	mallopt(M_TOP_PAD, 0);
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		die_system("cannot become undumpable");
 	open_standard_descriptors();

@@ -4,6 +4,7 @@
  *   result N          answer N to every commit (0)            die-begin, die-body, die-commit    kill itself at that record
  *   result-once N     the first commit only                   die-once                           ... only the first process does it
  *   garbage           answer with octets that are no record   no-start                           exit at once
+ *   discard           count the body, do not keep it
  */
 #include "../../common/channel.h"
 
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct orders { int result, result_once; bool die_begin, die_body, die_commit, die_once, garbage, no_start; };
+struct orders { int result, result_once; bool die_begin, die_body, die_commit, die_once, garbage, no_start, discard; };
 
 static FILE *out;
 
@@ -33,6 +34,7 @@ static void read_orders(struct orders *o)
 		o->die_commit = o->die_commit || strcmp(line, "die-commit") == 0;
 		o->die_once = o->die_once || strcmp(line, "die-once") == 0;
 		o->garbage = o->garbage || strcmp(line, "garbage") == 0;
+		o->discard = o->discard || strcmp(line, "discard") == 0;
 		o->no_start = o->no_start || strcmp(line, "no-start") == 0;
 	}
 	if (f)
@@ -84,7 +86,7 @@ static void answer(const struct orders *o, int result)
 	str_free(&reply);
 }
 
-struct got { struct str envelope, body; };
+struct got { struct str envelope, body; size_t body_size; };
 
 static void on_record(const struct record *r, struct orders *o, struct got *got)
 {
@@ -97,17 +99,20 @@ static void on_record(const struct record *r, struct orders *o, struct got *got)
 		fprintf(out, "begin id_offset=%u\n", begin.id_offset);
 		str_clear(&got->envelope);
 		str_clear(&got->body);
+		got->body_size = 0;
 	} else if (r->type == REC_envelope_part && envelope_part_decode(r->payload, &envelope)) {
 		str_add(&got->envelope, envelope.octets);
 	} else if (r->type == REC_body_part && body_part_decode(r->payload, &body)) {
 		die_if(o->die_body);
-		str_add(&got->body, body.octets);
+		got->body_size += body.octets.len;
+		if (!o->discard)
+			str_add(&got->body, body.octets);
 	} else if (r->type == REC_mail_commit && mail_commit_decode(r->payload, &commit)) {
 		die_if(o->die_commit);
 		put_envelope(str_bytes(&got->envelope));
 		fputs("|", out);
 		put_octets(str_bytes(&got->body));
-		fprintf(out, "\ncommit %s\n", commit.body_size == got->body.len ? "size agrees" : "SIZE DIFFERS");
+		fprintf(out, "\ncommit %s\n", commit.body_size == got->body_size ? "size agrees" : "SIZE DIFFERS");
 		fflush(out);
 		int result = o->result_once ? o->result_once : o->result;
 		o->result_once = 0;
@@ -123,7 +128,7 @@ static void on_record(const struct record *r, struct orders *o, struct got *got)
 int main(void)
 {
 	struct orders orders = { 0 };
-	struct got got = { STR_INIT(8u << 20), STR_INIT(256u << 20) };
+	struct got got = { .envelope = STR_INIT(8u << 20), .body = STR_INIT(256u << 20) };
 	struct record_reader reader;
 	struct record record;
 	out = fopen(SINK_DIR "/out", "a");

@@ -1,0 +1,297 @@
+"""The ways in which smtpd is started, with the real starters."""
+import getpass
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import TOP, Mouth, eventually, free_port, sessions
+
+root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root: the drop of privilege is tested")
+
+
+def needs(program):
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def accounts():
+    if os.getuid() == 0:
+        subprocess.run(["sh", f"{TOP}/etc/accounts"], check=True, stdout=subprocess.DEVNULL)
+
+
+def account(pid):
+    with open(f"/proc/{pid}/status") as f:
+        ids = next(line for line in f if line.startswith("Uid:")).split()[1:]
+    assert len(set(ids)) == 1, ids
+    return pwd.getpwuid(int(ids[0])).pw_name
+
+
+def smtpd_processes(parent):
+    """Processes of smtpd somewhere below this one."""
+    found = []
+    try:
+        children = open(f"/proc/{parent}/task/{parent}/children").read().split()
+    except FileNotFoundError:
+        return []
+    for child in map(int, children):
+        if open(f"/proc/{child}/comm").read() == "smtpd\n":
+            found.append(child)
+        found += smtpd_processes(child)
+    return found
+
+
+def expected_account():
+    return "tappal-smtpd" if os.getuid() == 0 else getpass.getuser()
+
+
+def work(server, starter, client="unknown", connections=3):
+    """Messages in several connections at the same time, and who served them."""
+    held = [server.connect().greet() for _ in range(connections)]
+    for c in held:
+        assert c.mail().startswith("250 2.0.0 Ok: queued as"), server.log()
+    processes = smtpd_processes(starter.pid)
+    assert processes
+    for c in held:
+        assert c.ask("QUIT").startswith("221 ")
+        c.close()
+    assert server.queued() == connections
+    assert f"EC{client}[127.0.0.1]" in server.place.sink_lines()
+    return processes
+
+
+@needs("tcpserver")
+def test_tcpserver(server):
+    server.prepare()
+    server.port = free_port()
+    starter = server.run(["tcpserver", "-H", "-R", "-l", "0", "127.0.0.1", str(server.port), f"{server.place.libexec}/smtpd"])
+    for p in work(server, starter):
+        pass
+    with server.connect() as c:
+        c.greet()
+        assert [account(p) for p in smtpd_processes(starter.pid)] == [expected_account()]
+    assert eventually(lambda: "disconnect from unknown[127.0.0.1] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5" in server.log())
+
+
+@needs("tcpserver")
+@root_only
+def test_tcpserver_with_account(server):
+    server.prepare()
+    server.port = free_port()
+    user = pwd.getpwnam("tappal-smtpd")
+    starter = server.run(["tcpserver", "-H", "-R", "-l", "0", "-u", str(user.pw_uid), "-g", str(user.pw_gid), "127.0.0.1", str(server.port),
+                          f"{server.place.libexec}/smtpd"])
+    with server.connect() as c:
+        assert c.greet().mail().startswith("250 ")
+        assert [account(p) for p in smtpd_processes(starter.pid)] == ["tappal-smtpd"]
+
+
+@needs("tcpserver")
+def test_tcprules(server):
+    """RELAYCLIENT by client address, the way qmail's users know."""
+    server.prepare()
+    server.port = free_port()
+    rules = f"{server.place.root}/rules"
+    subprocess.run(["tcprules", f"{rules}.cdb", f"{rules}.tmp"], input=b'127.0.0.1:allow,RELAYCLIENT=""\n:deny\n', check=True)
+    starter = server.run(["tcpserver", "-H", "-R", "-l", "0", "-x", f"{rules}.cdb", "127.0.0.1", str(server.port), f"{server.place.libexec}/smtpd"])
+    assert starter.poll() is None
+    with server.connect() as c:
+        assert c.greet().mail(rcpt="far@away.test").startswith("250 ")
+
+
+def xinetd(server, wait):
+    server.prepare(logto="syslog")
+    server.port = free_port()
+    conf = f"{server.place.root}/xinetd.conf"
+    user = "root" if os.getuid() == 0 else getpass.getuser()
+    with open(conf, "w") as f:
+        f.write(f"""defaults
+{{
+}}
+service tappal-smtp
+{{
+    type = UNLISTED
+    socket_type = stream
+    protocol = tcp
+    port = {server.port}
+    bind = 127.0.0.1
+    user = {user}
+    wait = {"yes" if wait else "no"}
+    server = {server.place.libexec}/smtpd
+    instances = 50
+    per_source = 50
+    cps = 100 1
+}}
+""")
+    return server.run(["xinetd", "-dontfork", "-f", conf, "-pidfile", f"{server.place.root}/xinetd.pid"])
+
+
+@needs("xinetd")
+@root_only
+def test_xinetd(server):
+    """nowait: a process a connection. Descriptor 2 is the client's socket there, and no log line may go down it."""
+    starter = xinetd(server, wait=False)
+    work(server, starter)
+    with server.connect() as c:
+        c.greet()
+        assert c.ask("MAIL FROM:<a@b.test>").startswith("250")
+        assert c.ask("RCPT TO:<stranger@elsewhere.test>").startswith("554 5.7.1")   # logged
+        assert c.ask("NOOP") == "250 2.0.0 Ok"
+        assert account(smtpd_processes(starter.pid)[0]) == "tappal-smtpd"
+        assert c.ask("QUIT") == "221 2.0.0 Bye"
+        assert c.hear() is None
+
+
+@needs("xinetd")
+@root_only
+def test_xinetd_wait(server):
+    """wait: the listening socket is descriptor 0, and smtpd is a pool on it."""
+    starter = xinetd(server, wait=True)
+    processes = work(server, starter)
+    assert len(processes) >= 4
+    assert {account(p) for p in processes} == {"tappal-smtpd"}
+
+
+def activate(server, *options):
+    server.prepare()
+    server.port = free_port()
+    return server.run(["systemd-socket-activate", "-l", f"127.0.0.1:{server.port}", *options, f"{server.place.libexec}/smtpd"])
+
+
+@needs("systemd-socket-activate")
+def test_systemd_pool(server):
+    """Accept=no: LISTEN_FDS. systemd-socket-activate becomes smtpd."""
+    starter = activate(server)
+    processes = work(server, starter)
+    assert open(f"/proc/{starter.pid}/comm").read() == "smtpd\n"
+    assert {account(p) for p in [starter.pid, *processes]} == {expected_account()}
+
+
+@needs("systemd-socket-activate")
+def test_systemd_pool_inetd(server):
+    """The listening socket as descriptor 0."""
+    starter = activate(server, "--inetd")
+    processes = work(server, starter)
+    assert {account(p) for p in [starter.pid, *processes]} == {expected_account()}
+
+
+@needs("systemd-socket-activate")
+@pytest.mark.parametrize("options", [("-a",), ("-a", "--inetd")])
+def test_systemd_accept(server, options):
+    """Accept=yes: a connected socket, as descriptor 3 or 0."""
+    starter = activate(server, *options)
+    work(server, starter)
+    with server.connect() as c:
+        c.greet()
+        assert account(smtpd_processes(starter.pid)[0]) == expected_account()
+
+
+def test_pool_of_option(server):
+    server.prepare()
+    server.port = free_port()
+    other = free_port()
+    starter = server.run([f"{server.place.libexec}/smtpd", "-l", f"127.0.0.1:{server.port}", "-l", f"127.0.0.1:{other}"])
+    processes = work(server, starter)
+    assert {account(p) for p in [starter.pid, *processes]} == {expected_account()}
+    with Mouth(other) as c:
+        assert c.greet().mail().startswith("250 ")
+
+
+def test_pool_of_setting(server):
+    port = free_port()
+    server.prepare(smtpdlisten=f"127.0.0.1:{port}\n[::1]:{port}" if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6") else f"127.0.0.1:{port}")
+    server.port = port
+    starter = server.run([f"{server.place.libexec}/smtpd", "--pool"])
+    assert len(work(server, starter)) >= 4
+
+
+@root_only
+def test_pool_on_a_low_port(server):
+    """Bound as root, served as tappal-smtpd."""
+    server.prepare()
+    server.port = next(p for p in range(700, 800) if not listens(p))
+    starter = server.run([f"{server.place.libexec}/smtpd", "-l", f"127.0.0.1:{server.port}"])
+    assert {account(p) for p in work(server, starter)} == {"tappal-smtpd"}
+
+
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_connection_a_process(server):
+    """smtpdreuse 1: a process serves one connection."""
+    server.prepare(smtpdreuse=1)
+    server.port = free_port()
+    starter = server.run([f"{server.place.libexec}/smtpd", "-l", f"127.0.0.1:{server.port}"])
+    pids = set()
+    for _ in range(20):
+        with server.connect() as c:
+            assert c.greet().mail().startswith("250 ")
+            assert c.ask("QUIT").startswith("221")
+    for line in server.log().split("\n"):
+        if ": connect from" in line:
+            pids.add(line.split("[", 1)[1].split("]")[0])
+    assert len(pids) == 20
+    assert eventually(lambda: len(sessions(starter.pid)) >= 4)
+
+
+@root_only
+def test_as_a_user(server):
+    """sendmail -bs: whoever called is who it runs as."""
+    server.prepare()
+    p = subprocess.Popen([f"{server.place.libexec}/smtpd"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, user="nobody", env={})
+    assert p.stdout.readline().startswith(b"220 ")
+    assert account(p.pid) == "nobody"
+    p.stdin.write(b"HELO me\r\nMAIL FROM:<nobody@mx.test>\r\nRCPT TO:<joe@local.test>\r\nDATA\r\n")
+    p.stdin.flush()
+    assert [p.stdout.readline()[:3] for _ in range(4)] == [b"250", b"250", b"250", b"354"]
+    out, _ = p.communicate(b"x\r\n.\r\nQUIT\r\n", timeout=20)
+    assert out.startswith(b"250 2.0.0") and p.returncode == 0
+    assert "ECunknown[local]" in server.place.sink_lines()
+
+
+def test_terminated_session(server):
+    """One session, told to go: 421, exit 0."""
+    server.prepare()
+    a, b = socket.socketpair()
+    p = server.run([f"{server.place.libexec}/smtpd"], stdin=b, stdout=b)
+    b.close()
+    assert a.recv(1000).startswith(b"220")
+    time.sleep(0.1)
+    p.send_signal(signal.SIGTERM)
+    assert a.recv(1000).startswith(b"421 4.3.2")
+    a.close()
+    assert p.wait(10) == 0
+
+
+@pytest.mark.parametrize("arguments", [["--frob"], ["-l"], ["x"], ["--pool", "-l", "25"], ["-l", "no-such-host:x"]])
+def test_usage(server, arguments):
+    server.prepare()
+    p = server.run([f"{server.place.libexec}/smtpd", *arguments])
+    assert p.wait(10) == 100
+    assert "fatal" in server.log()
+
+
+def test_address_in_use(server):
+    server.prepare()
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        p = server.run([f"{server.place.libexec}/smtpd", "-l", f"127.0.0.1:{s.getsockname()[1]}"])
+        assert p.wait(10) in (100, 111)
+    assert "cannot listen on" in server.log() and "Address already in use" in server.log()
+
+
+def test_bad_settings(server):
+    server.prepare(maxrcpt="many")
+    p = server.run([f"{server.place.libexec}/smtpd", "-l", "127.0.0.1:1"])
+    assert p.wait(10) == 100
+    assert "maxrcpt:1" in server.log()
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
