@@ -155,9 +155,11 @@ static struct outcome delivered(const char *text) {
 
 /* ---- the home ---- */
 
+/* Anew for each job: what stands there may have been made anew, or mounted. */
 static int enter_home(struct errand *e) {
 	if (e->home_fd >= 0)
-		return 0;
+		close(e->home_fd);
+	e->home_fd = -1;
 	if (chdir(e->home) < 0) {
 		if (errno != ENOENT || !e->may_create || mkdir(e->home, 0700) < 0 || chdir(e->home) < 0)
 			return -1;
@@ -173,8 +175,6 @@ static bool home_is_fit(struct errand *e, struct outcome *why_r) {
 	struct stat st;
 	if (enter_home(e) < 0 || fstat(e->home_fd, &st) < 0)
 		*why_r = system_fault("cannot enter the home directory", errno);
-	else if (st.st_nlink == 0)
-		*why_r = system_fault("the home directory was removed", ENOENT);
 	else if (st.st_mode & S_IWOTH)
 		*why_r = outcome_make(V_TEMP, STAGE_LOCAL, "4.7.0", LIT("the home directory is writable by others"));
 	else if (st.st_mode & S_ISVTX)

@@ -19,9 +19,9 @@ struct errand {
 	struct record_reader in;
 	struct str out;
 	struct str text;             /* the sender, then the addresses */
-	const char *home;            /* its path; the working directory once it was entered */
+	const char *home;            /* its path; the working directory while a job is delivered */
 	bool may_create;             /* a virtual mailbox: a missing home is made */
-	int home_fd;                 /* -1: not entered yet */
+	int home_fd;                 /* -1: not entered */
 	struct bytes host;
 
 	uint64_t job;

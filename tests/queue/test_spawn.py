@@ -1,0 +1,617 @@
+"""spawn against a queued made of python: real deliveries to real users, workers that lie and die, queued that goes and comes back."""
+import glob
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import time
+
+import pytest
+
+import records
+from fakespawn import msgid
+from instance import Instance, TOP
+
+ME = "spawn.tappal"
+VIRTUAL_UID = 61001
+USERS = ("tappal-t1", "tappal-t2")
+
+
+def now_id(counter=[0]):
+    counter[0] += 1
+    return (int(time.time() * 1000) << 16) + counter[0]
+
+
+class FakeQueued:
+    """The other end of spawn's two fifos. jobs are numbered from `first_job`."""
+
+    def __init__(self, instance, channel, first_job=1):
+        self.instance, self.channel, self.job_number = instance, channel, first_job
+        self.inflight, self.early, self.results, self.ended = [], [], {}, {}
+        self.segment, self.size = first_job, 0
+
+    def connect(self, timeout=10):
+        self.report = os.open(self.instance.fifo("report-" + self.channel), os.O_RDONLY | os.O_NONBLOCK)
+        self.stream = records.Stream(self.report)
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                hello = self.stream.want("hello", timeout)
+                break
+            except AssertionError:      # end of file of an earlier spawn
+                assert time.monotonic() < end
+        self.session = hello.session
+        self.jobs = os.open(self.instance.fifo("jobs-" + self.channel), os.O_WRONLY)
+        while True:
+            record = self.stream.next(timeout)
+            if record.name == "ready":
+                self.slots = record.slots
+                return self
+            (self.inflight if record.name == "inflight" else self.early).append(record)
+            self.note(record)
+
+    def close(self):
+        os.close(self.jobs)
+        os.close(self.report)
+
+    def store(self, body, large_id=None):
+        """Body on disk: where it is."""
+        if large_id is not None:
+            path = f"{self.instance.spool}/large/{msgid(large_id)}"
+            data, offset = b"head" * 16 + body, 64
+        else:
+            path = f"{self.instance.spool}/log/{self.segment:016x}"
+            data, offset = b"\0" * 13 + body + b"after", self.size + 13
+            self.size += len(data)
+        with open(path, "ab") as f:
+            f.write(data)
+        account = pwd.getpwnam("tappal-queue")
+        os.chown(path, account.pw_uid, account.pw_gid)
+        os.chmod(path, 0o644)
+        return offset
+
+    def send(self, destination, recipients, body=b"Subject: x\r\n\r\nhello\r\n", sender="a@example.org", id=None, large=False, session=None, **more):
+        self.job_number += 1
+        id = id or now_id()
+        offset = self.store(body, id if large else None)
+        out = records.encode("job", session=self.session if session is None else session, job=self.job_number, id=id, arrival_ms=id >> 16,
+                             segment=self.segment, body_offset=offset, body_size=len(body), large=large, rcpt_count=len(recipients),
+                             destination=destination, sender=sender, **more)
+        for index, address in enumerate(recipients):
+            out += records.encode("job_rcpt", job=self.job_number, index=index, address=address)
+        os.write(self.jobs, out)
+        return self.job_number, id
+
+    def note(self, record):
+        if record.name == "result":
+            self.results.setdefault(record.job, {})[record.index] = record
+        elif record.name == "job_done":
+            self.ended[record.job] = record
+
+    def wait(self, job, timeout=20):
+        """The results of a job, by index."""
+        end = time.monotonic() + timeout
+        while job not in self.ended:
+            record = self.stream.next(end - time.monotonic())
+            assert record is not None, "spawn is gone"
+            self.note(record)
+        return self.results.get(job, {})
+
+    def deliver(self, *arguments, **keys):
+        job, _ = self.send(*arguments, **keys)
+        return self.wait(job)
+
+    def says(self, *arguments, **keys):
+        """verdict, enhanced code and text of the one recipient."""
+        r = self.deliver(*arguments, **keys)[0]
+        return r.verdict, f"{r.e_class}.{r.e_subject}.{r.e_detail}", r.text.decode()
+
+
+# ---- users
+
+def user_home(root, user):
+    return f"{root}/home/{user}"
+
+
+@pytest.fixture(scope="module")
+def local():
+    with Instance("spawn-local", ["queue/spawn", "local/local"], {"me": ME, "locals": ME, "concurrencylocal": "4"}) as instance:
+        os.makedirs(f"{instance.root}/home", exist_ok=True)
+        for user in USERS:
+            subprocess.run(["userdel", user], stderr=subprocess.DEVNULL)
+            subprocess.run(["useradd", "-M", "-d", user_home(instance.root, user), "-U", user], check=True)
+            make_home(user_home(instance.root, user), user)
+        instance.set("users", [f"=v1@{ME}:v1:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/home/v1:::",
+                               f"=v2@{ME}:v2:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/vmail/v2:::",
+                               f"=v3@{ME}:v3:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/open/v3:::",
+                               f"=v4@{ME}:v4:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/link/v4:::",
+                               f"=v5@{ME}:v5:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/home/none/v5:::", "."])
+        os.mkdir(f"{instance.root}/vmail", 0o755)
+        os.chown(f"{instance.root}/vmail", VIRTUAL_UID, VIRTUAL_UID)
+        os.mkdir(f"{instance.root}/open")
+        os.chmod(f"{instance.root}/open", 0o1777)
+        os.symlink(f"{instance.root}/home", f"{instance.root}/link")
+        instance.spawn = instance.start("spawn", "local")
+        yield instance
+        assert instance.spawn.poll() is None, instance.log("spawn")
+        instance.spawn.terminate()
+        assert instance.spawn.wait(30) == 0
+        for user in USERS:
+            subprocess.run(["userdel", user], stderr=subprocess.DEVNULL)
+
+
+def make_home(home, user):
+    account = pwd.getpwnam(user)
+    os.makedirs(home, exist_ok=True)
+    os.chown(home, account.pw_uid, account.pw_gid)
+    os.chmod(home, 0o755)
+
+
+@pytest.fixture
+def queued(local):
+    for user in USERS:
+        subprocess.run(["rm", "-rf", user_home(local.root, user)], check=True)
+        make_home(user_home(local.root, user), user)
+    fake = FakeQueued(local, "local", first_job=int(time.time() * 1000)).connect()
+    yield fake
+    fake.close()
+
+
+def box(instance, user, folder="new"):
+    return sorted(glob.glob(f"{user_home(instance.root, user)}/Maildir/{folder}/*"))
+
+
+def to(user):
+    return f"l:{user}@{ME}", [f"{user}@{ME}"]
+
+
+# ---- delivery
+
+def test_delivers_as_the_user(local, queued):
+    assert queued.slots == 4
+    assert queued.says(*to("tappal-t1")) == (0, "2.0.0", "delivered to Maildir")
+    [path] = box(local, "tappal-t1")
+    info = os.stat(path)
+    assert stat.S_IMODE(info.st_mode) == 0o600
+    assert info.st_uid == pwd.getpwnam("tappal-t1").pw_uid
+    assert open(path, "rb").read() == b"Return-Path: <a@example.org>\nDelivered-To: tappal-t1@" + ME.encode() + b"\nSubject: x\n\nhello\n"
+    maildir = f"{user_home(local.root, 'tappal-t1')}/Maildir"
+    assert all(stat.S_IMODE(os.stat(f"{maildir}/{d}").st_mode) == 0o700 for d in ("", "tmp", "new", "cur"))
+    assert box(local, "tappal-t1", "tmp") == []
+
+
+def test_line_ends_and_large_bodies(local, queued):
+    body = b"Subject: y\r\n\r\n" + b"a\rb\nc\r\r\nd\r\n" + b"0123456789abcdef\r\n" * 60000 + b"\r"
+    assert queued.says(*to("tappal-t1"), body=body, large=True, sender="")[0] == 0
+    [path] = box(local, "tappal-t1")
+    expected = b"Return-Path: <>\nDelivered-To: tappal-t1@" + ME.encode() + b"\n" + body.replace(b"\r\n", b"\n")
+    assert open(path, "rb").read() == expected
+
+
+def test_one_worker_serves_the_next_job(local, queued):
+    jobs = [queued.send(*to("tappal-t1"))[0] for _ in range(20)]
+    assert all(queued.wait(job)[0].verdict == 0 for job in jobs)
+    assert len(box(local, "tappal-t1")) == 20
+    assert "broke" not in local.log("spawn")
+
+
+def test_each_recipient_has_a_copy(local, queued):
+    job, _ = queued.send(f"l:tappal-t1@{ME}", [f"tappal-t1@{ME}", f"TAPPAL-T1@{ME}", f"tappal-t1@{ME}"])
+    assert [r.verdict for _, r in sorted(queued.wait(job).items())] == [0, 0, 0]
+    assert len(box(local, "tappal-t1")) == 3
+
+
+def test_more_destinations_than_slots(local, queued):
+    jobs = [queued.send(f"l:tappal-t1-{n}@{ME}", [f"tappal-t1-{n}@{ME}"])[0] for n in range(4)]
+    for n in range(4, 16):
+        queued.wait(jobs[n - 4])
+        jobs.append(queued.send(f"l:tappal-t1-{n}@{ME}", [f"tappal-t1-{n}@{ME}"])[0])
+    assert all(queued.wait(job)[0].verdict == 0 for job in jobs)
+    assert len(box(local, "tappal-t1")) == 16
+
+
+def test_repeated_delivery_is_found(local, queued):
+    id = now_id()
+    assert queued.says(*to("tappal-t1"), id=id)[0] == 0
+    assert queued.says(*to("tappal-t1"), id=id) == (0, "2.0.0", "delivered to Maildir by an earlier attempt")
+    [path] = box(local, "tappal-t1")
+    seen = path.replace("/new/", "/cur/") + ":2,RS"
+    os.rename(path, seen)
+    assert queued.says(*to("tappal-t1"), id=id)[2] == "delivered to Maildir by an earlier attempt"
+    assert box(local, "tappal-t1") == [] and box(local, "tappal-t1", "cur") == [seen]
+    # one of two recipients has its copy already
+    job, _ = queued.send(f"l:tappal-t1@{ME}", [f"tappal-t1@{ME}", f"Tappal-t1@{ME}"], id=id)
+    assert [r.verdict for r in queued.wait(job).values()] == [0, 0]
+    assert len(box(local, "tappal-t1")) == 1
+
+
+def test_loop_is_found(local, queued):
+    body = f"Delivered-To: Tappal-T1@{ME}\r\nSubject: x\r\n\r\nx\r\n".encode()
+    assert queued.says(*to("tappal-t1"), body=body)[:2] == (2, "5.4.6")
+    assert box(local, "tappal-t1") == [] and box(local, "tappal-t1", "tmp") == []
+    # in the body, or for somebody else, it is no loop
+    assert queued.says(*to("tappal-t1"), body=b"Subject: x\r\n\r\n" + body)[0] == 0
+    assert queued.says(*to("tappal-t2"), body=body)[0] == 0
+
+
+def test_who_receives_no_mail(local, queued):
+    assert queued.says(*to("nosuchuser"))[:2] == (2, "5.1.1")
+    assert queued.says(*to("daemon"))[:2] == (2, "5.1.1")
+    verdict, code, _ = queued.says(*to("root"))
+    assert verdict != 0 or "alias" in pwd.getpwnam("tappal-alias").pw_dir
+    assert not os.path.exists("/root/Maildir")
+
+
+def test_uid_0_is_refused(local):
+    for uid, gid in ((0, 0), (0, 1), (1, 0)):
+        r = subprocess.run([f"{local.libexec}/local", "/root"], user=uid, group=gid, extra_groups=[], stdin=subprocess.DEVNULL, capture_output=True)
+        assert r.returncode == 100 and b"never" in r.stderr
+
+
+def test_homes_that_are_not_fit(local, queued):
+    home = user_home(local.root, "tappal-t1")
+    os.chmod(home, 0o777)
+    assert queued.says(*to("tappal-t1"))[:2] == (1, "4.7.0")
+    os.chmod(home, 0o1755)
+    assert queued.says(*to("tappal-t1"))[:2] == (1, "4.2.1")
+    os.chmod(home, 0o755)
+    assert queued.says(*to("tappal-t1"))[0] == 0
+    os.rename(home, home + ".away")
+    assert queued.says(*to("tappal-t1")) == (1, "4.3.5", "cannot enter the home directory: No such file or directory")
+    assert queued.says(*to("tappal-t1")) == (1, "4.3.0", "the user's home directory is missing")
+    os.rename(home + ".away", home)
+    assert queued.says(*to("tappal-t1"))[0] == 0
+
+
+def test_maildir_that_is_a_file(local, queued):
+    with open(f"{user_home(local.root, 'tappal-t1')}/Maildir", "w"):
+        pass
+    verdict, code, text = queued.says(*to("tappal-t1"))
+    assert verdict == 1 and "Maildir" in text
+
+
+def test_virtual_homes(local, queued):
+    v1 = f"{local.root}/home/v1"
+    assert queued.says(*to("v1"))[0] == 0           # the parent is root's: root made it
+    info = os.stat(v1)
+    assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (VIRTUAL_UID, VIRTUAL_UID, 0o700)
+    assert len(os.listdir(f"{v1}/Maildir/new")) == 1
+    v2 = f"{local.root}/vmail/v2"
+    assert queued.says(*to("v2"))[0] == 0           # the parent is the user's: he made it himself
+    assert (os.stat(v2).st_uid, stat.S_IMODE(os.stat(v2).st_mode)) == (VIRTUAL_UID, 0o700)
+    assert queued.says(*to("v4"))[0] == 1           # by a symbolic link: root does not follow
+    assert not os.path.exists(f"{local.root}/home/v4")
+    assert queued.says(*to("v5"))[0] == 1           # two levels are missing
+    assert not os.path.exists(f"{local.root}/home/none")
+    assert glob.glob(f"{local.root}/home/.tappal*") == []
+
+
+def test_root_makes_nothing_where_others_write(local, queued):
+    queued.says(*to("v3"))                          # sticky and open to all: the user may make it there, root does not
+    v3 = f"{local.root}/open/v3"
+    assert not os.path.exists(v3) or os.stat(v3).st_uid == VIRTUAL_UID
+
+
+def test_full_disk(local, queued):
+    home = user_home(local.root, "tappal-t2")
+    account = pwd.getpwnam("tappal-t2")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=256k,mode=755,uid={account.pw_uid},gid={account.pw_gid}", "tappal-test", home], check=True)
+    try:
+        assert queued.says(*to("tappal-t2"))[0] == 0
+        verdict, code, text = queued.says(*to("tappal-t2"), body=b"Subject: x\r\n\r\n" + b"y" * 70 * 10000)
+        assert (verdict, code) == (1, "4.3.1")
+        assert len(box(local, "tappal-t2")) == 1 and box(local, "tappal-t2", "tmp") == []
+        assert queued.says(*to("tappal-t2"))[0] == 0
+        time.sleep(3)               # its worker leaves the directory
+    finally:
+        subprocess.run(["umount", "-l", home], check=True)
+
+
+def test_body_that_is_not_there(local, queued):
+    queued.segment += 1
+    job, _ = queued.send(*to("tappal-t1"))
+    queued.wait(job)
+    os.unlink(f"{local.spool}/log/{queued.segment:016x}")
+    out = records.encode("job", session=queued.session, job=job + 1, id=now_id(), segment=queued.segment, body_offset=13, body_size=5, rcpt_count=1,
+                         destination=f"l:tappal-t1@{ME}", sender="")
+    os.write(queued.jobs, out + records.encode("job_rcpt", job=job + 1, index=0, address=f"tappal-t1@{ME}"))
+    queued.job_number += 1
+    r = queued.wait(job + 1)[0]
+    assert r.verdict == 1 and b"could not be read" in r.text
+
+
+def test_hostile_addresses_do_not_enter_the_header(local, queued):
+    job, _ = queued.send(f"l:tappal-t1@{ME}", [f"tappal-t1@{ME}"], sender="a@b.example>\nX-Evil: 1")
+    assert queued.wait(job)[0].verdict == 1
+    assert box(local, "tappal-t1") == []
+    assert queued.says(*to("tappal-t1"))[0] == 0
+
+
+# ---- queued goes and comes back
+
+def test_other_session_is_ignored(local, queued):
+    job, _ = queued.send(*to("tappal-t1"), session=queued.session ^ 1)
+    after, _ = queued.send(*to("tappal-t1"))
+    assert queued.wait(after)[0].verdict == 0
+    assert job not in queued.ended and len(box(local, "tappal-t1")) == 1
+
+
+def test_senseless_record_begins_anew(local, queued):
+    os.write(queued.jobs, records.encode("ready", session=1, slots=1))
+    while (record := queued.stream.next()) is not None and record.name != "hello":
+        pass
+    queued.close()
+    again = FakeQueued(local, "local").connect()
+    assert again.session != queued.session
+    again.close()
+    queued.connect()
+    assert queued.says(*to("tappal-t1"))[0] == 0
+
+
+def stop_worker(instance):
+    """The process number of the one local worker, stopped."""
+    for _ in range(500):
+        found = subprocess.run(["pgrep", "-P", str(instance.spawn.pid)], capture_output=True, text=True).stdout.split()
+        for pid in found:
+            try:
+                if "local" in os.readlink(f"/proc/{pid}/exe") and os.stat(f"/proc/{pid}").st_uid != 0:
+                    os.kill(int(pid), signal.SIGSTOP)
+                    return int(pid)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        time.sleep(0.01)
+    raise AssertionError("no worker")
+
+
+def test_queued_dies_during_a_delivery(local):
+    """The job goes on; the next queued hears of it, then gets its results."""
+    first = FakeQueued(local, "local", first_job=1000).connect()
+    first.deliver(*to("tappal-t1"))
+    worker = stop_worker(local)
+    job, id = first.send(*to("tappal-t1"))
+    time.sleep(0.2)
+    first.close()
+    second = FakeQueued(local, "local", first_job=2000).connect()
+    [flight] = second.inflight
+    assert (flight.job, flight.id, flight.rcpt_count, flight.first_index, flight.indexes) == (job, id, 1, 0, b"\1")
+    os.kill(worker, signal.SIGCONT)
+    assert second.wait(job)[0].verdict == 0
+    second.close()
+
+
+def test_job_ends_while_no_queued_is_there(local):
+    first = FakeQueued(local, "local", first_job=3000).connect()
+    first.deliver(*to("tappal-t1"))
+    worker = stop_worker(local)
+    job, _ = first.send(f"l:tappal-t1@{ME}", [f"tappal-t1@{ME}", f"Tappal-t1@{ME}"])
+    time.sleep(0.2)
+    first.close()
+    os.kill(worker, signal.SIGCONT)
+    time.sleep(0.5)
+    second = FakeQueued(local, "local", first_job=4000).connect()
+    assert [f.job for f in second.inflight] == [job]
+    assert [r.name for r in second.early] == ["result", "result", "job_done"]
+    assert [r.verdict for r in second.wait(job).values()] == [0, 0]
+    second.close()
+    third = FakeQueued(local, "local", first_job=5000).connect()
+    assert third.inflight == [] and third.early == []
+    third.close()
+
+
+def test_worker_killed(local, queued):
+    queued.deliver(*to("tappal-t1"))
+    worker = stop_worker(local)
+    job, _ = queued.send(*to("tappal-t1"))
+    time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    r = queued.wait(job)[0]
+    assert r.verdict == 1 and r.text == b"the delivery process was killed by signal 9"
+    assert queued.says(*to("tappal-t1"))[0] == 0
+
+
+def test_stopped_worker_does_not_delay_others(local, queued):
+    """Its pipe is full and it reads nothing: spawn serves everybody else, and the job ends when it goes on."""
+    queued.deliver(*to("tappal-t1"))
+    worker = stop_worker(local)
+    slow, _ = queued.send(*to("tappal-t1"), body=b"Subject: x\r\n\r\n" + b"z" * 3000000)
+    for _ in range(10):
+        assert queued.says(*to("tappal-t2"))[0] == 0
+    assert slow not in queued.ended
+    os.kill(worker, signal.SIGCONT)
+    assert queued.wait(slow)[0].verdict == 0
+
+
+def test_spawn_killed_and_started_again(local, queued):
+    """kill -9 of spawn while a worker writes: queued gives the job again, and there is one copy."""
+    queued.deliver(*to("tappal-t1"))
+    worker = stop_worker(local)
+    job, id = queued.send(*to("tappal-t1"), body=b"Subject: twice?\r\n\r\nx\r\n")
+    time.sleep(0.2)
+    local.spawn.kill()
+    local.spawn.wait()
+    os.kill(worker, signal.SIGCONT)
+    queued.close()
+    local.spawn = local.start("spawn", "local")
+    queued.connect()
+    assert queued.says(*to("tappal-t1"), id=id, body=b"Subject: twice?\r\n\r\nx\r\n")[0] == 0
+    time.sleep(0.5)
+    copies = [p for p in box(local, "tappal-t1") if msgid(id) in p]
+    assert len(copies) == 1
+
+
+def test_second_spawn_ends(local, queued):
+    second = subprocess.run([f"{local.libexec}/spawn", "local"], capture_output=True, timeout=20)
+    assert second.returncode == 111 and b"another spawn" in second.stderr
+    assert queued.says(*to("tappal-t1"))[0] == 0
+
+
+def test_reload_tells_new_slots(local, queued):
+    local.set("concurrencylocal", "7")
+    local.spawn.send_signal(signal.SIGHUP)
+    assert queued.stream.want("ready").slots == 7
+    local.set("concurrencylocal", "4")
+    local.spawn.send_signal(signal.SIGHUP)
+    assert queued.stream.want("ready").slots == 4
+
+
+def test_usage_and_account(local):
+    spawn = f"{local.libexec}/spawn"
+    assert subprocess.run([spawn], capture_output=True).returncode == 100
+    assert subprocess.run([spawn, "both"], capture_output=True).returncode == 100
+    assert subprocess.run([spawn, "local"], capture_output=True, user="nobody").returncode == 100
+    assert subprocess.run([spawn, "remote"], capture_output=True, user="nobody").returncode == 100
+
+
+# ---- spawn remote, with a worker that does what the destination says
+
+WORKER = """#!/usr/bin/python3
+import os, sys, time
+sys.path.insert(0, %r)
+sys.dont_write_bytecode = True
+import records
+stream, carried = records.Stream(0), 0
+while True:
+    job = stream.next(3600)
+    if job is None:
+        sys.exit(0)
+    rcpts = [stream.want("job_rcpt", 60) for _ in range(job.rcpt_count)]
+    what = job.destination.decode()[2:]
+    if what == "unread":
+        os.write(1, b"".join(records.encode("result", job=job.job, index=r.index, verdict=1, text="early") for r in rcpts)
+                 + records.encode("job_done", job=job.job, destination_failed=1))
+        sys.exit(0)
+    if what == "leaves" and carried:
+        sys.exit(0)
+    body = stream.raw(job.body_size, 60)
+    text = "%%d %%d" %% (os.getpid(), len(body))
+    results = b"".join(records.encode("result", job=job.job, index=r.index, verdict=0, stage=10, code=250, text=text) for r in rcpts)
+    done = records.encode("job_done", job=job.job, reusable=1)
+    if what == "lies":
+        results = records.encode("result", job=job.job + 1, index=0, verdict=0)
+    elif what == "half":
+        results, done = results[:len(results) // job.rcpt_count], b""
+    elif what == "noise":
+        results = b"\\xff" * 100
+    elif what == "dies":
+        os.kill(os.getpid(), 9)
+    elif what == "flood":
+        results = results * 100000
+    elif what == "torn":
+        results, done = results[:20], b""
+    os.write(1, results + done)
+    if not done:
+        sys.exit(3)
+    carried += 1
+"""
+
+
+@pytest.fixture(scope="module")
+def remote():
+    with Instance("spawn-remote", ["queue/spawn"], {"me": ME, "locals": ME, "concurrencyremote": "10", "connectionidle": "1"}) as instance:
+        worker = f"{instance.libexec}/remote"
+        with open(worker, "w") as f:
+            f.write(WORKER % f"{TOP}/tests/lib")
+        os.chmod(worker, 0o755)
+        instance.spawn = instance.start("spawn", "remote")
+        yield instance
+        assert instance.spawn.poll() is None, instance.log("spawn")
+
+
+@pytest.fixture
+def manager(remote):
+    fake = FakeQueued(remote, "remote", first_job=int(time.time() * 1000)).connect()
+    yield fake
+    fake.close()
+
+
+def readable(path):
+    return os.access(f"{TOP}/tests/lib/{path}", os.R_OK)
+
+
+def test_remote_runs_as_tappal_spawn(remote, manager):
+    status = open(f"/proc/{remote.spawn.pid}/status").read()
+    account = pwd.getpwnam("tappal-spawn")
+    assert f"Uid:\t{account.pw_uid}\t{account.pw_uid}\t{account.pw_uid}" in status
+
+
+def test_connection_is_kept(remote, manager):
+    pids = set()
+    for _ in range(3):
+        pid, size = manager.deliver("r:good", ["x@good.example"])[0].text.split()
+        pids.add(pid)
+        assert size == b"21"
+    assert len(pids) == 1
+    time.sleep(2)
+    assert manager.deliver("r:good", ["x@good.example"])[0].text.split()[0] not in pids
+
+
+def test_full_slots_evict_the_longest_idle(remote, manager):
+    pids = {}
+    for n in range(10):
+        pids[n] = manager.deliver(f"r:d{n}", ["x@d.example"])[0].text.split()[0]
+    manager.deliver("r:d0", ["x@d.example"])        # d1 is now the longest idle
+    manager.deliver("r:new", ["x@new.example"])
+    assert manager.deliver("r:d0", ["x@d.example"])[0].text.split()[0] == pids[0]
+    assert manager.deliver("r:d1", ["x@d.example"])[0].text.split()[0] != pids[1]
+
+
+@pytest.mark.parametrize("what", ["lies", "noise", "dies", "torn", "flood"])
+def test_bad_worker_is_a_temporary_failure(remote, manager, what):
+    results = manager.deliver("r:" + what, ["x@bad.example", "y@bad.example"])
+    if what == "flood":         # the first ones were in order; the rest is what stopped it
+        assert sorted(results) == [0, 1]
+    else:
+        assert [results[i].verdict for i in (0, 1)] == [1, 1]
+    assert manager.deliver("r:good", ["x@good.example"])[0].verdict == 0
+
+
+def test_half_of_the_results(remote, manager):
+    results = manager.deliver("r:half", ["x@half.example", "y@half.example"])
+    assert [results[i].verdict for i in (0, 1)] == [0, 1]
+    assert b"code 3" in results[1].text
+
+
+def test_answer_before_the_body_was_read(remote, manager):
+    job, _ = manager.send("r:unread", ["x@unread.example"], body=b"Subject: x\r\n\r\n" + b"z" * 5000000)
+    r = manager.wait(job)[0]
+    assert (r.verdict, r.text) == (1, b"early")
+    assert manager.ended[job].destination_failed == 1 and manager.ended[job].reusable == 0
+
+
+def test_idle_worker_that_left_is_replaced_at_once(remote, manager):
+    assert manager.deliver("r:leaves", ["x@leaves.example"])[0].verdict == 0
+    assert manager.deliver("r:leaves", ["x@leaves.example"])[0].verdict == 0
+
+
+def test_many_jobs_at_once(remote, manager):
+    jobs = [manager.send(f"r:many{n % 7}", ["x@many.example"], body=b"x" * (n * 3001))[0] for n in range(10)]
+    for n in range(10, 200):
+        manager.wait(jobs[n - 10])
+        jobs.append(manager.send(f"r:many{n % 7}", ["x@many.example"], body=b"x" * (n * 301))[0])
+    for n, job in enumerate(jobs):
+        assert manager.wait(job)[0].text.split()[1] == str(n * (3001 if n < 10 else 301)).encode()
+
+
+def test_queued_that_reads_nothing(remote, manager):
+    """Results wait in spawn; nothing is lost when it reads again."""
+    jobs = []
+    for round in range(30):
+        jobs += [manager.send("r:slow", [f"x{n}@slow.example" for n in range(100)])[0] for _ in range(10)]
+        time.sleep(0.05)
+        for job in jobs[-10:-5]:
+            manager.wait(job)
+        for job in jobs[-5:]:
+            manager.wait(job)
+    assert all(len(manager.results[job]) == 100 for job in jobs)
+
+
+def test_term_waits_for_what_is_in_hand(remote):
+    fake = FakeQueued(remote, "remote", first_job=int(time.time() * 1000)).connect()
+    job, _ = fake.send("r:good", ["x@good.example"], body=b"y" * 2000000)
+    time.sleep(0.01)
+    remote.spawn.terminate()
+    assert fake.wait(job)[0].verdict == 0
+    assert remote.spawn.wait(10) == 0
+    fake.close()
+    remote.spawn = remote.start("spawn", "remote")
