@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -303,6 +304,16 @@ static _Noreturn void flush(const struct sendmail *m)
 	run(path_bin, "tappal", m->flush == NULL ? all : m->flush_id ? id : one);
 }
 
+/* Who may run this may send anywhere, with or without SMTP: smtpd is told so. Not when a network client is behind the call. */
+static _Noreturn void speak_smtp(void)
+{
+	struct stat st;
+
+	if (fstat(STDIN_FILENO, &st) == 0 && !S_ISSOCK(st.st_mode) && getenv("TCPREMOTEIP") == NULL && getenv("REMOTE_ADDR") == NULL)
+		setenv("RELAYCLIENT", "", 1);
+	run(path_libexec, "smtpd", (const char *const[]){ NULL });
+}
+
 static int act(struct sendmail *m)
 {
 	struct str why = STR_INIT(8192);
@@ -311,7 +322,7 @@ static int act(struct sendmail *m)
 
 	switch (m->mode) {
 	case MODE_LIST: run(path_bin, "tappal", (const char *const[]){ "queue", "list", NULL });
-	case MODE_SMTP: run(path_libexec, "smtpd", (const char *const[]){ NULL });
+	case MODE_SMTP: speak_smtp();
 	case MODE_FLUSH: flush(m);
 	case MODE_VERIFY: return verify_all(m);
 	case MODE_ALIASES: return aliases();

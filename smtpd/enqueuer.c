@@ -342,7 +342,11 @@ static int enqueuer_wait(struct enqueuer *e, msgid_t *id_r)
 {
 	struct record record;
 	struct mail_result result;
-	int got = record_reader_wait(&e->reader, &record, deadline_in(clock_monotonic_ms(), CHILD_TIMEOUT_MS));
+	deadline_t deadline = deadline_in(clock_monotonic_ms(), CHILD_TIMEOUT_MS);
+	int got;
+	do {
+		got = record_reader_wait(&e->reader, &record, deadline);
+	} while (got < 0 && errno == EINTR);   /* a signal says to end after this message, not to forget its answer */
 	if (got == 1 && record.type == REC_mail_result && mail_result_decode(record.payload, &result)) {
 		*id_r = result.id <= MSGID_MAX ? result.id : 0;
 		return result.result;

@@ -203,12 +203,13 @@ static int serve_session(const struct start *start, struct settings *settings)
 	struct access access;
 	struct enqueuer enqueuer;
 	struct peer peer;
-	catch_stop();
 	read_environment(settings);
 	if (!access_init(&access, settings))
 		die_system("out of memory");
 	enqueuer_init(&enqueuer);
 	peer_of_session(start->in, &peer);
+	if (peer.is_socket)
+		catch_stop();   /* a wait for a pipe would not notice: there SIGTERM ends the process */
 	session_serve(&(struct session_start){
 		.access = &access, .enqueuer = &enqueuer, .stop = &told_to_stop, .peer = &peer,
 		.may_relay = relay != NULL || access_client_may_relay(&access, &peer.addr), .relay_suffix = bytes_of(relay),

@@ -4,7 +4,7 @@
  *   result N          answer N to every commit (0)            die-begin, die-body, die-commit    kill itself at that record
  *   result-once N     the first commit only                   die-once                           ... only the first process does it
  *   garbage           answer with octets that are no record   no-start                           exit at once
- *   discard           count the body, do not keep it
+ *   discard           count the body, do not keep it          delay N                            N ms before it answers
  */
 #include "../../common/channel.h"
 
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct orders { int result, result_once; bool die_begin, die_body, die_commit, die_once, garbage, no_start, discard; };
+struct orders { int result, result_once, delay; bool die_begin, die_body, die_commit, die_once, garbage, no_start, discard; };
 
 static FILE *out;
 
@@ -29,6 +29,8 @@ static void read_orders(struct orders *o)
 			o->result = (int)strtol(line + 7, NULL, 10);
 		else if (strncmp(line, "result-once ", 12) == 0)
 			o->result_once = (int)strtol(line + 12, NULL, 10);
+		else if (strncmp(line, "delay ", 6) == 0)
+			o->delay = (int)strtol(line + 6, NULL, 10);
 		o->die_begin = o->die_begin || strcmp(line, "die-begin") == 0;
 		o->die_body = o->die_body || strcmp(line, "die-body") == 0;
 		o->die_commit = o->die_commit || strcmp(line, "die-commit") == 0;
@@ -77,6 +79,7 @@ static void put_envelope(struct bytes b)
 static void answer(const struct orders *o, int result)
 {
 	struct str reply = STR_INIT(100);
+	usleep((useconds_t)o->delay * 1000);
 	if (o->garbage)
 		str_add_c(&reply, "this is no record at all");
 	else

@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -88,6 +89,16 @@ def sessions(pid):
     return [c for c in children(pid) if open(f"/proc/{c}/comm").read() == "smtpd\n"]
 
 
+def smtpd_processes(parent):
+    """Processes of smtpd anywhere below this one."""
+    found = []
+    for child in children(parent):
+        if open(f"/proc/{child}/comm").read() == "smtpd\n":
+            found.append(child)
+        found += smtpd_processes(child)
+    return found
+
+
 def eventually(condition, seconds=15):
     end = time.monotonic() + seconds
     while True:
@@ -142,6 +153,7 @@ class Server:
         return sum(line.startswith("commit") for line in self.place.sink_lines())
 
     def stop(self):
+        below = [pid for process in self.processes for pid in smtpd_processes(process.pid)]
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()
@@ -151,6 +163,11 @@ class Server:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for pid in below:   # what a starter leaves behind: xinetd its wait services
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
 
 
 @pytest.fixture(scope="session")

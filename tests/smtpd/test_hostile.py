@@ -325,6 +325,22 @@ def test_terminate(server):
     assert server.queued() == 1
 
 
+def test_terminate_within_commit(server):
+    """The client's message is on its way to disk: it gets its answer first."""
+    pool = server.pool(orders=["delay 2000"])
+    with server.connect() as c:
+        c.greet()
+        for line in ("MAIL FROM:<a@b.test>", "RCPT TO:<joe@local.test>", "DATA"):
+            c.ask(line)
+        c.say("x", ".")
+        time.sleep(0.2)
+        pool.send_signal(signal.SIGTERM)
+        assert c.hear().startswith("250 2.0.0")
+        assert c.hear().startswith("421 4.3.2")
+    assert pool.wait(10) == 0
+    assert server.queued() == 1
+
+
 def test_reload(server):
     pool = server.pool()
     with server.connect() as old:

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import TOP, Mouth, eventually, free_port, sessions
+from conftest import TOP, Mouth, eventually, free_port, sessions, smtpd_processes
 
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root: the drop of privilege is tested")
 
@@ -30,20 +30,6 @@ def account(pid):
         ids = next(line for line in f if line.startswith("Uid:")).split()[1:]
     assert len(set(ids)) == 1, ids
     return pwd.getpwuid(int(ids[0])).pw_name
-
-
-def smtpd_processes(parent):
-    """Processes of smtpd somewhere below this one."""
-    found = []
-    try:
-        children = open(f"/proc/{parent}/task/{parent}/children").read().split()
-    except FileNotFoundError:
-        return []
-    for child in map(int, children):
-        if open(f"/proc/{child}/comm").read() == "smtpd\n":
-            found.append(child)
-        found += smtpd_processes(child)
-    return found
 
 
 def expected_account():
@@ -70,8 +56,7 @@ def test_tcpserver(server):
     server.prepare()
     server.port = free_port()
     starter = server.run(["tcpserver", "-H", "-R", "-l", "0", "127.0.0.1", str(server.port), f"{server.place.libexec}/smtpd"])
-    for p in work(server, starter):
-        pass
+    work(server, starter)
     with server.connect() as c:
         c.greet()
         assert [account(p) for p in smtpd_processes(starter.pid)] == [expected_account()]
