@@ -111,6 +111,7 @@ static void connect_manager(struct manager *m, deadline_t now) {
 		return;
 	if (getrandom(&m->session, sizeof m->session, 0) != (ssize_t)sizeof m->session)
 		die_system("no random octets");
+	m->session |= 1;    /* never 0, which is no session */
 	m->out.fd = fd;
 	m->retry = 0;
 	write_greeting(m);

@@ -1,0 +1,173 @@
+"""bounce with the real queued and enqueue: what a sender gets when a delivery failed, once."""
+import email
+import email.policy
+import signal
+import time
+
+import pytest
+
+from fakespawn import FakeSpawn, msgid
+from instance import Instance
+
+PROGRAMS = ["queue/queued", "queue/enqueue", "queue/bounce"]
+MESSAGE = b"From: a@example.org\r\nSubject: to be returned\r\n\r\nline one\r\n"
+FROM = "sender@example.org"
+
+
+def answer(job, rcpt):
+    """Recipients at bad.example fail for good, everybody else receives."""
+    return "perm" if rcpt.address.endswith(b"@bad.example") else "ok"
+
+
+class Mail:
+    """An instance with queued and a fake spawn remote; bounce is the test's to start."""
+
+    def __init__(self, name, settings=None):
+        self.instance = Instance(name, PROGRAMS, settings)
+
+    def __enter__(self):
+        self.i = self.instance.__enter__()
+        self.queued = self.i.start_queued()
+        self.spawn = FakeSpawn(self.i, "remote", answer)
+        self.seen = 0
+        return self
+
+    def __exit__(self, *error):
+        self.spawn.stop()
+        self.instance.__exit__(*error)
+
+    def start_bounce(self):
+        self.bounce = self.i.start("bounce")
+
+    def send(self, recipients, message=MESSAGE, sender=FROM, **keys):
+        code, text = self.i.enqueue(message, sender, recipients, **keys)
+        assert code == 0, text
+
+    def new(self, count=1, seconds=30):
+        """The next deliveries, with their jobs."""
+        all = self.spawn.wait_for(self.seen + count, seconds)
+        found, self.seen = all[self.seen:], len(all)
+        assert len(found) >= count, self.i.log("bounce") + self.i.log()[-3000:]
+        jobs = {job.id: job for job in self.spawn.jobs}
+        return [(d, jobs[d.id]) for d in found]
+
+    def none(self, seconds=1.5):
+        time.sleep(seconds)
+        assert len(self.spawn.deliveries) == self.seen, self.spawn.deliveries[self.seen:]
+
+
+def parts(delivery):
+    message = email.message_from_bytes(delivery.body, policy=email.policy.default)
+    assert message.get_content_type() == "multipart/report" and message["Auto-Submitted"] == "auto-replied"
+    assert message.get_param("report-type") == "delivery-status" and not message.defects
+    return message, list(message.iter_parts())
+
+
+@pytest.fixture(scope="module")
+def mail():
+    with Mail("bounce", {"bouncemaxbytes": "20000"}) as m:
+        m.start_bounce()
+        yield m
+        assert m.bounce.poll() is None, m.i.log("bounce")
+
+
+def test_the_sender_gets_a_report(mail):
+    mail.send(["gone@bad.example"])
+    [(delivery, job)] = mail.new()
+    assert (delivery.address, job.sender, job.body_8bit) == (FROM, b"", 0)
+    message, (text, status, original) = parts(delivery)
+    assert message["To"] == FROM and "MAILER-DAEMON@queue.tappal" in message["From"]
+    assert "gone@bad.example" in text.get_content() and "550 perm" in text.get_content()
+    head, rcpt = status.get_payload()
+    assert head["Reporting-MTA"] == "dns; queue.tappal" and msgid(mail.spawn.jobs[-2].id) == head["X-Tappal-Queue-Id"]
+    assert (rcpt["Final-Recipient"], rcpt["Action"], rcpt["Status"][0]) == ("rfc822; gone@bad.example", "failed", "5")
+    assert rcpt["Remote-MTA"] == "dns; mx.example" and rcpt["Diagnostic-Code"] == "smtp; 550 perm"
+    assert original.get_content_type() == "message/rfc822" and delivery.body.count(MESSAGE) == 1
+    mail.none()
+
+
+def test_only_those_that_failed(mail):
+    mail.send(["a@bad.example", "b@good.example", "c@bad.example"])
+    found = {d.address: d for d, _ in mail.new(2)}
+    assert set(found) == {FROM, "b@good.example"}
+    _, (_, status, _) = parts(found[FROM])
+    assert {r["Final-Recipient"] for r in status.get_payload()[1:]} == {"rfc822; a@bad.example", "rfc822; c@bad.example"}
+    mail.none()
+
+
+def test_large_messages_come_back_as_their_header(mail):
+    mail.send(["a@bad.example"], message=b"Subject: large\r\nX: " + b"y" * 5000 + b"\r\n\r\n" + b"z" * 300000 + b"\r\n")
+    [(delivery, _)] = mail.new()
+    _, (_, _, original) = parts(delivery)
+    assert original.get_content_type() == "text/rfc822-headers"
+    assert b"Subject: large\r\nX: yyy" in delivery.body and b"zzz" not in delivery.body and len(delivery.body) < 10000
+
+
+def test_ret_hdrs_envid_and_orcpt(mail):
+    raw = b"F" + FROM.encode() + b"\0RHDRS\0EQQ+2B1\0Ta@bad.example\0Orfc822;Old+2Baddr@bad.example\0\0"
+    code, text = mail.i.enqueue(MESSAGE, raw=raw)
+    assert code == 0, text
+    [(delivery, _)] = mail.new()
+    _, (_, status, original) = parts(delivery)
+    head, rcpt = status.get_payload()
+    assert head["Original-Envelope-Id"] == "QQ+1" and rcpt["Original-Recipient"] == "rfc822; Old+addr@bad.example"
+    assert original.get_content_type() == "text/rfc822-headers" and b"line one" not in delivery.body
+
+
+def test_eight_bit_messages_need_8bitmime(mail):
+    mail.send(["a@bad.example"], message="Subject: gr\u00fc\u00df\r\n\r\n\u20ac\r\n".encode())
+    [(delivery, job)] = mail.new()
+    assert job.body_8bit == 1 and b"Content-Transfer-Encoding: 8bit" in delivery.body and "\u20ac".encode() in delivery.body
+
+
+def test_mime_inside_does_not_break_out(mail):
+    mail.send(["a@bad.example"], message=b"Content-Type: multipart/mixed; boundary=\"=_x\"\r\n\r\n--=_x\r\n\r\ny\r\n--=_x--\r\n--\r\n.\r\n" + b"--=_" * 100 + b"\r\n")
+    [(delivery, _)] = mail.new()
+    assert len(parts(delivery)[1]) == 3
+
+
+def test_no_report_about_a_report(mail):
+    mail.send(["a@bad.example"], sender="")
+    mail.none()
+    mail.send(["a@bad.example"], sender="sender@bad.example")   # its report fails, too
+    mail.none()
+
+
+def test_reload(mail):
+    mail.i.set("bouncefrom", "postie")
+    mail.bounce.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    mail.send(["a@bad.example"])
+    [(delivery, _)] = mail.new()
+    assert "postie@queue.tappal" in parts(delivery)[0]["From"]
+
+
+def test_double_bounces():
+    with Mail("bounce2", {"doublebounceto": "ops@good.example"}) as mail:
+        mail.start_bounce()
+        mail.send(["a@bad.example"], sender="sender@bad.example")
+        [(delivery, job)] = mail.new()
+        assert (delivery.address, job.sender) == ("ops@good.example", b"")
+        message, (_, status, _) = parts(delivery)
+        assert "rfc822; sender@bad.example" in {r["Final-Recipient"] for r in status.get_payload()[1:]}
+        mail.none()
+
+
+def test_once_whatever_dies():
+    """bounce comes late, is killed while enqueue waits for queued, and comes again: one report."""
+    with Mail("bounce3") as mail:
+        mail.send(["a@bad.example"])
+        mail.none(1)
+        mail.start_bounce()
+        mail.new()
+        mail.queued.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)
+        mail.queued.send_signal(signal.SIGCONT)
+        mail.send(["b@bad.example"])
+        mail.i.kill(mail.bounce)
+        mail.start_bounce()
+        time.sleep(1)
+        mail.i.kill(mail.queued, signal.SIGTERM)
+        mail.queued = mail.i.start_queued()
+        mail.new(seconds=60)
+        mail.none()
