@@ -22,6 +22,7 @@
 #define PART_HEAD (RECORD_HEAD + 2u)          /* a body_part or envelope_part before its octets */
 #define ENVELOPE_PART_MAX 32768u
 #define BODY_PART_MAX 65000u
+#define OUT_KEPT 65536u           /* the memory of a longer list of recipients is given back */
 #define OUT_MAX (ENVELOPE_MAX + (1u << 20))
 /* enqueue itself gives up on queued after 20 minutes; only one that hangs is cut off by this. */
 #define CHILD_TIMEOUT_MS (22u * MINUTE_MS)
@@ -317,6 +318,8 @@ static void enqueuer_flush(struct enqueuer *e, const struct bytes *spans, size_t
 		iov[n++] = (struct iovec){ (void *)(uintptr_t)tail.at, tail.len };
 	if (n > 0)
 		enqueuer_write(e, iov, n);
+	if (e->out.room > OUT_KEPT)
+		str_free(&e->out);
 	str_clear(&e->out);
 	str_clear(&e->held);
 }

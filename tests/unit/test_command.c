@@ -11,6 +11,8 @@ static struct access access_rules;
 static int prepare(void **state)
 {
 	(void)state;
+	if (freopen("/dev/null", "w", stderr) == NULL)   /* the sessions' log */
+		return -1;
 	settings = (struct settings){
 		.me = LIT("mx.test"), .locals = { .at = local_domains, .count = 1 }, .users = { .at = users, .count = 1 },
 		.databytes = 1000, .maxrcpt = 2, .maxhops = 10, .maxerrors = 1000, .maxcommands = 100000, .timeoutsmtpd = 300,
@@ -118,6 +120,7 @@ static void test_every_cut(void **state)
 	feed(&s, in, in.len, &whole);
 	assert_int_equal(s.end, END_QUIT);
 	session_free(&s);
+	enqueuer_free(&e);
 	for (size_t i = 1; i < in.len; i++) {
 		str_clear(&cut);
 		begin(&s, &e);
@@ -125,6 +128,7 @@ static void test_every_cut(void **state)
 		feed(&s, bytes_slice(in, i, in.len), i == 1 ? 1 : in.len, &cut);   /* the first time octet by octet */
 		assert_true(bytes_equal(str_bytes(&whole), str_bytes(&cut)));
 		session_free(&s);
+		enqueuer_free(&e);
 	}
 	str_free(&whole);
 	str_free(&cut);
