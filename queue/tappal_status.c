@@ -131,6 +131,10 @@ static void print_manager(const struct state *s)
 {
 	struct str text = STR_INIT(500);
 
+	if (!s->has_status || s->status.pid == 0) {
+		printf("queued        %s\n", s->up == UP_YES ? "starting: there are no numbers yet" : "NOT RUNNING, and has not run yet");
+		return;
+	}
 	switch (s->up) {
 	case UP_YES: str_addf(&text, "running, pid %llu, since ", (unsigned long long)s->status.pid); break;
 	case UP_NO: str_add_c(&text, "NOT RUNNING: mail is taken, but not delivered; start queued. Last seen at "); break;

@@ -48,13 +48,15 @@ static void say_origin(struct why *w, const struct row_message *row)
 
 	str_add_c(out, "It came in on ");
 	show_time_from(row->arrival_ms, w->now, out);
-	if (row->client.len > 0)
+	if (row->client.len > 0) {
 		add_text(out, " from ", row->client, "");
-	else
-		str_addf(out, " from this host, uid %lu", (unsigned long)row->uid);
-	add_text(out, ", which called itself ", row->helo, "");
-	add_text(out, ", by ", row->protocol, "");
-	add_text(out, ", as user ", row->login, "");
+		add_text(out, ", which called itself ", row->helo, "");
+		add_text(out, ", by ", row->protocol, "");
+		add_text(out, ", as user ", row->login, "");
+	} else {
+		add_text(out, " on this host, from user ", row->login, "");
+		str_addf(out, " (uid %lu)", (unsigned long)row->uid);
+	}
 	str_add_c(out, ".\n");
 	add_text(out, "Its Message-ID is ", row->message_id, ".\n");
 	if (row->bounce_of != 0) {
@@ -323,8 +325,7 @@ static void say_finished(struct why *w, msgid_t id, const struct row_finished *r
 	show_time(row->finished_ms, out);
 	str_add_c(out, ", after ");
 	clock_span(row->finished_ms > row->arrival_ms ? row->finished_ms - row->arrival_ms : 0, out);
-	str_addf(out, ": %lu of %lu recipient%s delivered, %lu failed.\n", (unsigned long)row->delivered, (unsigned long)row->rcpt_count, row->rcpt_count == 1 ? "" : "s",
-		(unsigned long)row->failed);
+	str_addf(out, ": %lu of %lu recipient%s delivered.\n", (unsigned long)row->delivered, (unsigned long)row->rcpt_count, row->rcpt_count == 1 ? "" : "s");
 	add_text(out, "The last answer, word for word: ", row->last_text, "\n");
 	str_addf(out, "`tappal log %s` shows each delivery as long as the log is kept.\n", name);
 }
