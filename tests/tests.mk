@@ -15,6 +15,9 @@ UNIT_OBJ_report = queue/report.o queue/clean.o
 UNIT_OBJ_maildir = local/maildir.o local/trail.o
 UNIT_OBJ_body = queue/body.o
 UNIT_OBJ_worker = queue/worker.o queue/flight.o queue/body.o
+FUZZ += trail report
+FUZZ_SRC_trail = local/trail.c
+FUZZ_SRC_report = queue/report.c queue/clean.c
 
 # enqueue, queued
 UNIT += intakefile enqueue
@@ -55,6 +58,21 @@ FUZZ += message command
 FUZZ_SRC_message = smtpd/message.c
 FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
+
+# the store
+UNIT += msglog index schedule store operate reclaim
+UNIT_OBJ_msglog = queue/msglog.o queue/msglog_scan.o queue/prepare.o
+UNIT_OBJ_index = queue/index.o
+UNIT_OBJ_schedule = $(STORE) queue/intakefile.o
+UNIT_OBJ_store = $(STORE) queue/intakefile.o
+UNIT_OBJ_operate = $(STORE) queue/intakefile.o
+UNIT_OBJ_reclaim = $(STORE) queue/intakefile.o
+UNIT_LIBS_msglog = -lpthread
+UNIT_LIBS_index = -llmdb
+UNIT_LIBS_schedule = -llmdb -lpthread
+UNIT_LIBS_store = -llmdb -lpthread -Wl,--wrap=fallocate,--wrap=fdatasync
+UNIT_LIBS_operate = -llmdb -lpthread
+UNIT_LIBS_reclaim = -llmdb -lpthread
 
 # ---- how it is built and run; the lists above are complete here
 UNIT_BIN = $(UNIT:%=$(OBJ)/tests/unit/test_%)
