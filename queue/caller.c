@@ -37,10 +37,6 @@ void caller_find(uid_t uid, struct caller *c) {
 	fclose(in);
 }
 
-bool caller_is_program(const struct caller *c) {
-	return c->kind != CALLER_USER;
-}
-
 /* ---- the envelope ---- */
 
 static enum enqueue_exit exit_of(enum envelope_error e) {

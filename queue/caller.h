@@ -19,8 +19,6 @@ struct caller {
 };
 
 void caller_find(uid_t uid, struct caller *c);
-/* May he hold a session (enqueue -s)? */
-bool caller_is_program(const struct caller *c);
 
 /* The envelope as it goes on: attributes that this caller may not claim are left out, and a message of which nobody says how it
  * came is said to be "local", by this caller's name. `raw_addresses`: addresses stand in any spelling (qmail's contract) and become

@@ -6,7 +6,8 @@
  *   killed    at worst state Q1 (docs/QUEUE.md): the client was told nothing
  *
  * One shot is qmail-queue's contract: the message is read to its end, then the envelope. A bare LF becomes CRLF, and a last line
- * without its end gets one (enqueue_once.c). -s is for smtpd and bounce alone (enqueue_session.c).
+ * without its end gets one (enqueue_once.c). -s is smtpd's, which runs as the caller under `sendmail -bs`: then it is believed no more
+ * than any user (enqueue_session.c).
  */
 #include <signal.h>
 #include <stdio.h>
@@ -52,8 +53,6 @@ int main(int argc, char **argv) {
 	if (chdir(path_spool) < 0)
 		return complain(ENQ_NO_SPOOL, "cannot enter the spool; `make install` makes it");
 	caller_find(uid, &caller);
-	if (session && !caller_is_program(&caller))
-		return complain(ENQ_REFUSED, "a session (-s) is for smtpd and bounce alone");
 	if (session)
 		return (int)enqueue_session(&caller);
 	return finish(enqueue_once(&caller));

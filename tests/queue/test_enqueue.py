@@ -267,9 +267,13 @@ def test_session_after_a_large_message(i):
     assert i.intake_files() == []
 
 
-def test_session_of_a_stranger_is_refused(i):
-    s = i.session("nobody")
-    assert s.process.wait(10) == REFUSED
+def test_session_of_a_user(i):
+    """smtpd under sendmail -bs: taken, and believed no more than any user."""
+    with peer(i) as p:
+        s = i.session("nobody")
+        assert s.send(b"hello\r\n", attributes=("Cforged[192.0.2.1]", "PESMTP", "B"))[0] == OK
+        assert s.close() == OK
+    assert parts(p.files[0])[2] == b"Fsender@example.org\0B\0Trcpt@example.net\0Plocal\0Anobody\0\0"
     assert i.intake_files() == []
 
 
