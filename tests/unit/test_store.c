@@ -1,0 +1,851 @@
+/*
+ * test_store - the queue behind its interface: mail in and out, crashes at every kind of point, failures of the disk.
+ * The linker puts fallocate and fdatasync of this program here, so that a test can fill or break the disk.
+ */
+#include <dirent.h>
+#include <errno.h>
+
+#include "spool.h"
+
+#include "../../common/io.h"
+#include "../../queue/intakefile.h"
+#include "../../queue/msglog_inside.h"
+#include "../../queue/operation.h"
+
+static int fallocate_error, fdatasync_error;
+
+int __real_fallocate(int fd, int mode, off_t offset, off_t len);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	if (fallocate_error) {
+		errno = fallocate_error;
+		return -1;
+	}
+	return __real_fallocate(fd, mode, offset, len);
+}
+
+int __wrap_fdatasync(int fd)
+{
+	if (fdatasync_error) {
+		errno = fdatasync_error;
+		return -1;
+	}
+	return __real_fdatasync(fd);
+}
+
+static struct row_message message(struct spool *sp, msgid_t id)
+{
+	struct row_message m;
+	assert_int_equal(index_get_message(sp->st->ix, id, &m), INDEX_OK);
+	return m;
+}
+
+static bool exists(struct spool *sp, msgid_t id)
+{
+	struct row_message m;
+	return index_get_message(sp->st->ix, id, &m) == INDEX_OK;
+}
+
+static enum rcpt_state rcpt_state(struct spool *sp, msgid_t id, uint32_t n)
+{
+	struct row_rcpt r;
+	assert_int_equal(index_get_rcpt(sp->st->ix, id, n, &r), INDEX_OK);
+	return (enum rcpt_state)r.state;
+}
+
+static struct store_job claim(struct spool *sp, enum channel channel)
+{
+	struct store_job job;
+	assert_int_equal(store_claim(sp->st, channel, sp->now, &job), STORE_OK);
+	return job;
+}
+
+static void assert_nothing_due(struct spool *sp)
+{
+	struct store_job job;
+	assert_int_equal(store_claim(sp->st, CHANNEL_REMOTE, sp->now, &job), STORE_NONE);
+}
+
+/* ---- in and out ---- */
+
+static void test_one_message(void **state)
+{
+	struct spool sp;
+	char body[64];
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t id = spool_accept(&sp, "s@a.example r@b.example");
+	assert_true(store_dirty(sp.st));
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	assert_false(store_dirty(sp.st));
+	struct store_job job = claim(&sp, CHANNEL_REMOTE);
+	assert_int_equal(job.job.id, id);
+	char path[PLACE_MAX];
+	place_segment(job.job.segment, path);
+	int fd = open(path, O_RDONLY);
+	assert_int_equal(job.job.body_size, 24);
+	assert_int_equal(io_pread_full(fd, body, 24, job.job.body_offset), 24);
+	close(fd);
+	assert_memory_equal(body, "Subject: test\r\n\r\nhello\r\n", 24);
+	uint64_t number = job.job.job;
+	assert_int_equal(spool_report(&sp, number, 0, V_OK), STORE_OK);
+	assert_int_equal(spool_report(&sp, number, 0, V_OK), STORE_NONE);       /* twice */
+	assert_int_equal(spool_report(&sp, number, 1, V_OK), STORE_NONE);       /* not of this job */
+	assert_int_equal(spool_report(&sp, number + 1, 0, V_OK), STORE_NONE);   /* no such job */
+	spool_done(&sp, number, false);
+	assert_false(exists(&sp, id));
+	assert_string_equal(str_c(&sp.events), "accepted\nresult 0 r@b.example delivered\nfinished\n");
+	struct row_finished f;
+	assert_int_equal(index_get_finished(sp.st->ix, id, &f), INDEX_OK);
+	assert_int_equal(f.how, FINISHED_DELIVERED);
+	assert_bytes(f.first_rcpt, "r@b.example");
+	assert_bytes(f.last_text, "said so");
+	assert_bytes(f.sender, "s@a.example");
+	spool_end(&sp);
+}
+
+static void test_id_in_received(void **state)
+{
+	struct spool sp;
+	struct str raw = STR_INIT(4096);
+	struct envelope env;
+	char got[64], text[MSGID_TEXT + 1];
+	msgid_t id;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	spool_envelope(&raw, "s@a.example r@b.example");
+	assert_int_equal(envelope_parse(str_bytes(&raw), &env), ENV_OK);
+	struct store_new in = { .envelope = &env, .body = LIT("Received: id ............;\r\n"), .id_offset = 13 };
+	assert_int_equal(store_accept(sp.st, &in, sp.now, &id), STORE_OK);
+	struct store_new wrong = in;
+	wrong.id_offset = 3;       /* no placeholder there: nothing is touched */
+	msgid_t id2;
+	assert_int_equal(store_accept(sp.st, &wrong, sp.now, &id2), STORE_OK);
+	assert_true(id2 > id);
+	struct store_job job = claim(&sp, CHANNEL_REMOTE);
+	char path[PLACE_MAX];
+	place_segment(job.job.segment, path);
+	int fd = open(path, O_RDONLY);
+	io_pread_full(fd, got, in.body.len, job.job.body_offset);
+	msgid_format(id, text);
+	assert_memory_equal(got + 13, text, MSGID_TEXT);
+	job = claim(&sp, CHANNEL_REMOTE);
+	io_pread_full(fd, got, in.body.len, job.job.body_offset);
+	assert_memory_equal(got, in.body.at, in.body.len);
+	close(fd);
+	str_free(&raw);
+	spool_end(&sp);
+}
+
+/* A result of a job that has none for a recipient: a temporary failure of the worker. */
+static void test_worker_without_result(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t id = spool_accept(&sp, "s@a.example r1@b.example r2@b.example");
+	struct store_job job = claim(&sp, CHANNEL_REMOTE);
+	uint64_t number = job.job.job;
+	assert_int_equal(job.job.rcpt_count, 2);
+	assert_int_equal(spool_report(&sp, number, 1, V_OK), STORE_OK);
+	spool_done(&sp, number, false);
+	assert_int_equal(rcpt_state(&sp, id, 1), RCPT_DELIVERED);
+	struct row_rcpt r;
+	assert_int_equal(index_get_rcpt(sp.st->ix, id, 0, &r), INDEX_OK);
+	assert_int_equal(r.state, RCPT_WAITING);
+	assert_int_equal(r.attempts, 1);
+	assert_true(r.next_try_ms > sp.now);
+	spool_end(&sp);
+}
+
+static void test_ten_thousand_recipients(void **state)
+{
+	struct spool sp;
+	struct str words = STR_INIT(1 << 20);
+	(void)state;
+	spool_begin(&sp);
+	sp.segment_size = 4 << 20;
+	sp.settings.destinationwindow = sp.settings.destinationstart = 1000;
+	spool_open(&sp);
+	str_add_c(&words, "s@a.example");
+	for (unsigned i = 0; i < 10000; i++)
+		str_addf(&words, " r%u@d%u.example", i, i % 7);
+	struct place before = msglog_end(sp.st->log);
+	msgid_t id = spool_accept_sync(&sp, str_c(&words));
+	assert_true(msglog_end(sp.st->log).offset - before.offset < 400000);      /* one record */
+	assert_int_equal(message(&sp, id).unfinished, 10000);
+	unsigned jobs = 0;
+	while (spool_deliver(&sp, CHANNEL_REMOTE, V_OK))
+		jobs++;
+	assert_in_range(jobs, 100, 10000);
+	assert_false(exists(&sp, id));
+	assert_int_equal(sp.st->apply.status.recipients, 0);
+	str_free(&words);
+	spool_end(&sp);
+}
+
+static void test_ids_never_come_again(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t a = spool_accept_sync(&sp, "s@a.example r@b.example");
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	spool_crash(&sp);
+	sp.now -= 3600000;      /* and the clock went back */
+	msgid_t b = spool_accept_sync(&sp, "s@a.example r@b.example");
+	assert_true(b > a);
+	spool_reopen(&sp);
+	assert_true(spool_accept(&sp, "s@a.example r@b.example") > b);
+	spool_end(&sp);
+}
+
+static void test_finished_ring(void **state)
+{
+	struct spool sp;
+	uint64_t n;
+	(void)state;
+	spool_begin(&sp);
+	sp.settings.finishedkeep = 10;
+	spool_open(&sp);
+	msgid_t last = 0;
+	for (unsigned i = 0; i < 50; i++) {
+		last = spool_accept(&sp, "s@a.example r@b.example");
+		assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+		assert_int_equal(index_count_finished(sp.st->ix, &n), INDEX_OK);
+		assert_true(n <= 10);
+	}
+	struct row_finished f;
+	assert_int_equal(index_get_finished(sp.st->ix, last, &f), INDEX_OK);
+	store_close(sp.st);
+	sp.settings.finishedkeep = 3;
+	spool_open(&sp);
+	assert_int_equal(index_count_finished(sp.st->ix, &n), INDEX_OK);
+	assert_int_equal(n, 3);
+	spool_end(&sp);
+}
+
+/* ---- in flight ---- */
+
+static void test_unclaim_and_give_back(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	for (unsigned i = 0; i < 3; i++)
+		spool_accept(&sp, "s@a.example r1@b.example r2@b.example");
+	uint64_t first = claim(&sp, CHANNEL_REMOTE).job.job;
+	claim(&sp, CHANNEL_REMOTE);
+	claim(&sp, CHANNEL_REMOTE);
+	assert_nothing_due(&sp);
+	store_unclaim(sp.st, first, sp.now);
+	store_unclaim(sp.st, first, sp.now);      /* gone: nothing happens */
+	struct store_job again = claim(&sp, CHANNEL_REMOTE);
+	assert_int_equal(again.job.rcpt_count, 2);
+	assert_true(again.job.job > first);
+	assert_nothing_due(&sp);
+	store_give_back(sp.st, CHANNEL_LOCAL, sp.now);
+	assert_nothing_due(&sp);
+	assert_int_equal(spool_report(&sp, again.job.job, 0, V_OK), STORE_OK);
+	store_give_back(sp.st, CHANNEL_REMOTE, sp.now);
+	unsigned rcpts = 0;
+	for (unsigned i = 0; i < 3; i++)
+		rcpts += claim(&sp, CHANNEL_REMOTE).job.rcpt_count;
+	assert_int_equal(rcpts, 5);                /* one was delivered */
+	assert_nothing_due(&sp);
+	struct row_rcpt r;
+	msgid_t id;
+	struct row_message m;
+	assert_int_equal(index_next_message(sp.st->ix, 0, &id, &m), INDEX_OK);
+	assert_int_equal(index_get_rcpt(sp.st->ix, id, 1, &r), INDEX_OK);
+	assert_int_equal(r.attempts, 0);           /* no mark against them */
+	spool_end(&sp);
+}
+
+/* queued died, spawn goes on delivering: these recipients are not handed out again, and their results count. */
+static void test_still_flying(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t id = spool_accept_sync(&sp, "s@a.example r0@b.example r1@b.example r2@c.example r3@b.example");
+	uint64_t old = 0;
+	struct store_job job = claim(&sp, CHANNEL_REMOTE);
+	if (job.job.rcpt_count != 3) {
+		store_unclaim(sp.st, job.job.job, sp.now);
+		job = claim(&sp, CHANNEL_REMOTE);
+	}
+	while (job.job.rcpt_count != 3)
+		job = claim(&sp, CHANNEL_REMOTE);
+	old = job.job.job;
+	uint64_t segment = job.job.segment;
+	spool_crash(&sp);
+	struct inflight f = { .job = old, .id = id, .segment = segment, .first_index = 0, .rcpt_count = 3, .destination = LIT("r:b.example"), .indexes = LIT("\x0b") };
+	assert_int_equal(store_still_flying(sp.st, CHANNEL_LOCAL, &f), STORE_NONE);
+	assert_int_equal(store_still_flying(sp.st, CHANNEL_REMOTE, &f), STORE_OK);
+	assert_int_equal(store_still_flying(sp.st, CHANNEL_REMOTE, &f), STORE_NONE);
+	job = claim(&sp, CHANNEL_REMOTE);
+	assert_bytes(job.job.destination, "r:c.example");
+	assert_true(job.job.job > old);
+	assert_nothing_due(&sp);
+	assert_int_equal(spool_report(&sp, old, 3, V_OK), STORE_OK);
+	assert_int_equal(rcpt_state(&sp, id, 3), RCPT_DELIVERED);
+	spool_done(&sp, old, false);
+	struct row_rcpt r;
+	assert_int_equal(index_get_rcpt(sp.st->ix, id, 0, &r), INDEX_OK);
+	assert_int_equal(r.attempts, 1);
+	spool_end(&sp);
+}
+
+static void test_bad_inflight(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	struct inflight f = { .job = 9, .id = 77, .rcpt_count = 2, .destination = LIT("r:b.example"), .indexes = LIT("\x0b") };
+	assert_int_equal(store_still_flying(sp.st, CHANNEL_REMOTE, &f), STORE_NONE);      /* three bits, two recipients */
+	f.indexes = LIT("");
+	assert_int_equal(store_still_flying(sp.st, CHANNEL_REMOTE, &f), STORE_NONE);
+	f.indexes = LIT("\x03");
+	assert_int_equal(store_still_flying(sp.st, CHANNEL_REMOTE, &f), STORE_OK);        /* a message that is gone: harmless */
+	assert_int_equal(spool_report(&sp, 9, 0, V_PERM), STORE_OK);
+	spool_done(&sp, 9, true);
+	spool_end(&sp);
+}
+
+/* ---- tokens ---- */
+
+static void test_tokens(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	spool_accept_sync(&sp, "s@a.example r@b.example");
+	uint64_t token = sp.token;
+	assert_true(store_token_seen(sp.st, token, 99));
+	assert_false(store_token_seen(sp.st, token, 98));
+	assert_false(store_token_seen(sp.st, token + 1, 99));
+	/* Delivered meanwhile, not committed, crashed: the replay tells. */
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	spool_crash(&sp);
+	assert_true(store_token_seen(sp.st, token, 99));
+	/* Not synced: the log does not hold it. */
+	spool_accept(&sp, "s@a.example r@b.example");
+	token = sp.token;
+	spool_crash(&sp);
+	assert_false(store_token_seen(sp.st, token, 99));
+	/* Committed long ago: forgotten, and the intake file was unlinked before. */
+	spool_accept(&sp, "s@a.example r@b.example");
+	token = sp.token;
+	for (unsigned i = 0; i < 3; i++) {
+		sp.now += 2000;
+		spool_accept(&sp, "s@a.example r@b.example");
+		spool_tick(&sp);
+	}
+	assert_false(store_token_seen(sp.st, token, 99));
+	spool_end(&sp);
+}
+
+/* ---- crashes ---- */
+
+static uint64_t seed;
+
+static uint32_t chance(uint32_t n)
+{
+	seed = seed * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(seed >> 33) % n;
+}
+
+struct busy { uint64_t job[256]; uint32_t n[256][8], count[256]; size_t jobs; };
+
+static void random_accept(struct spool *sp)
+{
+	static const char *const rcpt[] = { " r@b.example", " q@b.example", " r@c.example", " alice@local.example", " bob@local.example", " r@d.example" };
+	char words[256];
+	snprintf(words, sizeof words, "%s", chance(5) == 0 ? "<>" : "s@a.example");
+	for (uint32_t i = 0, n = 1 + chance(5); i < n; i++)
+		strncat(words, rcpt[chance(COUNT(rcpt))], sizeof words - strlen(words) - 1);
+	spool_accept(sp, words);
+}
+
+static void random_claim(struct spool *sp, struct busy *b)
+{
+	struct store_job job;
+	if (b->jobs == COUNT(b->job) || store_claim(sp->st, chance(2) ? CHANNEL_REMOTE : CHANNEL_LOCAL, sp->now, &job) != STORE_OK)
+		return;
+	assert_true(job.job.rcpt_count <= 8);
+	b->job[b->jobs] = job.job.job;
+	b->count[b->jobs] = job.job.rcpt_count;
+	for (uint32_t i = 0; i < job.job.rcpt_count; i++)
+		b->n[b->jobs][i] = job.rcpts[i].index;
+	b->jobs++;
+}
+
+static void random_finish(struct spool *sp, struct busy *b)
+{
+	if (b->jobs == 0)
+		return;
+	size_t i = chance((uint32_t)b->jobs);
+	for (uint32_t k = 0; k < b->count[i]; k++) {
+		if (chance(10) != 0)
+			assert_int_equal(spool_report(sp, b->job[i], b->n[i][k], (enum verdict)chance(3)), STORE_OK);
+	}
+	spool_done(sp, b->job[i], chance(6) == 0);
+	b->jobs--;
+	b->job[i] = b->job[b->jobs];
+	b->count[i] = b->count[b->jobs];
+	memcpy(b->n[i], b->n[b->jobs], sizeof b->n[i]);
+}
+
+static msgid_t random_message(struct spool *sp)
+{
+	struct row_message m;
+	msgid_t id = 0, found = 0;
+	for (uint32_t i = chance(20); index_next_message(sp->st->ix, id, &id, &m) == INDEX_OK; id++) {
+		found = id;
+		if (i-- == 0)
+			break;
+	}
+	return found;
+}
+
+static void random_operation(struct spool *sp)
+{
+	struct str answer = STR_INIT(1000);
+	struct operate op = { .op = (uint8_t)(1 + chance(6)), .id = random_message(sp), .index = chance(3) ? OPERATION_ALL_RCPTS : chance(4), .who = LIT("root"), .reason = LIT("test") };
+	if (op.op == OP_FLUSH_DESTINATION)
+		op.reason = LIT("r:b.example");
+	enum store_result r = store_operate(sp->st, &op, sp->now, &answer);
+	assert_true(r == STORE_OK || r == STORE_NONE);
+	assert_true(answer.len > 0);
+	str_free(&answer);
+}
+
+static void random_bounce(struct spool *sp)
+{
+	struct store_bounce bounce;
+	if (store_claim_bounce(sp->st, sp->now, &bounce) == STORE_OK && chance(4) != 0)
+		spool_accept_bounce(sp, bounce.begin.id, bounce.begin.batch);
+	if (chance(10) == 0)
+		store_give_back_bounces(sp->st, sp->now);
+}
+
+static void random_step(struct spool *sp, struct busy *b)
+{
+	switch (chance(12)) {
+	case 0: case 1: case 2: random_accept(sp); break;
+	case 3: case 4: random_claim(sp, b); break;
+	case 5: case 6: case 7: random_finish(sp, b); break;
+	case 8: random_operation(sp); break;
+	case 9: random_bounce(sp); break;
+	case 10: sp->now += chance(3) ? chance(2000) : chance(5000000); break;
+	default: spool_tick(sp); break;
+	}
+	if (chance(100) == 0) {
+		store_give_back(sp->st, CHANNEL_REMOTE, sp->now);
+		store_give_back(sp->st, CHANNEL_LOCAL, sp->now);
+		b->jobs = 0;
+	}
+}
+
+/* Work of every kind at random; again and again the spool as a crash would leave it is opened, and knows the same. */
+static void crash_anywhere(uint64_t first_seed)
+{
+	struct spool sp, copy;
+	static struct busy busy;
+	seed = first_seed;
+	busy.jobs = 0;
+	print_message("seed %lu\n", (unsigned long)seed);
+	spool_begin(&sp);
+	sp.settings.queuelifetime = 20 * 86400;
+	spool_open(&sp);
+	for (unsigned step = 1; step <= 3000; step++) {
+		random_step(&sp, &busy);
+		if (step % 60 != 0)
+			continue;
+		assert_int_equal(store_sync(sp.st), STORE_OK);
+		spool_check(&sp);
+		spool_crashed_copy(&sp, &copy);
+		spool_open(&copy);
+		spool_check(&copy);
+		spool_assert_same(sp.st, copy.st);
+		spool_end(&copy);
+		assert_int_equal(chdir(sp.dir), 0);
+		str_clear(&sp.events);
+		if (step % 600 == 0) {
+			spool_crash(&sp);     /* and go on in the copy */
+			busy.jobs = 0;
+		}
+	}
+	spool_end(&sp);
+}
+
+static void test_crash_anywhere(void **state)
+{
+	(void)state;
+	for (uint64_t s = 1; s <= 4; s++)
+		crash_anywhere(s);
+}
+
+static void segment_file(const struct spool *sp, uint64_t segment, char out[256])
+{
+	char name[PLACE_MAX];
+	place_segment(segment, name);
+	snprintf(out, 256, "%s/%s", sp->dir, name);
+}
+
+static void overwrite(const struct spool *sp, struct place at, const void *data, size_t n)
+{
+	char path[256];
+	segment_file(sp, at.segment, path);
+	int fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(io_pwrite_full(fd, data, n, at.offset), 0);
+	close(fd);
+}
+
+/* The last record is torn after each of its octets: the message before it is whole, the last one is whole or not there at all. */
+static void test_torn_message(void **state)
+{
+	struct spool sp, copy;
+	static char zeros[1024];
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t a = spool_accept_sync(&sp, "s@a.example r@b.example");
+	struct place last = msglog_end(sp.st->log);
+	msgid_t b = spool_accept_sync(&sp, "s@a.example r@b.example r2@c.example");
+	size_t size = (size_t)(msglog_end(sp.st->log).offset - last.offset);
+	for (size_t k = 0; k < size; k++) {
+		spool_crashed_copy(&sp, &copy);
+		overwrite(&copy, (struct place){ last.segment, last.offset + k }, zeros, size - k);
+		spool_open(&copy);
+		assert_true(exists(&copy, a));
+		if (exists(&copy, b))
+			assert_true(k + 16 > size);
+		assert_string_equal(str_c(&copy.events), "");
+		msgid_t c = spool_accept(&copy, "s@a.example r@b.example");
+		assert_true(c > a);
+		spool_check(&copy);
+		spool_end(&copy);
+		assert_int_equal(chdir(sp.dir), 0);
+	}
+	spool_end(&sp);
+}
+
+/* A damaged record among synced ones: set aside, told, and the rest of the mail goes on. */
+static void test_damaged_message(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t a = spool_accept_sync(&sp, "s@a.example r@b.example");
+	struct place middle = msglog_end(sp.st->log);
+	msgid_t b = spool_accept_sync(&sp, "s@a.example r@b.example");
+	msgid_t c = spool_accept_sync(&sp, "s@a.example r@b.example");
+	overwrite(&sp, (struct place){ middle.segment, middle.offset + 120 }, "!!", 2);
+	str_clear(&sp.events);
+	spool_crash(&sp);
+	assert_true(exists(&sp, a));
+	assert_false(exists(&sp, b));
+	assert_true(exists(&sp, c));
+	assert_true(bytes_starts_nocase(str_bytes(&sp.events), LIT("quarantined ")));
+	char path[256];
+	snprintf(path, sizeof path, "%s/log/quarantine-%016lx-%08lx", sp.dir, (unsigned long)middle.segment, (unsigned long)middle.offset);
+	assert_int_equal(access(path, F_OK), 0);
+	spool_check(&sp);
+	spool_end(&sp);
+}
+
+/* The index is gone: what the log still holds is delivered. */
+static void test_index_lost(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t a = spool_accept_sync(&sp, "s@a.example r@b.example");
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+	msgid_t b = spool_accept_sync(&sp, "s@a.example r@b.example");
+	spool_reopen(&sp);
+	store_close(sp.st);
+	spool_remove("index");
+	mkdir("index", 0755);
+	spool_open(&sp);
+	assert_false(exists(&sp, a));
+	assert_true(exists(&sp, b));
+	spool_check(&sp);
+	spool_end(&sp);
+}
+
+/* ---- the disk ---- */
+
+static void test_space_below_reserve(void **state)
+{
+	struct spool sp;
+	msgid_t id;
+	(void)state;
+	spool_begin(&sp);
+	sp.settings.freespace = UINT64_MAX;
+	spool_open(&sp);
+	assert_int_equal(spool_try_accept(&sp, "s@a.example r@b.example", LIT("x"), &id), STORE_FULL);
+	sp.settings.freespace = 0;
+	assert_int_equal(spool_try_accept(&sp, "s@a.example r@b.example", LIT("x"), &id), STORE_FULL);   /* looked at once a second */
+	sp.now += 1000;
+	assert_int_equal(spool_try_accept(&sp, "s@a.example r@b.example", LIT("x"), &id), STORE_OK);
+	spool_end(&sp);
+}
+
+/* No new segment can be made: new mail is refused, what is queued is still delivered, and with room again mail is taken. */
+static void test_disk_full(void **state)
+{
+	struct spool sp;
+	static char body[4000];
+	msgid_t id;
+	size_t accepted = 0;
+	(void)state;
+	memset(body, 'x', sizeof body);
+	spool_begin(&sp);
+	sp.settings.destinationstart = 20;
+	spool_open(&sp);
+	while (!prepare_is_ready(sp.st->log->prepare))
+		usleep(1000);
+	fallocate_error = ENOSPC;
+	enum store_result r;
+	while ((r = spool_try_accept(&sp, "s@a.example r@b.example", (struct bytes){ body, sizeof body }, &id)) == STORE_OK)
+		accepted++;
+	assert_int_equal(r, STORE_FULL);
+	assert_true(accepted > 10);
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	size_t delivered = 0;
+	while (delivered < 10 && spool_deliver(&sp, CHANNEL_REMOTE, V_TEMP))
+		delivered++;
+	assert_int_equal(delivered, 10);
+	assert_int_equal(spool_try_accept(&sp, "s@a.example r@b.example", (struct bytes){ body, sizeof body }, &id), STORE_FULL);
+	fallocate_error = 0;
+	sp.now += 1000;
+	spool_tick(&sp);
+	while (!prepare_is_ready(sp.st->log->prepare))
+		usleep(1000);
+	assert_int_equal(spool_try_accept(&sp, "s@a.example r@b.example", (struct bytes){ body, sizeof body }, &id), STORE_OK);
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	struct spool copy;
+	spool_crashed_copy(&sp, &copy);
+	spool_open(&copy);
+	spool_assert_same(sp.st, copy.st);
+	spool_end(&copy);
+	assert_int_equal(chdir(sp.dir), 0);
+	spool_end(&sp);
+}
+
+/* A failed sync is never tried again: everything says FATAL, and the next start has what had been acknowledged. */
+static void test_failed_sync_is_final(void **state)
+{
+	struct spool sp;
+	struct store_job job;
+	msgid_t id;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t a = spool_accept_sync(&sp, "s@a.example r@b.example");
+	spool_accept(&sp, "s@a.example r@b.example");
+	fdatasync_error = EIO;
+	assert_int_equal(store_sync(sp.st), STORE_FATAL);
+	fdatasync_error = 0;
+	assert_int_equal(store_sync(sp.st), STORE_FATAL);
+	assert_int_equal(spool_try_accept(&sp, "s@a.example r@b.example", LIT("x"), &id), STORE_FATAL);
+	assert_int_equal(store_claim(sp.st, CHANNEL_REMOTE, sp.now, &job), STORE_FATAL);
+	assert_int_equal(store_tick(sp.st, sp.now, true), STORE_FATAL);
+	assert_non_null(strstr(store_error(sp.st), "sync"));
+	store_close(sp.st);
+	spool_open(&sp);
+	assert_true(exists(&sp, a));
+	spool_end(&sp);
+}
+
+/* ---- large bodies ---- */
+
+static void write_intake(const char *name, enum intake_state what, size_t body)
+{
+	char path[PLACE_MAX], head_octets[INTAKE_HEAD];
+	struct intake_head head = { .state = what, .token_a = 5, .token_b = 6, .body_size = body };
+	snprintf(path, sizeof path, "intake/%s", name);
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0664);
+	assert_true(fd >= 0);
+	intake_head_encode(&head, head_octets);
+	assert_int_equal(write(fd, head_octets, INTAKE_HEAD), INTAKE_HEAD);
+	for (size_t i = 0; i < body; i += 16)
+		assert_int_equal(write(fd, "id ............\n", 16), 16);
+	close(fd);
+}
+
+static msgid_t accept_large(struct spool *sp, const char *name, size_t body)
+{
+	struct str raw = STR_INIT(4096);
+	struct envelope env;
+	msgid_t id;
+	spool_envelope(&raw, "s@a.example r@b.example");
+	assert_int_equal(envelope_parse(str_bytes(&raw), &env), ENV_OK);
+	struct store_new in = { .envelope = &env, .large_file = name, .body_offset = INTAKE_HEAD, .body_size = body, .id_offset = 3, .token_a = 5, .token_b = 6 };
+	assert_int_equal(store_accept(sp->st, &in, sp->now, &id), STORE_OK);
+	str_free(&raw);
+	return id;
+}
+
+static bool is_file(msgid_t id)
+{
+	char path[PLACE_MAX];
+	place_large(id, path);
+	return access(path, F_OK) == 0;
+}
+
+#define NAME_A "abcdefghabcdefghabcdefghab"
+#define NAME_B "bbcdefghabcdefghabcdefghab"
+
+static void test_large(void **state)
+{
+	struct spool sp;
+	char path[PLACE_MAX], got[16], text[MSGID_TEXT + 1];
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	write_intake(NAME_A, INTAKE_PENDING, 160000);
+	msgid_t id = accept_large(&sp, NAME_A, 160000);
+	assert_true(store_dirty(sp.st));
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	assert_int_not_equal(access("intake/" NAME_A, F_OK), 0);
+	place_large(id, path);
+	int fd = open(path, O_RDONLY);
+	msgid_format(id, text);
+	assert_int_equal(io_pread_full(fd, got, 16, INTAKE_HEAD), 16);
+	assert_memory_equal(got + 3, text, MSGID_TEXT);
+	assert_int_equal(io_pread_full(fd, got, 16, INTAKE_HEAD + 16), 16);
+	assert_memory_equal(got + 3, MSGID_PLACEHOLDER, MSGID_TEXT);
+	close(fd);
+	struct store_job job = claim(&sp, CHANNEL_REMOTE);
+	assert_int_equal(job.job.large, 1);
+	assert_int_equal(job.job.body_offset, INTAKE_HEAD);
+	assert_int_equal(job.job.body_size, 160000);
+	uint64_t number = job.job.job;
+	assert_int_equal(spool_report(&sp, number, 0, V_OK), STORE_OK);
+	spool_done(&sp, number, false);
+	assert_true(is_file(id));             /* the record that ends it is not synced */
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	assert_false(is_file(id));
+	spool_end(&sp);
+}
+
+static size_t intake_files(void)
+{
+	size_t n = 0;
+	struct stat st;
+	DIR *dir = opendir("intake");
+	struct dirent *e;
+	while ((e = readdir(dir)) != NULL)
+		n += e->d_name[0] != '.' && fstatat(dirfd(dir), e->d_name, &st, 0) == 0;
+	closedir(dir);
+	return n;
+}
+
+/* The crash comes between the rename and the sync of the log: a PENDING file goes, an ADOPT file comes back to be adopted again. */
+static void test_large_crash_before_sync(void **state)
+{
+	struct spool sp;
+	(void)state;
+	for (unsigned adopted = 0; adopted < 2; adopted++) {
+		spool_begin(&sp);
+		spool_open(&sp);
+		write_intake(NAME_A, adopted ? INTAKE_ADOPT : INTAKE_PENDING, 160000);
+		msgid_t id = accept_large(&sp, NAME_A, 160000);
+		assert_true(is_file(id));
+		spool_crash(&sp);
+		assert_false(exists(&sp, id));
+		assert_false(is_file(id));
+		assert_int_equal(intake_files(), adopted);
+		assert_false(store_token_seen(sp.st, 5, 6));
+		spool_end(&sp);
+	}
+}
+
+/* Accepted and synced: the file stays. Finished and synced, but the crash came before the unlink: it goes at the start. */
+static void test_large_crash_after_sync(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	write_intake(NAME_A, INTAKE_ADOPT, 160000);
+	msgid_t id = accept_large(&sp, NAME_A, 160000);
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	spool_crash(&sp);
+	assert_true(exists(&sp, id));
+	assert_true(is_file(id));
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+	assert_int_equal(msglog_sync(sp.st->log), MSGLOG_OK);
+	spool_crash(&sp);
+	assert_false(exists(&sp, id));
+	assert_false(is_file(id));
+	assert_int_equal(intake_files(), 0);
+	spool_end(&sp);
+}
+
+static void test_large_file_missing(void **state)
+{
+	struct spool sp;
+	struct str raw = STR_INIT(4096);
+	struct envelope env;
+	msgid_t id;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	spool_envelope(&raw, "s@a.example r@b.example");
+	assert_int_equal(envelope_parse(str_bytes(&raw), &env), ENV_OK);
+	struct store_new in = { .envelope = &env, .large_file = NAME_B, .body_offset = 64, .body_size = 5 };
+	assert_int_equal(store_accept(sp.st, &in, sp.now, &id), STORE_NONE);
+	spool_accept_sync(&sp, "s@a.example r@b.example");
+	str_free(&raw);
+	spool_end(&sp);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_message),
+		cmocka_unit_test(test_id_in_received),
+		cmocka_unit_test(test_worker_without_result),
+		cmocka_unit_test(test_ten_thousand_recipients),
+		cmocka_unit_test(test_ids_never_come_again),
+		cmocka_unit_test(test_finished_ring),
+		cmocka_unit_test(test_unclaim_and_give_back),
+		cmocka_unit_test(test_still_flying),
+		cmocka_unit_test(test_bad_inflight),
+		cmocka_unit_test(test_tokens),
+		cmocka_unit_test(test_crash_anywhere),
+		cmocka_unit_test(test_torn_message),
+		cmocka_unit_test(test_damaged_message),
+		cmocka_unit_test(test_index_lost),
+		cmocka_unit_test(test_space_below_reserve),
+		cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(test_failed_sync_is_final),
+		cmocka_unit_test(test_large),
+		cmocka_unit_test(test_large_crash_before_sync),
+		cmocka_unit_test(test_large_crash_after_sync),
+		cmocka_unit_test(test_large_file_missing),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
