@@ -132,7 +132,7 @@ static void take_answer(struct operator_line *o, const struct operated *operated
 			continue;
 		o->sent[i].open = false;
 		o->under_way--;
-		o->answer(o->context, o->sent[i].id, o->sent[i].index, operated->done != 0, operated->text);
+		o->answer(o->context, &o->sent[i], operated->done != 0, operated->text);
 		return;
 	}
 }
@@ -189,9 +189,7 @@ void operator_send(struct operator_line *o, uint8_t op, msgid_t id, uint32_t ind
 	if (!operate_encode(&operate, &out))
 		tool_stop("the operation could not be written down");
 	place = free_place(o);
-	o->sent[place].token = operate.token;
-	o->sent[place].id = id;
-	o->sent[place].index = index;
+	o->sent[place] = (struct operation_sent){ .token = operate.token, .id = id, .index = index, .name = reason };
 	/* One write of at most PIPE_BUF octets: all of it or EAGAIN. */
 	while (write(o->control, out.at, out.len) < 0) {
 		if (errno == EPIPE)

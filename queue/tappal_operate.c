@@ -31,12 +31,12 @@ struct operation_run {
 
 /* ---- answers ---- */
 
-static void print_answer(void *context, msgid_t id, uint32_t index, bool done, struct bytes text)
+static void print_answer(void *context, const struct operation_sent *sent, bool done, struct bytes text)
 {
 	struct operation_run *run = context;
 	char name[MSGID_TEXT + 1];
 
-	msgid_format(id, name);
+	msgid_format(sent->id, name);
 	run->done += done;
 	run->refused += !done;
 	if (run->a.json) {
@@ -46,8 +46,8 @@ static void print_answer(void *context, msgid_t id, uint32_t index, bool done, s
 		json_object_set_new(o, "operation", json_string(run->name));
 		json_object_set_new(o, "done", json_boolean(done));
 		json_object_set_new(o, "text", show_json(text));
-		if (index != OPERATION_ALL_RCPTS)
-			json_object_set_new(o, "recipient_index", json_integer(index));
+		if (sent->index != OPERATION_ALL_RCPTS)
+			json_object_set_new(o, "recipient_index", json_integer(sent->index));
 		show_json_line(o);
 		return;
 	}
@@ -110,7 +110,7 @@ static void describe(struct operation_run *run, struct target target)
 	}
 	index_read_end(run->ix);
 	if (run->a.json)
-		print_answer(run, target.id, target.index, true, LIT("would be done"));
+		print_answer(run, &(struct operation_sent){ .id = target.id, .index = target.index }, true, LIT("would be done"));
 	else
 		printf("%s: would %s: %s\n", name, run->name, str_c(&text));
 	str_free(&text);
@@ -214,23 +214,23 @@ int command_operate(int argc, char **argv)
 
 /* ---- flush ---- */
 
-static void print_flush(void *context, msgid_t id, uint32_t index, bool done, struct bytes text)
+static void print_flush(void *context, const struct operation_sent *sent, bool done, struct bytes text)
 {
 	struct operation_run *run = context;
+	bool local;
 
-	(void)id;
-	(void)index;
 	run->done += done;
 	run->refused += !done;
 	if (run->a.json) {
 		json_t *o = json_object();
 
+		json_object_set_new(o, "destination", show_json(sent->name));
 		json_object_set_new(o, "operation", json_string("flush"));
 		json_object_set_new(o, "done", json_boolean(done));
 		json_object_set_new(o, "text", show_json(text));
 		show_json_line(o);
-	} else if (text.len > 0) {
-		printf("%s\n", show_text(text));
+	} else {
+		printf("%s: %s\n", show_text(tool_destination(sent->name, &local)), text.len > 0 ? show_text(text) : done ? "done" : "nothing to do");
 	}
 }
 
@@ -257,50 +257,47 @@ static bool wake_turn(struct index *ix, wall_ms_t *at, char name[DESTINATION_MAX
 }
 
 /* All names first: a flush moves rows of the table that is walked here. */
-static void flush_all(struct operation_run *run)
+static void find_all(struct index *ix, struct str *names)
 {
-	struct str names = STR_INIT(1u << 30);
 	char name[DESTINATION_MAX + 2] = "";
 	wall_ms_t at = 0;
 
-	while (wake_turn(run->ix, &at, name, &names))
+	while (wake_turn(ix, &at, name, names))
 		;
-	if (names.failed)
-		tool_stop("out of memory");
-	for (struct bytes rest = str_bytes(&names); rest.len > 0;)
-		operator_send(&run->line, OP_FLUSH_DESTINATION, 0, OPERATION_ALL_RCPTS, bytes_cut(&rest, '\0'));
-	str_free(&names);
 }
 
-/* What a person writes, "example.org" or "joe@example.org", to the destination's name. */
-static void flush_one(struct operation_run *run, const char *text)
+/* What a person writes, "example.org" or "joe@example.org", to the destination's name, appended with a NUL. */
+static void add_destination(const char *text, struct str *names)
 {
-	struct str name = STR_INIT(DESTINATION_MAX);
-
 	if (strncmp(text, "r:", 2) != 0 && strncmp(text, "l:", 2) != 0)
-		str_add_c(&name, strchr(text, '@') != NULL ? "l:" : "r:");
+		str_add_c(names, strchr(text, '@') != NULL ? "l:" : "r:");
+	if (strlen(text) > DESTINATION_MAX - 2)
+		tool_usage("a destination has at most %d octets", DESTINATION_MAX - 2);
 	for (; *text != '\0'; text++)
-		str_add_char(&name, *text >= 'A' && *text <= 'Z' ? (char)(*text - 'A' + 'a') : *text);
-	if (name.failed)
-		tool_usage("a destination has at most %d octets", DESTINATION_MAX);
-	operator_send(&run->line, OP_FLUSH_DESTINATION, 0, OPERATION_ALL_RCPTS, str_bytes(&name));
-	str_free(&name);
+		str_add_char(names, *text >= 'A' && *text <= 'Z' ? (char)(*text - 'A' + 'a') : *text);
+	str_add_char(names, '\0');
 }
 
 int command_flush(int argc, char **argv)
 {
 	struct operation_run run = { .name = "flush", .op = OP_FLUSH_DESTINATION };
+	struct str names = STR_INIT(1u << 30);
 
 	arguments_read(&run.a, argc, argv, 0);
 	run.ix = tool_open_index();
 	operator_open(&run.line, print_flush, &run);
-	if (*run.a.ids == NULL)
-		flush_all(&run);
 	for (char **name = run.a.ids; *name != NULL; name++)
-		flush_one(&run, *name);
+		add_destination(*name, &names);
+	if (*run.a.ids == NULL)
+		find_all(run.ix, &names);
+	if (names.failed)
+		tool_stop("out of memory");
+	for (struct bytes rest = str_bytes(&names); rest.len > 0;)
+		operator_send(&run.line, OP_FLUSH_DESTINATION, 0, OPERATION_ALL_RCPTS, bytes_cut(&rest, '\0'));
 	operator_wait_all(&run.line);
 	operator_close(&run.line);
 	index_close(run.ix);
+	str_free(&names);
 	if (run.done == 0 && run.refused == 0)
 		tool_say("there is nothing to flush");
 	return run.done > 0 ? EXIT_OK : EXIT_NOTHING;

@@ -261,7 +261,7 @@ def test_limit_and_ids_from_stdin(queue, four):
 
 
 def test_flush(queue, four):
-    queue.out("queue", "flush", "b.example")
+    assert queue.out("queue", "flush", "B.example").startswith("b.example: ")
     queue.find(lambda found: queue.why(four[0])["recipients"][0]["attempts"] == 2)
     assert queue.why(four[1])["recipients"][0]["attempts"] == 1
     queue.out("queue", "flush")
