@@ -35,6 +35,8 @@
 #define PAUSE_MS 200u             /* after EMFILE and its kin */
 #define STOP_REPEAT_MS 500u       /* a signal between a check and a read would be missed: say it again */
 #define STOP_GRACE_MS 30000u
+#define LISTEN_PATIENCE_MS 5000u  /* how long an address may be in use at the start, asked again after LISTEN_AGAIN_MS */
+#define LISTEN_AGAIN_MS 100u
 
 struct child { pid_t pid; };
 
@@ -78,6 +80,16 @@ static int listen_on(const struct netaddr *addr, bool any)
 	return -1;
 }
 
+/* Sessions of a pool that was killed hold the address until they hear of it: a start right after waits for them. */
+static int listen_patiently(const struct netaddr *addr, bool any)
+{
+	deadline_t end = deadline_in(clock_monotonic_ms(), LISTEN_PATIENCE_MS);
+	int fd;
+	while ((fd = listen_on(addr, any)) < 0 && errno == EADDRINUSE && !deadline_passed(end, clock_monotonic_ms()))
+		usleep(LISTEN_AGAIN_MS * 1000);
+	return fd;
+}
+
 bool pool_listen(struct listeners *l, struct bytes address, struct str *error)
 {
 	static const uint8_t zero[16];
@@ -91,7 +103,7 @@ bool pool_listen(struct listeners *l, struct bytes address, struct str *error)
 		return false;
 	}
 	bool any = addr.family == AF_INET6 && memcmp(addr.octets, zero, sizeof zero) == 0;
-	int fd = listen_on(&addr, any);
+	int fd = listen_patiently(&addr, any);
 	if (fd < 0 && any && errno == EAFNOSUPPORT) {
 		addr.family = AF_INET;   /* a kernel without IPv6 */
 		fd = listen_on(&addr, true);

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from host import Host
+from host import Host, wait_until
 
 TO = "joe@kill.tappal"
 
@@ -15,6 +15,7 @@ TO = "joe@kill.tappal"
 def host():
     with Host("kill", "127.0.0.31", settings={"locals": ["kill.tappal"], "retryfirst": "1", "retrymax": "2"}) as h:
         h.add_mailbox(TO)
+        h.delivered = 0
         h.start()
         yield h
 
@@ -36,6 +37,7 @@ class Load(threading.Thread):
                 session = session or self.host.smtp()
                 session.sendmail("a@b.tappal", [TO], f"Subject: load\r\n\r\n{marker}\r\n".encode() + b"y" * random.randrange(6000) + b"\r\n")
                 self.acked.append(marker)
+                time.sleep(0.005)
             except (OSError, smtplib.SMTPException):
                 session = None
                 time.sleep(0.05)
@@ -56,7 +58,10 @@ def test_kill(host, daemon):
         load.join(70)
     acked = [m for load in loads for m in load.acked]
     assert len(acked) > 10
+    before = host.delivered
+    wait_until(lambda: len(host.mail_names(TO)) - before >= len(acked), 60, 0.5)
     assert host.wait_empty(60), host.log()[-6000:]
+    host.delivered = len(host.mail_names(TO))
     text = b"".join(host.mail(TO))
     missing = [m for m in acked if m.encode() not in text]
     assert not missing, (len(missing), missing[:5], host.log()[-3000:])
@@ -69,5 +74,6 @@ def test_mail_is_taken_while_queued_is_away(host):
     host.kill("queued")
     host.send("a@b.tappal", [TO], b"Subject: away\r\n\r\ntaken while away;\r\n")
     host.start("queued")
+    wait_until(lambda: b"taken while away;" in b"".join(host.mail(TO)))
     assert host.wait_empty(60)
     assert b"".join(host.mail(TO)).count(b"taken while away;") == 1

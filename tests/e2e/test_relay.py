@@ -5,31 +5,21 @@ import time
 
 import pytest
 
-from dnszone import DnsServer
+from dnszone import Zones
 from host import Host, wait_until
 from peers import Postfix
 from sink import Sink
 
-ZONE = """$ORIGIN example.tappal.
-$TTL 60
-@        SOA ns.example.tappal. admin.example.tappal. 1 60 60 60 60
-@        NS ns
-ns       A 127.0.0.1
-b        MX 10 mx.b
-mx.b     A 127.0.0.22
-pf       MX 10 mx.pf
-mx.pf    A 127.0.0.23
-two      MX 10 dead
-two      MX 20 mx.b
-dead     A 127.0.0.99
-onlydead MX 10 dead
-nomx     A 127.0.0.22
-null     MX 0 .
-loop     MX 10 mx.a
-mx.a     A 127.0.0.21
-sink     MX 10 mx.sink
-mx.sink  A 127.0.0.24
-"""
+RECORDS = [
+    "b MX 10 mx.b", "mx.b A 127.0.0.22",
+    "pf MX 10 mx.pf", "mx.pf A 127.0.0.23",
+    "two MX 10 dead", "two MX 20 mx.b", "dead A 127.0.0.99",
+    "onlydead MX 10 dead",
+    "nomx A 127.0.0.22",
+    "null MX 0 .",
+    "loop MX 10 mx.a", "mx.a A 127.0.0.21",
+    "sink MX 10 mx.sink", "mx.sink A 127.0.0.24",
+]
 
 JOE_B = "joe@b.example.tappal"
 SENDER = "ann@a.example.tappal"
@@ -37,13 +27,13 @@ SENDER = "ann@a.example.tappal"
 
 @pytest.fixture(scope="module")
 def dns():
-    with DnsServer({"example.tappal": ZONE}) as server:
+    with Zones({"example.tappal": RECORDS}) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def a(dns):
-    settings = {"me": "mx.a.example.tappal", "locals": ["a.example.tappal"], "clients": ["127.0.0.0/8"], "remoteport": "2525", "dnsforward": f"{dns.address}@{dns.port}",
+    settings = {"me": "mx.a.example.tappal", "locals": ["a.example.tappal"], "clients": ["127.0.0.0/8"], "remoteport": "2525", "dnsforward": dns.server,
                 "dnstrustanchor": "", "retryfirst": "1", "retrymax": "2", "queuelifetime": "8", "bouncelifetime": "8", "timeoutconnect": "2", "timeoutremote": "5"}
     with Host("a", "127.0.0.21", settings=settings) as host:
         host.add_mailbox(SENDER)

@@ -84,13 +84,15 @@ class Host:
         self.mailboxes[address] = f"{homes}/{address}"
         self.set("users", [f"={a}:{account}:{me.pw_uid}:{me.pw_gid}:{home}:::" for a, home in self.mailboxes.items()])
 
+    def mail_names(self, address):
+        folders = [f"{self.mailboxes[address]}/Maildir/{folder}" for folder in ("new", "cur")]
+        return [f"{d}/{name}" for d in folders if os.path.isdir(d) for name in sorted(os.listdir(d))]
+
     def mail(self, address):
-        home = self.mailboxes[address]
         found = []
-        for folder in ("new", "cur"):
-            d = f"{home}/Maildir/{folder}"
-            if os.path.isdir(d):
-                found += [open(f"{d}/{n}", "rb").read() for n in sorted(os.listdir(d))]
+        for name in self.mail_names(address):
+            with open(name, "rb") as f:
+                found.append(f.read())
         return found
 
     def wait_mail(self, address, count=1, seconds=30):
@@ -157,5 +159,10 @@ class Host:
         return [json.loads(line) for line in self.tappal("queue", "list", "--json").splitlines()]
 
     def wait_empty(self, seconds=30):
-        wait_until(lambda: not self.queue(), seconds, 0.2)
-        return not self.queue()
+        """The tools see what was committed, up to a second ago: empty means empty in two looks further apart than that."""
+        def empty_for_good():
+            if self.queue():
+                return False
+            time.sleep(1.2)
+            return not self.queue()
+        return wait_until(empty_for_good, seconds, 0.2)
