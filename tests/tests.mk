@@ -33,7 +33,9 @@ FUZZ += header
 FUZZ_SRC_header = local/header.c
 
 # tappal
-UNIT += select
+UNIT += select show
+UNIT_OBJ_show = queue/show.o
+UNIT_LIBS_show = -ljansson -lsmartcols
 UNIT_OBJ_select = queue/select.o queue/index.o
 UNIT_LIBS_select = -llmdb
 
