@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,6 +30,9 @@ int main(int argc, char **argv) {
 		die_usage("usage: local [-c] HOME (spawn starts it)");
 	if (gethostname(host, sizeof host - 1) < 0)
 		die_system("cannot learn this host's name");
+	/* Its user may not look over its shoulder: stderr is spawn's, and leads into the log. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		die_system("cannot become undumpable");
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
 	errand_init(&errand, argv[argc - 1], may_create, bytes_of(host));

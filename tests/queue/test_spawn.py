@@ -355,7 +355,7 @@ def stop_worker(instance):
         found = subprocess.run(["pgrep", "-P", str(instance.spawn.pid)], capture_output=True, text=True).stdout.split()
         for pid in found:
             try:
-                if "local" in os.readlink(f"/proc/{pid}/exe") and os.stat(f"/proc/{pid}").st_uid != 0:
+                if os.readlink(f"/proc/{pid}/exe").endswith("/libexec/tappal/local"):
                     os.kill(int(pid), signal.SIGSTOP)
                     return int(pid)
             except (FileNotFoundError, ProcessLookupError):
@@ -523,10 +523,6 @@ def manager(remote):
     fake = FakeQueued(remote, "remote", first_job=int(time.time() * 1000)).connect()
     yield fake
     fake.close()
-
-
-def readable(path):
-    return os.access(f"{TOP}/tests/lib/{path}", os.R_OK)
 
 
 def test_remote_runs_as_tappal_spawn(remote, manager):
