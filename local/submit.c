@@ -58,14 +58,20 @@ static int run_enqueue(int message, struct bytes envelope)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static uint16_t smtp_port(const struct settings *s)
+/* Where this host's smtpd listens: the first entry of smtpdlisten, at the loopback address when that means every address. */
+static struct netaddr smtp_address(const struct settings *s)
 {
-	struct netaddr listen;
+	static const uint8_t zero[16];
+	struct netaddr to = { .family = 0 };
 
-	for (size_t i = 0; i < s->smtpdlisten.count; i++)
-		if (netaddr_parse_listen(s->smtpdlisten.at[i], &listen) && listen.port != 0)
-			return listen.port;
-	return 25;
+	for (size_t i = 0; s != NULL && i < s->smtpdlisten.count && to.family == 0; i++)
+		if (!netaddr_parse_listen(s->smtpdlisten.at[i], &to))
+			to.family = 0;
+	if (to.port == 0)
+		to.port = 25;
+	if (to.family == 0 || memcmp(to.octets, zero, sizeof(zero)) == 0)
+		to = (struct netaddr){ .family = AF_INET, .octets = { 127, 0, 0, 1 }, .port = to.port };
+	return to;
 }
 
 static void submit_locally(int message, struct bytes raw, struct submit_answer *answer)
@@ -74,13 +80,14 @@ static void submit_locally(int message, struct bytes raw, struct submit_answer *
 	struct envelope envelope;
 	struct str faults = STR_INIT(4096);
 	bool loaded = settings_load(&settings, path_etc, USED_SMTPD, &faults);
+	struct netaddr to = smtp_address(loaded ? &settings : NULL);
 
 	str_free(&faults);
 	if (envelope_parse(raw, &envelope) != ENV_OK) {
 		answer->verdict = V_PERM;
 		str_add_c(&answer->text, "the envelope is not valid");
 	} else {
-		submit_smtp(message, &envelope, loaded ? settings.me : LIT("localhost"), loaded ? smtp_port(&settings) : 25, answer);
+		submit_smtp(message, &envelope, loaded ? settings.me : LIT("localhost"), &to, answer);
 	}
 	if (loaded)
 		settings_free(&settings);

@@ -6,6 +6,7 @@
 
 #include "../common/bytes.h"
 #include "../common/envelope.h"
+#include "../common/netaddr.h"
 #include "../common/verdict.h"
 
 struct submit_answer {
@@ -18,7 +19,7 @@ struct submit_answer {
  * safe or refused. The answer's text is to be freed. */
 void submit_message(int message, struct bytes envelope, struct submit_answer *answer_r);
 
-/* The other way alone: SMTP to `port` on this host (submit_smtp.c). `helo`: this host's name. */
-void submit_smtp(int message, const struct envelope *envelope, struct bytes helo, uint16_t port, struct submit_answer *answer);
+/* The other way alone: SMTP to this host's smtpd at `to` (submit_smtp.c). `helo`: this host's name. */
+void submit_smtp(int message, const struct envelope *envelope, struct bytes helo, const struct netaddr *to, struct submit_answer *answer);
 
 #endif

@@ -4,9 +4,7 @@
  */
 #include "submit.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -193,20 +191,21 @@ static bool speak(struct smtp *s, int message, const struct envelope *envelope, 
 	return command(s, FINAL_TIMEOUT_MS) == 250;
 }
 
-static int connect_local(uint16_t port)
+static int connect_local(const struct netaddr *to)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage address;
+	socklen_t len = netaddr_to_sockaddr(to, &address);
+	int fd = socket(to->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -1;
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 && io_set_nonblocking(fd, true) == 0)
+	if (connect(fd, (struct sockaddr *)&address, len) == 0 && io_set_nonblocking(fd, true) == 0)
 		return fd;
 	close(fd);
 	return -1;
 }
 
-static void judge(struct smtp *s, bool good, bool at_rcpt, uint16_t port, struct submit_answer *answer)
+static void judge(struct smtp *s, bool good, bool at_rcpt, const struct netaddr *to, struct submit_answer *answer)
 {
 	bool perm = s->reply.len > 0 && s->reply.at[0] == '5';
 
@@ -214,28 +213,30 @@ static void judge(struct smtp *s, bool good, bool at_rcpt, uint16_t port, struct
 	answer->bad_address = perm && at_rcpt;
 	if (good)
 		return;
-	str_addf(&answer->text, "smtpd on port %u ", port);
+	str_addf(&answer->text, "smtpd on port %u ", to->port);
 	if (s->reply.len == 0)
 		str_add_c(&answer->text, "went away before the message was taken");
 	else
 		str_addf(&answer->text, "answered: %s", str_c(&s->reply));
 }
 
-void submit_smtp(int message, const struct envelope *envelope, struct bytes helo, uint16_t port, struct submit_answer *answer)
+void submit_smtp(int message, const struct envelope *envelope, struct bytes helo, const struct netaddr *to, struct submit_answer *answer)
 {
+	char ip[NETADDR_TEXT];
 	struct smtp s = { .out = STR_INIT(8192), .reply = STR_INIT(LINE_MAX_OCTETS) };
 	bool at_rcpt = false, good;
 
-	s.fd = connect_local(port);
+	s.fd = connect_local(to);
 	if (s.fd < 0 || !linein_init(&s.in, 8192)) {
 		answer->verdict = V_TEMP;
-		str_addf(&answer->text, "enqueue cannot reach the spool (set-uid has no effect here?), and no smtpd answers on 127.0.0.1 port %u", port);
+		netaddr_format(to, ip);
+		str_addf(&answer->text, "enqueue cannot reach the spool (set-uid has no effect here?), and no smtpd answers on %s port %u", ip, to->port);
 		if (s.fd >= 0)
 			close(s.fd);
 		return;
 	}
 	good = speak(&s, message, envelope, helo, &at_rcpt);
-	judge(&s, good, at_rcpt, port, answer);
+	judge(&s, good, at_rcpt, to, answer);
 	str_clear(&s.out);
 	str_add_c(&s.out, "QUIT");
 	(void)command(&s, 2 * SECOND_MS);   /* its answer changes nothing, but closing on it would reset the connection */

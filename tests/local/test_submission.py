@@ -12,16 +12,16 @@ from instance import Instance
 
 @pytest.fixture(scope="module")
 def host():
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server(("127.0.0.9", 0)) as free:
         port = free.getsockname()[1]
-    settings = {"smtpdlisten": f"127.0.0.1:{port}", "clients": "127.0.0.0/8", "me": "here.example"}
+    settings = {"smtpdlisten": f"127.0.0.9:{port}", "clients": "127.0.0.0/8", "me": "here.example"}
     with Instance("submission-real", ["queue/enqueue", "queue/queued", "queue/tappal", "smtpd/smtpd", "local/sendmail"], settings) as i:
         i.start_queued()
         i.start("smtpd", "--pool")
         end = time.monotonic() + 20
         while time.monotonic() < end:
             try:
-                socket.create_connection(("127.0.0.1", port)).close()
+                socket.create_connection(("127.0.0.9", port)).close()
                 break
             except OSError:
                 time.sleep(0.02)
