@@ -22,6 +22,7 @@ static const char *const db_name[DB_COUNT] = { "messages", "rcpts", "due", "wake
 #define NAME_MAX_OCTETS (DESTINATION_MAX + 1)     /* one more than a name has: a place right behind one */
 #define KEY_MAX (NAME_MAX_OCTETS + 1 + 20)
 #define ROW_MAX 16384u
+#define READER_CHECK 64u       /* commits between two looks for dead readers */
 
 struct key { size_t len; unsigned char at[KEY_MAX]; };
 
@@ -32,6 +33,7 @@ struct index {
 	MDB_cursor *cursor[DB_COUNT];
 	bool read_only, opened;
 	struct str row;            /* the row being written */
+	uint64_t commits;
 	char error[160];
 };
 
@@ -197,13 +199,12 @@ static int open_databases(struct index *ix)
 	return rc;
 }
 
-/* Tools write reader slots into lock.mdb, so its group may write it while the data file stays closed to them. */
-static void open_lock_to_group(const char *dir)
+static void set_mode(const char *dir, const char *name, mode_t mode)
 {
 	char path[4096];
-	int n = snprintf(path, sizeof path, "%s/lock.mdb", dir);
+	int n = snprintf(path, sizeof path, "%s/%s", dir, name);
 	if (n > 0 && (size_t)n < sizeof path)
-		(void)!chmod(path, 0660);
+		(void)!chmod(path, mode);
 }
 
 static int open_environment(struct index *ix, const char *dir, uint64_t map_size)
@@ -215,8 +216,11 @@ static int open_environment(struct index *ix, const char *dir, uint64_t map_size
 		rc = mdb_env_set_maxdbs(ix->env, DB_COUNT);
 	if (rc == MDB_SUCCESS)
 		rc = mdb_env_open(ix->env, dir, MDB_NOTLS | (ix->read_only ? MDB_RDONLY : 0), 0640);
-	if (rc == MDB_SUCCESS && !ix->read_only)
-		open_lock_to_group(dir);
+	if (rc == MDB_SUCCESS && !ix->read_only) {
+		/* Whatever the umask is: tools of the group read the data and write reader slots into the lock file. */
+		set_mode(dir, "data.mdb", 0640);
+		set_mode(dir, "lock.mdb", 0660);
+	}
 	if (rc == MDB_SUCCESS)
 		rc = mdb_txn_begin(ix->env, NULL, ix->read_only ? MDB_RDONLY : 0, &ix->txn);
 	if (rc == MDB_SUCCESS)
@@ -287,6 +291,10 @@ void index_read_end(struct index *ix)
 
 enum index_result index_commit(struct index *ix)
 {
+	int dead;
+	/* A tool that was killed while it read would keep the pages of its day from reuse for ever. */
+	if (++ix->commits % READER_CHECK == 0)
+		mdb_reader_check(ix->env, &dead);
 	drop_cursors(ix);
 	int rc = mdb_txn_commit(ix->txn);
 	ix->txn = NULL;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../common/crc32c.h"
@@ -26,7 +27,7 @@
 #define BUFFER_MAX (96u << 20)
 #define FLUSH_AT (4u << 20)
 #define RESERVE_DIVISOR 16u     /* of a segment, kept for results while no next segment can be made */
-#define START_BOUND 64u         /* octets of a log_start record, and some */
+#define HARDEN_CHUNK (1u << 20)
 
 /* ---- heads ---- */
 
@@ -300,6 +301,55 @@ static enum msglog_result rotate(struct msglog *log)
 		return MSGLOG_FATAL;
 	}
 	return enter(log, next, log->segment + 1, log->written);
+}
+
+/* ---- start ---- */
+
+static int rewrite(int fd, char *chunk, uint64_t at, uint64_t end)
+{
+	while (at < end) {
+		size_t n = end - at < HARDEN_CHUNK ? (size_t)(end - at) : HARDEN_CHUNK;
+		ssize_t got = io_pread_full(fd, chunk, n, at);
+		/* A place that cannot be read was set aside by the replay. */
+		if (got < 0 && errno != EIO)
+			return -1;
+		if (got > 0 && io_pwrite_full(fd, chunk, (size_t)got, at) != 0)
+			return -1;
+		at += n;
+	}
+	return fdatasync(fd);
+}
+
+static int harden_segment(struct msglog *log, char *chunk, uint64_t segment, uint64_t at, uint64_t end)
+{
+	char name[PREPARE_NAME_MAX];
+	struct stat st;
+	prepare_name(segment, name);
+	int fd = openat(log->dirfd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	int rc = fstat(fd, &st);
+	if (rc == 0)
+		rc = rewrite(fd, chunk, at, end < (uint64_t)st.st_size ? end : (uint64_t)st.st_size);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return rc;
+}
+
+enum msglog_result msglog_harden(struct msglog *log, struct place from, struct place end)
+{
+	char *chunk = malloc(HARDEN_CHUNK);
+	uint64_t segment = from.segment;
+	int rc = chunk ? 0 : -1;
+	while (rc == 0 && msglog_next_file(log, segment, &segment) && segment <= end.segment) {
+		rc = harden_segment(log, chunk, segment, segment == from.segment ? from.offset : 0, segment == end.segment ? end.offset : UINT64_MAX);
+		segment += rc == 0;
+	}
+	int saved = errno;
+	free(chunk);
+	errno = saved;
+	return rc == 0 ? MSGLOG_OK : msglog_broken(log, "sync after replay", segment);
 }
 
 static int make_spare(struct msglog *log, uint64_t segment)

@@ -69,6 +69,11 @@ void msglog_scan_close(struct msglog_scan *scan);
 /* Copy octets of a segment to DIR/NAME and sync it: for quarantine. 0 or -1 errno. */
 int msglog_set_aside(struct msglog *log, struct place from, uint64_t size, const char *name);
 
+/* What was replayed is believed from now on, so make it durable: a queued that was killed between its write and its sync left records
+ * that only the page cache has, or that a failed write-back has marked clean. Written back over themselves and synced, in the
+ * segments of [from, end). Nothing may be acknowledged, unlinked or committed on the ground of a replay before this. */
+enum msglog_result msglog_harden(struct msglog *log, struct place from, struct place end);
+
 /* ---- appending ---- */
 
 /* Begin to append behind `end` (of a whole scan), always in a new segment; files with a higher number are unused and become spares.

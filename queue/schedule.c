@@ -17,9 +17,11 @@
 
 #include "../common/crc32c.h"
 
-#define READY_MAX 1000u            /* destinations woken at a time; the others wait their turn behind their wake rows */
+#define READY_MAX 1000u            /* destinations in the ring; with more that wait, one more is woken for each claim */
 #define BUCKETS 4096u
 #define NEVER UINT64_MAX
+#define FRESH 16u
+#define FRESH_MS 1000u             /* a recipient due so soon after its message came was never tried */
 #define RCPT_MOST 1000u            /* of one job; rcptpertransaction's maximum */
 
 enum where { READY, IDLE, BLOCKED };
@@ -34,6 +36,9 @@ struct destination {
 	wall_ms_t wake_ms;                      /* its wake row, 0: none */
 	wall_ms_t next_ms;                      /* IDLE: when to look again */
 	struct due cursor;                      /* due rows before it are in flight */
+	struct due fresh[FRESH];                /* new mail, oldest first; hints: the rows may be gone */
+	uint8_t fresh_count;
+	bool fresh_turn;                        /* the next job is new mail, if there is any */
 	size_t len;
 	char name[];
 };
@@ -287,7 +292,7 @@ static enum index_result rest(struct schedule *s, struct destination *d, wall_ms
 static enum index_result wake_up(struct schedule *s, enum channel channel, wall_ms_t now)
 {
 	struct lane *lane = &s->lane[channel];
-	while (now >= lane->wake_min && lane->ready.count < READY_MAX) {
+	for (size_t woken = 0; now >= lane->wake_min && (lane->ready.count < READY_MAX || woken == 0); woken++) {
 		wall_ms_t at;
 		struct bytes name;
 		enum index_result r = index_next_wake(s->ix, lane->cursor_ms, (struct bytes){ lane->cursor_name, lane->cursor_len }, &at, &name);
@@ -334,11 +339,20 @@ static bool due_before(struct due a, struct due b)
 	return a.at != b.at ? a.at < b.at : a.id != b.id ? a.id < b.id : a.n < b.n;
 }
 
+/* One place for a message: its other recipients' rows follow. */
+static void note_fresh(struct destination *d, struct due due)
+{
+	bool is_new = due.at < msgid_time(due.id) + FRESH_MS;
+	if (is_new && d->fresh_count < FRESH && (d->fresh_count == 0 || d->fresh[d->fresh_count - 1].id != due.id))
+		d->fresh[d->fresh_count++] = due;
+}
+
 static enum index_result due_added_active(struct schedule *s, struct destination *d, struct due due)
 {
 	struct lane *lane = &s->lane[d->channel];
 	if (due_before(due, d->cursor))
 		d->cursor = due;
+	note_fresh(d, due);
 	if (due.at < d->next_ms)
 		d->next_ms = due.at > d->until_ms ? due.at : d->until_ms;
 	if (d->where == IDLE && d->next_ms < lane->idle_min)
@@ -445,23 +459,45 @@ static enum index_result first_due(struct schedule *s, struct destination *d, wa
 	}
 }
 
+/* The oldest new mail whose row is still there, when it is its turn. INDEX_NONE: none. */
+static enum index_result fresh_due(struct schedule *s, struct destination *d, wall_ms_t now, struct due *due_r)
+{
+	enum index_result r = INDEX_NONE;
+	bool found = false;
+	d->fresh_turn = !d->fresh_turn;
+	while (d->fresh_turn && d->fresh_count > 0 && !found && r != INDEX_FATAL) {
+		struct due due = d->fresh[0];
+		d->fresh_count--;
+		memmove(d->fresh, d->fresh + 1, d->fresh_count * sizeof d->fresh[0]);
+		if (due.at > now || due_before(due, d->cursor) || jobs_flying(s->jobs, due.id, due.n))
+			continue;
+		r = index_next_due(s->ix, name_of(d), due, due_r);
+		found = r == INDEX_OK && !due_before(due, *due_r);
+	}
+	return found || r == INDEX_FATAL ? r : INDEX_NONE;
+}
+
 /* More recipients of the same message whose rows follow. */
 static enum index_result gather(struct schedule *s, struct destination *d, wall_ms_t now, struct due first, uint32_t *count_r)
 {
+	struct due next = behind(first);
 	uint32_t limit = u32_of(s->settings->rcptpertransaction), count = 0;
 	struct due due = first;
 	s->due[count] = first;
 	s->n[count++] = first.n;
 	while (count < limit && count < RCPT_MOST) {
-		enum index_result r = index_next_due(s->ix, name_of(d), d->cursor, &due);
+		enum index_result r = index_next_due(s->ix, name_of(d), next, &due);
 		if (r == INDEX_FATAL)
 			return r;
 		if (r == INDEX_NONE || due.id != first.id || due.at > now || due.n <= s->n[count - 1] || jobs_flying(s->jobs, due.id, due.n))
 			break;
 		s->due[count] = due;
 		s->n[count++] = due.n;
-		d->cursor = behind(due);
+		next = behind(due);
 	}
+	/* What the cursor passes flies; new mail taken out of turn stands behind it and is met later, flying or gone. */
+	if (!due_before(d->cursor, first))
+		d->cursor = next;
 	*count_r = count;
 	return INDEX_OK;
 }
@@ -484,7 +520,9 @@ static enum index_result try_destination(struct schedule *s, struct destination 
 		leave(s, d);
 		return INDEX_NONE;
 	}
-	enum index_result r = first_due(s, d, now, &due);
+	enum index_result r = fresh_due(s, d, now, &due);
+	if (r == INDEX_NONE)
+		r = first_due(s, d, now, &due);
 	if (r == INDEX_NONE)
 		return rest(s, d, now) == INDEX_FATAL ? INDEX_FATAL : INDEX_NONE;
 	*turn_r = (struct turn_taken){ .destination = d, .name = name_of(d), .id = due.id, .due = s->due, .n = s->n };
@@ -567,6 +605,17 @@ bool schedule_job_over(struct schedule *s, struct destination *d, wall_ms_t star
 	change_r->window = 1;
 	change_r->until_ms = now + schedule_backoff_ms(name_of(d), change_r->failures);
 	return true;
+}
+
+enum index_result schedule_settle(struct schedule *s, struct destination *d, wall_ms_t now)
+{
+	struct due due;
+	if (d->flights > 0)
+		return INDEX_OK;
+	enum index_result r = index_next_due(s->ix, name_of(d), d->cursor, &due);
+	if (r == INDEX_FATAL || (r == INDEX_OK && due.at <= now && d->until_ms <= now))
+		return r;
+	return put_to_sleep(s, d, now);
 }
 
 void schedule_job_back(struct schedule *s, struct destination *d)

@@ -10,7 +10,8 @@
  *   - a destination with due rows has a wake row, not later than the moment at which it should next be looked at; an active one
  *     keeps the row by which it woke, and gets a later one only when nothing of it is in flight
  *
- * Turn order: round robin over the active destinations of a channel, one job each. A destination that fails is tried with one
+ * Turn order: round robin over the active destinations of a channel, one job each. Within a destination, the oldest due and the newest
+ * mail take turns, so that neither a backlog of retries nor a stream of new mail starves the other. A destination that fails is tried with one
  * job at a time, after a back-off that doubles; after a success it starts again from one. Everything takes `now` from the caller.
  */
 #ifndef QUEUE_SCHEDULE_H
@@ -54,6 +55,8 @@ struct destination *schedule_adopt(struct schedule *s, struct bytes name);
 /* The job is over and its rows are applied. `failed`: the host itself could not be used. True: its back-off changed, and *change_r
  * (valid until the next call) is to be logged and applied. */
 bool schedule_job_over(struct schedule *s, struct destination *d, wall_ms_t started, bool failed, wall_ms_t now, struct log_destination *change_r);
+/* Behind schedule_job_over and what it asked for: a destination without further work is put to sleep at once. d is not valid after it. */
+enum index_result schedule_settle(struct schedule *s, struct destination *d, wall_ms_t now);
 /* The job never was: its recipients are due again. */
 void schedule_job_back(struct schedule *s, struct destination *d);
 

@@ -9,6 +9,9 @@
  *   4. large/ synced, then the log        a record that names large/ID must not outlive the name
  *   5. log synced, then large/ID unlinked the record that ends the message must not be lost after its file
  *   6. replayed, then large/ swept        only then is it known which files have a message
+ *   7. replay made durable before it is believed: a queued that was killed between write and sync left records that only the
+ *                                         page cache has. An intake file that was found in them would be unlinked, an index that
+ *                                         knows them committed, and a power failure would take them back
  * No commit at open: tokens that the replay found must stay known until the intake files that carry them are unlinked (tokens.h).
  */
 #include "store.h"
@@ -184,9 +187,15 @@ static enum index_result replay_entry(struct store *st, const struct msglog_entr
 		quarantine(st, e);
 		r = INDEX_OK;
 	}
-	if (r == INDEX_OK && st->apply.changes >= REPLAY_CHANGES)
-		r = write_checkpoint(st, behind, now);
-	return r;
+	if (r != INDEX_OK || st->apply.changes < REPLAY_CHANGES)
+		return r;
+	/* The same order as ever: the log first. */
+	if (msglog_harden(st->log, st->hardened, behind) != MSGLOG_OK) {
+		store_fail(st, msglog_error(st->log));
+		return INDEX_FATAL;
+	}
+	st->hardened = behind;
+	return write_checkpoint(st, behind, now);
 }
 
 static enum store_result replay(struct store *st, wall_ms_t now, struct place *end_r)
@@ -198,13 +207,16 @@ static enum store_result replay(struct store *st, wall_ms_t now, struct place *e
 	enum index_result applied = INDEX_OK;
 	if (!scan)
 		return store_fail(st, "log: no memory");
+	st->hardened = from;
 	while (applied == INDEX_OK && (r = msglog_scan_next(scan, &e)) == MSGLOG_OK)
 		applied = replay_entry(st, &e, msglog_scan_place(scan), now);
 	*end_r = msglog_scan_place(scan);
 	msglog_scan_close(scan);
 	if (applied != INDEX_OK)
 		return store_index_result(st, applied);
-	return r == MSGLOG_END ? STORE_OK : store_fail(st, msglog_error(st->log));
+	if (r != MSGLOG_END || msglog_harden(st->log, st->hardened, *end_r) != MSGLOG_OK)
+		return store_fail(st, msglog_error(st->log));
+	return io_sync_dir(AT_FDCWD, SPOOL_LARGE) == 0 ? STORE_OK : store_fail(st, "large/: sync failed");
 }
 
 /* ---- open ---- */

@@ -5,6 +5,8 @@
 
 #include "store_inside.h"
 
+#define HURRY_RCPTS 1000u
+
 /* ---- claim ---- */
 
 /* Rows that promise work there is not: the index was repaired by hand, or lost and rebuilt. They go. */
@@ -168,7 +170,8 @@ static enum store_result hurry_bounce(struct store *st, msgid_t id, wall_ms_t no
 	struct row_rcpt row;
 	uint32_t n = 0;
 	enum index_result r = index_get_message(st->ix, id, &m);
-	if (r != INDEX_OK || m.failed == 0 || m.bounce_due_ms <= now)
+	/* Of a long list, one recipient or another is always being tried: it waits the minute. */
+	if (r != INDEX_OK || m.failed == 0 || m.bounce_due_ms <= now || m.rcpt_count > HURRY_RCPTS)
 		return r == INDEX_FATAL ? store_index_result(st, r) : STORE_OK;
 	while ((r = index_next_rcpt(st->ix, id, n, &n, &row)) == INDEX_OK) {
 		if (row.state == RCPT_WAITING && (row.next_try_ms <= now || jobs_flying(st->jobs, id, n)))
@@ -211,8 +214,9 @@ enum store_result store_job_done(struct store *st, const struct job_done *done, 
 	if (r != STORE_OK)
 		return r;
 	msgid_t id = j->id;
+	struct destination *d = j->destination;
 	bool failed_one = j->failed_one;
-	bool changed = schedule_job_over(st->schedule, j->destination, j->started_ms, done->destination_failed, now, &change);
+	bool changed = schedule_job_over(st->schedule, d, j->started_ms, done->destination_failed, now, &change);
 	size_t why_len = j->why_len;
 	memcpy(why, j->why, why_len);
 	usage_unpin(st->usage, j->segment);
@@ -221,6 +225,8 @@ enum store_result store_job_done(struct store *st, const struct job_done *done, 
 		change.text = (struct bytes){ why, why_len };
 	if (changed)
 		r = append_destination(st, &change);
+	if (r == STORE_OK)
+		r = store_index_result(st, schedule_settle(st->schedule, d, now));
 	return r == STORE_OK && failed_one ? hurry_bounce(st, id, now) : r;
 }
 

@@ -45,6 +45,7 @@ struct store {
 	char error[256];
 	uint64_t run, next_job;
 	wall_ms_t committed_ms, ticked_ms;
+	struct place hardened;            /* the replay up to here is durable */
 	bool damaged;                     /* this replay met damage: what is not understood is left alone */
 
 	wall_ms_t space_ms;               /* when free space was last looked at */

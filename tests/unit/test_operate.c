@@ -375,6 +375,7 @@ static void test_bounce_waits_for_others(void **state)
 	struct store_bounce b = claim_bounce(&sp);
 	assert_int_equal(b.begin.rcpt_count, 1);
 	spool_accept_bounce(&sp, id, b.begin.batch);
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));      /* the bounce */
 	assert_true(exists(&sp, id));
 	sp.now += 500000;
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));

@@ -58,6 +58,75 @@ static void test_newcomer(void **state)
 	spool_end(&sp);
 }
 
+/* A destination works off 500 retries: new mail for it goes in between, and the retries go on. */
+static void test_retries_and_new_mail(void **state)
+{
+	struct spool sp;
+	struct store_job job;
+	(void)state;
+	spool_begin(&sp);
+	sp.segment_size = 1 << 20;
+	spool_open(&sp);
+	accept_many(&sp, 500, "old@a.example r@b.example");
+	while (spool_deliver(&sp, CHANNEL_REMOTE, V_TEMP))
+		;
+	sp.now += 1000000;
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+	sp.now += 5000;
+	accept_many(&sp, 5, "new@a.example r@b.example q@b.example");
+	unsigned fresh = 0, retries = 0;
+	for (unsigned i = 0; i < 10; i++) {
+		assert_int_equal(store_claim(sp.st, CHANNEL_REMOTE, sp.now, &job), STORE_OK);
+		bool is_new = bytes_equal(job.job.sender, LIT("new@a.example"));
+		fresh += is_new;
+		retries += !is_new;
+		assert_int_equal(job.job.rcpt_count, is_new ? 2 : 1);
+		uint64_t number = job.job.job;
+		for (uint32_t n = 0; n < (is_new ? 2u : 1u); n++)
+			assert_int_equal(spool_report(&sp, number, n, V_OK), STORE_OK);
+		spool_done(&sp, number, false);
+	}
+	assert_int_equal(fresh, 5);
+	assert_int_equal(retries, 5);
+	while (spool_deliver(&sp, CHANNEL_REMOTE, V_OK))
+		retries++;
+	assert_int_equal(retries, 499);
+	assert_int_equal(sp.st->apply.status.messages, 0);
+	spool_end(&sp);
+}
+
+/* More destinations with a backlog than are woken at a time: a newcomer is woken all the same. */
+static void test_newcomer_behind_many(void **state)
+{
+	struct spool sp;
+	struct store_job job;
+	char words[64];
+	unsigned n = 0;
+	(void)state;
+	spool_begin(&sp);
+	sp.segment_size = 4 << 20;
+	spool_open(&sp);
+	for (unsigned k = 0; k < 4; k++) {
+		for (unsigned i = 0; i < 1500; i++) {
+			snprintf(words, sizeof words, "s@a.example r@d%u.example", i);
+			spool_accept(&sp, words);
+		}
+	}
+	for (unsigned i = 0; i < 1200; i++)
+		assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+	sp.now++;
+	accept_many(&sp, 1, "s@a.example r@zz.example");
+	while (store_claim(sp.st, CHANNEL_REMOTE, sp.now, &job) == STORE_OK && !bytes_equal(job.job.destination, LIT("r:zz.example"))) {
+		uint64_t number = job.job.job;
+		assert_int_equal(spool_report(&sp, number, 0, V_OK), STORE_OK);
+		spool_done(&sp, number, false);
+		n++;
+	}
+	assert_bytes(job.job.destination, "r:zz.example");
+	assert_true(n < 3500);
+	spool_end(&sp);
+}
+
 static size_t claim_all(struct spool *sp, uint64_t *number, size_t room)
 {
 	struct store_job job;
@@ -335,6 +404,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_thousand_do_not_delay_one),
 		cmocka_unit_test(test_newcomer),
+		cmocka_unit_test(test_retries_and_new_mail),
+		cmocka_unit_test(test_newcomer_behind_many),
 		cmocka_unit_test(test_window_grows),
 		cmocka_unit_test(test_dead_destination),
 		cmocka_unit_test(test_backoff_survives_crash),

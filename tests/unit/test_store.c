@@ -678,6 +678,27 @@ static void test_failed_sync_is_final(void **state)
 	spool_end(&sp);
 }
 
+/* A queued that was killed between write and sync left a record in the page cache alone. The next one makes it durable before it
+ * believes it, and does not start when it cannot. */
+static void test_replay_is_made_durable(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t a = spool_accept(&sp, "s@a.example r@b.example");
+	fdatasync_error = EIO;
+	assert_int_equal(store_sync(sp.st), STORE_FATAL);      /* written, not synced */
+	store_close(sp.st);
+	sp.st = NULL;
+	assert_false(spool_try_open(&sp));
+	fdatasync_error = 0;
+	spool_open(&sp);
+	assert_true(exists(&sp, a));
+	assert_true(store_token_seen(sp.st, sp.token, 99));
+	spool_end(&sp);
+}
+
 /* ---- large bodies ---- */
 
 static void write_intake(const char *name, enum intake_state what, size_t body)
@@ -842,6 +863,7 @@ int main(void)
 		cmocka_unit_test(test_space_below_reserve),
 		cmocka_unit_test(test_disk_full),
 		cmocka_unit_test(test_failed_sync_is_final),
+		cmocka_unit_test(test_replay_is_made_durable),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_large_crash_before_sync),
 		cmocka_unit_test(test_large_crash_after_sync),
