@@ -17,13 +17,14 @@ MAN_PAGES        = $(wildcard man/*.[1-8]) $(OBJ)/man/tappal-control.5
 # The files of etc/ name /usr/libexec/tappal and so on; an instance elsewhere gets its own places.
 PLACES = sed -e 's|/usr/libexec/tappal|$(ROOT)$(PREFIX)/libexec/tappal|g' -e 's|/var/log/tappal|$(ROOT)/var/log/tappal|g'
 
+# local is run as its recipient, who cannot attach to a program that he cannot read.
 # A program that is running is replaced by name, never written over, and has its owner before it has its name.
 define put
 	@install -d -m 0755 $(dir $(2))
 	install -m $(if $(4),0700,$(3)) $(1) $(2).new && $(if $(4),$(if $(DESTDIR),chmod 0755 $(2).new,chown $(4) $(2).new && chmod $(3) $(2).new) &&) mv -f $(2).new $(2)
 
 endef
-LIBEXEC_PLAIN = $(filter-out queue/enqueue remote/remote,$(LIBEXEC_PROGRAMS))
+LIBEXEC_PLAIN = $(filter-out queue/enqueue remote/remote local/local,$(LIBEXEC_PROGRAMS))
 
 install: all
 ifeq ($(DESTDIR),)
@@ -31,6 +32,7 @@ ifeq ($(DESTDIR),)
 endif
 	$(call put,$(BIN)/queue/enqueue,$(INSTALL_LIBEXEC)/enqueue,6755,tappal-intake:tappal-intake)
 	$(call put,$(BIN)/remote/remote,$(INSTALL_LIBEXEC)/remote,6750,tappal-remote:tappal-remote)
+	$(call put,$(BIN)/local/local,$(INSTALL_LIBEXEC)/local,0711)
 	$(foreach p,$(LIBEXEC_PLAIN),$(call put,$(BIN)/$(p),$(INSTALL_LIBEXEC)/$(notdir $(p)),0755))
 	$(foreach p,$(BIN_PROGRAMS),$(call put,$(BIN)/$(p),$(INSTALL_BIN)/$(notdir $(p)),0755))
 	$(foreach s,$(SCRIPTS),$(call put,$(s),$(INSTALL_LIBEXEC)/$(notdir $(s)),0755))
