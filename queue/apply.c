@@ -212,7 +212,8 @@ static enum index_result add_rcpt(struct apply *a, msgid_t id, wall_ms_t at, con
 	route_find(a->settings, &rcpt->addr, &route);
 	struct bytes destination = { route.destination, route.destination_len };
 	struct row_rcpt row = {
-		.state = RCPT_WAITING, .next_try_ms = at, .address = rcpt->addr.text, .destination = destination, .notify = rcpt->notify, .orcpt = rcpt->orcpt,
+		.state = RCPT_WAITING, .next_try_ms = at, .address = rcpt->addr.text, .destination = destination, .notify = rcpt->notify,
+		.orcpt = rcpt->orcpt,
 	};
 	struct due due = { at, id, rcpt->index };
 	if (index_put_rcpt(a->ix, id, rcpt->index, &row) == INDEX_FATAL || index_put_due(a->ix, destination, due) == INDEX_FATAL)
@@ -241,7 +242,8 @@ static void set_place(struct row_message *row, const struct log_message *lm, str
 }
 
 /* A survivor was copied forward: only its place changes. */
-static enum index_result apply_moved(struct apply *a, const struct log_message *lm, struct row_message *m, struct place place, uint32_t size, uint64_t body_at)
+static enum index_result apply_moved(struct apply *a, const struct log_message *lm, struct row_message *m, struct place place,
+	uint32_t size, uint64_t body_at)
 {
 	if (!usage_live(a->usage, m->segment, -1, -(int64_t)m->record_size) || !usage_live(a->usage, place.segment, 1, size))
 		return INDEX_FATAL;
@@ -267,7 +269,8 @@ static enum index_result apply_new(struct apply *a, const struct log_message *lm
 }
 
 /* `raw`: the envelope and, unless large, the body; it begins raw_at octets into the record. */
-static enum index_result apply_message(struct apply *a, const struct log_message *lm, struct place place, uint32_t size, struct bytes raw, size_t raw_at)
+static enum index_result apply_message(struct apply *a, const struct log_message *lm, struct place place, uint32_t size,
+	struct bytes raw, size_t raw_at)
 {
 	struct envelope env;
 	struct row_message m;
@@ -343,7 +346,8 @@ static enum index_result apply_result(struct apply *a, const struct log_result *
 	bool held = m.held_ms != 0;
 	take_result(&row, res);
 	count_verdict(a, &m, &row, res);
-	tell(a, &(struct store_event){ .kind = EVENT_RESULT, .id = res->id, .rcpt = res->index, .message = &m, .row = &row, .channel = schedule_channel(destination) });
+	tell(a, &(struct store_event){ .kind = EVENT_RESULT, .id = res->id, .rcpt = res->index, .message = &m, .row = &row,
+		.channel = schedule_channel(destination) });
 	struct due after = apply_due(res->id, res->index, &row);
 	bool waits = row.state == RCPT_WAITING;
 	struct row_message counts = m;
@@ -369,7 +373,8 @@ static enum index_result apply_result(struct apply *a, const struct log_result *
 
 /* ---- dispatch ---- */
 
-static enum index_result apply_decoded(struct apply *a, struct place place, uint32_t size, const struct record *record, struct bytes raw, size_t raw_at)
+static enum index_result apply_decoded(struct apply *a, struct place place, uint32_t size, const struct record *record,
+	struct bytes raw, size_t raw_at)
 {
 	struct log_message message;
 	struct log_result result;

@@ -130,7 +130,8 @@ static void tell_operated(struct apply *a, const struct log_operation *op, const
 		str_add_c(&text, ": ");
 		str_add(&text, op->reason);
 	}
-	a->event(a->event_context, &(struct store_event){ .kind = EVENT_OPERATED, .id = op->id, .rcpt = op->index, .message = m, .text = str_bytes(&text) });
+	a->event(a->event_context, &(struct store_event){ .kind = EVENT_OPERATED, .id = op->id, .rcpt = op->index, .message = m,
+		.text = str_bytes(&text) });
 	str_free(&text);
 }
 

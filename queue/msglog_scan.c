@@ -97,7 +97,8 @@ static const char *octets(struct source *s, uint64_t at, size_t n)
 
 static bool head_is_believable(const struct source *s, uint64_t at, const struct msglog_head *h)
 {
-	return h->segment == s->segment && h->length >= RECORD_HEAD && h->length <= MSGLOG_RECORD_MAX && msglog_record_size(h->length) <= s->size - at &&
+	return h->segment == s->segment && h->length >= RECORD_HEAD && h->length <= MSGLOG_RECORD_MAX &&
+		msglog_record_size(h->length) <= s->size - at &&
 		h->batch <= at && (s->run == 0 || h->run == s->run);
 }
 
@@ -179,7 +180,8 @@ static int read_start(struct source *s, struct log_start *start_r)
 	enum found f = look(s, 0, &head, &payload);
 	if (f == FOUND_FATAL)
 		return -1;
-	if (f != FOUND_RECORD || record_take(payload, &record, &used) != RECORD_OK || record.type != REC_log_start || !log_start_decode(record.payload, start_r))
+	if (f != FOUND_RECORD || record_take(payload, &record, &used) != RECORD_OK || record.type != REC_log_start ||
+		!log_start_decode(record.payload, start_r))
 		return 0;
 	s->run = head.run;
 	return 1;

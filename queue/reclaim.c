@@ -41,7 +41,8 @@ void reclaim_end(struct reclaim *r)
 
 static bool is_victim(const struct store *st, const struct segment_usage *s, uint64_t current)
 {
-	return s->segment + RECLAIM_YOUNG < current && s->live_messages > 0 && !s->stuck && s->live_bytes < msglog_segment_size(st->log) / RECLAIM_LIVE_PART;
+	return s->segment + RECLAIM_YOUNG < current && s->live_messages > 0 && !s->stuck &&
+		s->live_bytes < msglog_segment_size(st->log) / RECLAIM_LIVE_PART;
 }
 
 /* The oldest one. */

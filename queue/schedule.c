@@ -584,7 +584,8 @@ static void count_success(struct schedule *s, struct destination *d)
 		d->window++;
 }
 
-bool schedule_job_over(struct schedule *s, struct destination *d, wall_ms_t started, bool failed, wall_ms_t now, struct log_destination *change_r)
+bool schedule_job_over(struct schedule *s, struct destination *d, wall_ms_t started, bool failed, wall_ms_t now,
+	struct log_destination *change_r)
 {
 	d->flights--;
 	make_ready(s, d);

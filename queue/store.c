@@ -158,7 +158,8 @@ static void quarantine(struct store *st, const struct msglog_entry *e)
 	char name[64], text[160];
 	snprintf(name, sizeof name, "quarantine-%016" PRIx64 "-%08" PRIx64, e->place.segment, e->place.offset);
 	int rc = msglog_set_aside(st->log, e->place, e->size, name);
-	snprintf(text, sizeof text, "%" PRIu32 " octets of the log are damaged; %s " SPOOL_LOG "/%s%s%s", e->size, rc == 0 ? "kept as" : "could not be kept as", name,
+	snprintf(text, sizeof text, "%" PRIu32 " octets of the log are damaged; %s " SPOOL_LOG "/%s%s%s", e->size,
+		rc == 0 ? "kept as" : "could not be kept as", name,
 		rc == 0 ? "" : ": ", rc == 0 ? "" : strerror(errno));
 	st->damaged = true;
 	if (st->apply.event)
@@ -325,7 +326,8 @@ static void free_parts(struct store *st)
 	free(st);
 }
 
-struct store *store_open_sized(const struct settings *settings, wall_ms_t now, store_event_fn *event, void *context, size_t segment_size, struct str *error)
+struct store *store_open_sized(const struct settings *settings, wall_ms_t now, store_event_fn *event, void *context,
+	size_t segment_size, struct str *error)
 {
 	struct store *st = calloc(1, sizeof *st);
 	if (!st) {

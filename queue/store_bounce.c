@@ -88,8 +88,10 @@ static bool wants_failure(const struct row_rcpt *row)
 static void fill_rcpt(struct bounce_rcpt *to, msgid_t id, uint32_t n, const struct row_rcpt *row)
 {
 	*to = (struct bounce_rcpt){
-		.id = id, .index = n, .stage = row->stage, .code = row->code, .e_class = row->e_class, .e_subject = row->e_subject, .e_detail = row->e_detail,
-		.last_try_ms = row->last_try_ms, .attempts = row->attempts, .address = row->address, .orcpt = row->orcpt, .host = row->host, .text = row->text,
+		.id = id, .index = n, .stage = row->stage, .code = row->code, .e_class = row->e_class, .e_subject = row->e_subject,
+		.e_detail = row->e_detail,
+		.last_try_ms = row->last_try_ms, .attempts = row->attempts, .address = row->address, .orcpt = row->orcpt, .host = row->host,
+		.text = row->text,
 	};
 }
 

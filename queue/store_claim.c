@@ -28,7 +28,8 @@ static void fill_job_rcpt(struct job_rcpt *to, uint64_t job, uint32_t n, const s
 static void fill_job(struct job *job, const struct turn_taken *turn, uint64_t number, const struct row_message *m)
 {
 	*job = (struct job){
-		.job = number, .id = turn->id, .arrival_ms = m->arrival_ms, .segment = m->segment, .body_offset = m->body_offset, .body_size = m->body_size,
+		.job = number, .id = turn->id, .arrival_ms = m->arrival_ms, .segment = m->segment, .body_offset = m->body_offset,
+		.body_size = m->body_size,
 		.large = m->large, .body_8bit = m->body_8bit, .smtputf8 = m->smtputf8, .rcpt_count = turn->count, .destination = turn->name,
 		.sender = m->sender, .envid = m->envid, .ret = m->ret,
 	};
@@ -96,8 +97,10 @@ static struct log_result record_of(const struct flying_job *j, const struct resu
 {
 	return (struct log_result){
 		.id = j->id, .index = res->index, .at_ms = now, .verdict = res->verdict <= V_PERM ? res->verdict : (uint8_t)V_TEMP,
-		.stage = res->stage < STAGE_COUNT ? res->stage : (uint8_t)STAGE_NONE, .code = res->code, .e_class = res->e_class, .e_subject = res->e_subject,
-		.e_detail = res->e_detail, .error = res->error, .host = res->host, .ip = res->ip, .source_ip = res->source_ip, .tls = res->tls, .text = res->text,
+		.stage = res->stage < STAGE_COUNT ? res->stage : (uint8_t)STAGE_NONE, .code = res->code, .e_class = res->e_class,
+		.e_subject = res->e_subject,
+		.e_detail = res->e_detail, .error = res->error, .host = res->host, .ip = res->ip, .source_ip = res->source_ip,
+		.tls = res->tls, .text = res->text,
 	};
 }
 
@@ -190,7 +193,8 @@ static enum store_result hurry_bounce(struct store *st, msgid_t id, wall_ms_t no
 
 static enum store_result report_silent(struct store *st, struct flying_job *j, wall_ms_t now)
 {
-	struct result lost = { .job = j->job, .verdict = V_TEMP, .e_class = 4, .e_subject = 3, .text = LIT("the delivery program ended without a result") };
+	struct result lost = { .job = j->job, .verdict = V_TEMP, .e_class = 4, .e_subject = 3,
+		.text = LIT("the delivery program ended without a result") };
 	for (uint32_t i = 0; i < j->count; i++) {
 		if (j->rcpt[i].reported)
 			continue;

@@ -178,7 +178,8 @@ static enum store_result operate_flush(struct store *st, const struct operate *o
 	if (r == INDEX_FATAL)
 		return store_index_result(st, r);
 	st->flush.op = (struct log_operation){ .index = OPERATION_ALL_RCPTS, .at_ms = now, .op = OP_FLUSH_DESTINATION,
-		.who = kept(st->flush.who, sizeof st->flush.who, op->who), .reason = kept(st->flush.destination, sizeof st->flush.destination, op->reason) };
+		.who = kept(st->flush.who, sizeof st->flush.who, op->who), .reason = kept(st->flush.destination,
+		sizeof st->flush.destination, op->reason) };
 	st->flush.active = true;
 	enum store_result done = store_flush_some(st, false);
 	if (done == STORE_OK)

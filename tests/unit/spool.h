@@ -257,7 +257,8 @@ static inline void spool_tick(struct spool *sp)
 static inline enum store_result spool_report(struct spool *sp, uint64_t job, uint32_t n, enum verdict v)
 {
 	static const uint16_t code[] = { 250, 451, 550 };
-	struct result res = { .job = job, .index = n, .verdict = (uint8_t)v, .stage = STAGE_RCPT, .code = code[v], .e_class = (uint8_t)(code[v] / 100), .e_subject = 1,
+	struct result res = { .job = job, .index = n, .verdict = (uint8_t)v, .stage = STAGE_RCPT, .code = code[v],
+		.e_class = (uint8_t)(code[v] / 100), .e_subject = 1,
 		.e_detail = 1, .host = LIT("mx.b.example"), .ip = LIT("192.0.2.9"), .text = LIT("said so") };
 	return store_report(sp->st, &res, sp->now);
 }
@@ -292,10 +293,12 @@ static inline void spool_dump_rcpts(struct index *ix, msgid_t id, struct str *ou
 	struct row_rcpt r;
 	for (uint32_t n = 0; index_next_rcpt(ix, id, n, &n, &r) == INDEX_OK; n++) {
 		struct due due;
-		bool is_due = index_next_due(ix, r.destination, (struct due){ r.next_try_ms, id, n }, &due) == INDEX_OK && due.at == r.next_try_ms && due.id == id && due.n == n;
+		bool is_due = index_next_due(ix, r.destination, (struct due){ r.next_try_ms, id, n }, &due) == INDEX_OK &&
+			due.at == r.next_try_ms && due.id == id && due.n == n;
 		str_addf(out, "  %u ", n);
 		str_add(out, r.address);
-		str_addf(out, " %s attempts=%u next=%lu due=%d batch=%u code=%u\n", rcpt_state_name(r.state), r.attempts, (unsigned long)(r.next_try_ms - SPOOL_START), is_due,
+		str_addf(out, " %s attempts=%u next=%lu due=%d batch=%u code=%u\n", rcpt_state_name(r.state), r.attempts,
+			(unsigned long)(r.next_try_ms - SPOOL_START), is_due,
 			r.batch, r.code);
 	}
 }
@@ -312,8 +315,10 @@ static inline void spool_dump(struct store *st, struct str *out)
 		msgid_format(id, text);
 		str_addf(out, "%s from=", text);
 		str_add(out, m.sender);
-		str_addf(out, " size=%lu at=%lu+%lu rcpts=%u unfinished=%u failed=%u delivered=%u batch=%u/%u held=%d bounce=%d\n", (unsigned long)m.body_size,
-			(unsigned long)m.segment, (unsigned long)m.body_offset, m.rcpt_count, m.unfinished, m.failed, m.delivered, m.batch, m.batch_failed, m.held_ms != 0,
+		str_addf(out, " size=%lu at=%lu+%lu rcpts=%u unfinished=%u failed=%u delivered=%u batch=%u/%u held=%d bounce=%d\n",
+			(unsigned long)m.body_size,
+			(unsigned long)m.segment, (unsigned long)m.body_offset, m.rcpt_count, m.unfinished, m.failed, m.delivered, m.batch,
+				m.batch_failed, m.held_ms != 0,
 			m.bounce_due_ms != 0);
 		spool_dump_rcpts(st->ix, id, out);
 	}
@@ -322,7 +327,8 @@ static inline void spool_dump(struct store *st, struct str *out)
 		str_addf(out, "%s finished how=%u delivered=%u of %u\n", text, f.how, f.delivered, f.rcpt_count);
 	}
 	struct row_status *s = &st->apply.status;
-	str_addf(out, "messages=%lu recipients=%lu held=%lu accepted=%lu delivered=%lu deferred=%lu bounced=%lu\n", (unsigned long)s->messages, (unsigned long)s->recipients,
+	str_addf(out, "messages=%lu recipients=%lu held=%lu accepted=%lu delivered=%lu deferred=%lu bounced=%lu\n",
+		(unsigned long)s->messages, (unsigned long)s->recipients,
 		(unsigned long)s->held, (unsigned long)s->accepted, (unsigned long)s->delivered, (unsigned long)s->deferred, (unsigned long)s->bounced);
 	assert_false(out->failed);
 }
@@ -335,14 +341,16 @@ static inline void spool_check_rcpt(struct store *st, msgid_t id, uint32_t n, co
 	struct due due;
 	wall_ms_t at = 0;
 	struct bytes name = { NULL, 0 };
-	bool is_due = index_next_due(st->ix, r->destination, (struct due){ r->next_try_ms, id, n }, &due) == INDEX_OK && due.at == r->next_try_ms && due.id == id && due.n == n;
+	bool is_due = index_next_due(st->ix, r->destination, (struct due){ r->next_try_ms, id, n }, &due) == INDEX_OK &&
+		due.at == r->next_try_ms && due.id == id && due.n == n;
 	assert_int_equal(is_due, r->state == RCPT_WAITING && !held);
 	if (!is_due)
 		return;
 	assert_int_equal(index_get_destination(st->ix, r->destination, &d), INDEX_OK);
 	assert_true(d.wake_ms != 0);
 	if (d.wake_ms > r->next_try_ms && d.wake_ms > d.until_ms && d.wake_ms > now)
-		fail_msg("%.*s wakes at %lu, has mail due at %lu and back-off until %lu", (int)r->destination.len, r->destination.at, (unsigned long)d.wake_ms,
+		fail_msg("%.*s wakes at %lu, has mail due at %lu and back-off until %lu", (int)r->destination.len, r->destination.at,
+			(unsigned long)d.wake_ms,
 			(unsigned long)r->next_try_ms, (unsigned long)d.until_ms);
 	assert_int_equal(index_next_wake(st->ix, d.wake_ms, r->destination, &at, &name), INDEX_OK);
 	assert_int_equal(at, d.wake_ms);

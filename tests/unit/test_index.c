@@ -24,7 +24,8 @@ static void end(struct fixture *f)
 static void test_message_row(void **state)
 {
 	struct fixture f;
-	struct row_message in = { .arrival_ms = 5, .segment = 7, .rcpt_count = 3, .unfinished = 2, .large = 1, .sender = LIT("a@b"), .held_reason = LIT("because") }, out;
+	struct row_message in = { .arrival_ms = 5, .segment = 7, .rcpt_count = 3, .unfinished = 2, .large = 1, .sender = LIT("a@b"),
+		.held_reason = LIT("because") }, out;
 	msgid_t id;
 	(void)state;
 	begin(&f);
