@@ -166,19 +166,40 @@ static void look_at_ack(struct adoption *a, const char *ack) {
 		a->removed++;
 }
 
-static void look_at_entry(struct adoption *a, const char *entry, wall_ms_t now) {
-	struct bytes name = bytes_of(entry);
-	if (intake_name_valid(name))
-		look_at(a, entry, now);
-	else if (name.len == INTAKE_ACK_NAME && intake_name_valid(bytes_slice(name, 0, INTAKE_NAME)) && bytes_ends_nocase(name, LIT(".ack")))
-		look_at_ack(a, entry);
+static bool is_ours(struct bytes name) {
+	if (name.len == INTAKE_ACK_NAME && bytes_ends_nocase(name, LIT(".ack")))
+		name.len = INTAKE_NAME;
+	return intake_name_valid(name);
 }
 
-static enum adoption_result scan(struct adoption *a, DIR *dir, wall_ms_t now) {
-	size_t before = a->adopted;
+/* The names that stand there now, a NUL behind each: those that come while others are adopted are not this scan's, or it might never end. */
+static bool list(const struct adoption *a, struct str *names) {
 	const struct dirent *entry;
-	while (!a->full && (entry = readdir(dir)) != NULL) {
-		look_at_entry(a, entry->d_name, now);
+	int fd = openat(a->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	errno = 0;
+	while ((entry = readdir(dir)) != NULL)
+		if (is_ours(bytes_of(entry->d_name)) && !str_add(names, (struct bytes){ entry->d_name, strlen(entry->d_name) + 1 }))
+			errno = ENOMEM;
+	int error = errno;
+	closedir(dir);
+	errno = error;
+	return error == 0;
+}
+
+static enum adoption_result look_at_all(struct adoption *a, struct bytes names, wall_ms_t now) {
+	size_t before = a->adopted;
+	while (!a->full && names.len > 0) {
+		struct bytes name = bytes_cut(&names, '\0');
+		if (name.len == INTAKE_NAME)
+			look_at(a, name.at, now);
+		else
+			look_at_ack(a, name.at);
 		if (a->taking->fatal || (a->waiting == ADOPTION_SLICE && !finish_slice(a)))
 			return ADOPTION_LOST;
 		if (!a->first && a->adopted - before >= ADOPTION_TURN)
@@ -199,16 +220,13 @@ static void tell(struct adoption *a) {
 }
 
 enum adoption_result adoption_scan(struct adoption *a, wall_ms_t now) {
-	int fd = openat(a->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (!dir) {
+	struct str names = STR_INIT(SIZE_MAX);
+	enum adoption_result result = ADOPTION_LOST;
+	if (list(a, &names))
+		result = look_at_all(a, str_bytes(&names), now);
+	else
 		log_error("cannot read %s: %s", SPOOL_INTAKE, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return ADOPTION_LOST;
-	}
-	enum adoption_result result = scan(a, dir, now);
-	closedir(dir);
+	str_free(&names);
 	a->first = false;
 	tell(a);
 	return result;

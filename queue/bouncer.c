@@ -34,7 +34,7 @@ void bouncer_close(struct bouncer *b) {
 
 void bouncer_prepare(struct bouncer *b, struct turn *turn) {
 	b->place = turn_watch(turn, b->out.fd, record_writer_pending(&b->out) ? POLLOUT : 0);
-	if (b->missed)
+	if (b->owing)
 		turn_until(turn, b->retry);
 }
 
@@ -42,6 +42,7 @@ void bouncer_prepare(struct bouncer *b, struct turn *turn) {
 static void lose_reader(struct bouncer *b, wall_ms_t now) {
 	close_fifo(b);
 	store_give_back_bounces(b->store, now);
+	b->owing = true;
 	log_info("bounce has gone; what it had is due again");
 }
 
@@ -80,9 +81,11 @@ bool bouncer_claim(struct bouncer *b, const struct turn *turn, wall_ms_t now, si
 	enum store_result result = STORE_OK;
 	if (b->out.fd < 0 && b->retry && !deadline_passed(b->retry, turn->now))
 		return true;
+	b->owing = false;
 	while (b->out.buffer.len - b->out.sent < OUT_ENOUGH && (result = store_claim_bounce(b->store, now, &claimed)) == STORE_OK) {
 		if (!has_reader(b, turn->now)) {
 			store_give_back_bounces(b->store, now);
+			b->owing = true;
 			return true;
 		}
 		if (write_bounce(b, &claimed))

@@ -12,6 +12,7 @@ struct bouncer {
 	struct store *store;
 	struct record_writer out;    /* fd -1: nobody reads */
 	deadline_t retry;            /* when to look for a reader again */
+	bool owing;                  /* something is due and could not be handed out: the store does not wake us for it again */
 	bool missed;                 /* it was said that nobody reads */
 	int place;
 };

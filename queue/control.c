@@ -76,22 +76,35 @@ static void complain(struct control *c, deadline_t now) {
 	log_warn("garbage in %s is skipped", FIFO_CONTROL);
 }
 
+/* What each operator writes comes as a whole: so when the fifo is empty no record is half there. */
+static bool fill(struct control *c) {
+	if (record_reader_fill(&c->in) > 0)
+		return true;
+	c->more = false;
+	return false;
+}
+
+/* Who lost his command by it asks again. */
+static void drop_garbage(struct control *c) {
+	record_reader_take(&c->in, record_reader_rest(&c->in).len);
+}
+
 bool control_run(struct control *c, const struct turn *turn, wall_ms_t now) {
 	struct record record;
 	if (!c->more && !turn_events(turn, c->place))
 		return true;
 	c->more = true;
-	for (size_t steps = 0; steps < STEPS_MAX && c->answers < CONTROL_TURN && !c->lost; steps++) {
+	for (size_t steps = 0; steps < STEPS_MAX && c->more && c->answers < CONTROL_TURN && !c->lost; steps++) {
 		enum record_result got = record_reader_next(&c->in, &record);
-		bool bad = got == RECORD_BAD || (got == RECORD_MORE && record_reader_rest(&c->in).len >= PIPE_BUF);
+		bool bad = got == RECORD_BAD;
+		if (got == RECORD_OK)
+			bad = !take_operation(c, &record, now);
+		else if (got == RECORD_MORE && !fill(c))
+			bad = record_reader_rest(&c->in).len > 0;
+		if (bad && got != RECORD_OK)
+			drop_garbage(c);
 		if (bad)
-			record_reader_take(&c->in, record_reader_rest(&c->in).len);   /* who lost his command by it asks again */
-		if (bad || (got == RECORD_OK && !take_operation(c, &record, now)))
 			complain(c, turn->now);
-		if (got == RECORD_MORE && !bad && record_reader_fill(&c->in) <= 0) {
-			c->more = false;
-			break;
-		}
 	}
 	return !c->lost;
 }

@@ -152,8 +152,14 @@ static void skip_garbage(struct intake *in) {
 	record_reader_take(&in->in, skip < rest.len ? skip : rest.len);
 }
 
-static bool is_too_long(const struct intake *in) {
-	return record_reader_rest(&in->in).len >= PIPE_BUF;
+/* What each writer writes comes as a whole: so when the fifo is empty no record is half there. */
+static bool fill(struct intake *in) {
+	if (record_reader_fill(&in->in) > 0)
+		return true;
+	in->more = record_reader_rest(&in->in).len > 0;
+	if (in->more)
+		skip_garbage(in);
+	return false;
 }
 
 void intake_run(struct intake *in, const struct turn *turn, wall_ms_t now) {
@@ -162,17 +168,17 @@ void intake_run(struct intake *in, const struct turn *turn, wall_ms_t now) {
 	if (!in->more && !turn_events(turn, in->place))
 		return;
 	in->more = true;
-	for (size_t steps = 0; steps < STEPS_MAX && in->answers < INTAKE_TURN && !in->taking->fatal; steps++) {
+	for (size_t steps = 0; steps < STEPS_MAX && in->more && in->answers < INTAKE_TURN && !in->taking->fatal; steps++) {
 		enum record_result got = record_reader_next(&in->in, &record);
-		if (got == RECORD_BAD || (got == RECORD_MORE && is_too_long(in))) {
-			complain(in, turn->now);
+		bool bad = got == RECORD_BAD;
+		if (bad)
 			skip_garbage(in);
-		} else if (got == RECORD_OK && !take_record(in, &record, now)) {
+		else if (got == RECORD_OK)
+			bad = !take_record(in, &record, now);
+		else if (!fill(in))
+			bad = in->more;
+		if (bad)
 			complain(in, turn->now);
-		} else if (got == RECORD_MORE && record_reader_fill(&in->in) <= 0) {
-			in->more = false;
-			return;
-		}
 	}
 }
 

@@ -14,6 +14,7 @@
 #define OUT_MAX (8u << 20)
 #define OUT_ENOUGH (256u << 10)     /* no more jobs are claimed while so much waits for spawn */
 #define TURN_RECORDS 8192u
+#define PARTIAL_MS (5u * SECOND_MS)   /* half a record is not waited for longer: behind a false length everything would be swallowed */
 
 bool spawner_open(struct spawner *sp, enum channel channel, struct store *store, struct events *events) {
 	bool local = channel == CHANNEL_LOCAL;
@@ -206,6 +207,8 @@ void spawner_prepare(struct spawner *sp, struct turn *turn) {
 	sp->place_jobs = turn_watch(turn, sp->out.fd, record_writer_pending(&sp->out) ? POLLOUT : 0);
 	if (sp->more)
 		turn_until(turn, turn->now);
+	if (sp->partial)
+		turn_until(turn, deadline_in(sp->partial, PARTIAL_MS));
 }
 
 static void fill(struct spawner *sp, wall_ms_t now) {
@@ -226,6 +229,8 @@ static void read_report(struct spawner *sp, const struct turn *turn, wall_ms_t n
 		if (sp->state == SPAWNER_AWAY)
 			skip_to_hello(sp);
 		enum record_result got = record_reader_next(&sp->in, &record);
+		if (got == RECORD_OK)
+			sp->partial = 0;
 		if (got == RECORD_MORE)
 			fill(sp, now);
 		else if (got == RECORD_BAD || !act(sp, &record, now)) {
@@ -235,10 +240,20 @@ static void read_report(struct spawner *sp, const struct turn *turn, wall_ms_t n
 	}
 }
 
+static void watch_partial(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
+	if (sp->state == SPAWNER_AWAY || record_reader_rest(&sp->in).len == 0 || sp->more)
+		sp->partial = 0;
+	else if (!sp->partial)
+		sp->partial = turn->now;
+	else if (deadline_passed(deadline_in(sp->partial, PARTIAL_MS), turn->now))
+		refuse(sp, turn, now);
+}
+
 bool spawner_run(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 	uint64_t session = sp->session;   /* the events of the jobs fifo are those of its session */
 	if (sp->more || turn_events(turn, sp->place_report))
 		read_report(sp, turn, now);
+	watch_partial(sp, turn, now);
 	if (sp->state != SPAWNER_AWAY && sp->session == session && (turn_events(turn, sp->place_jobs) & POLLERR))
 		end_session(sp, now, "it reads its jobs no more");
 	sp->place_jobs = sp->place_report = -1;

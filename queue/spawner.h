@@ -33,6 +33,7 @@ struct spawner {
 	struct spawner_job job[SPAWNER_FLYING];
 	bool more, lost;             /* lost: the store failed */
 	deadline_t complained;
+	deadline_t partial;          /* since when half a record waits for its rest; 0: none */
 	int place_jobs, place_report;
 };
 
