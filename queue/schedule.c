@@ -40,7 +40,7 @@ struct destination {
 	uint8_t fresh_count;
 	bool fresh_turn;                        /* the next job is new mail, if there is any */
 	size_t len;
-	char name[];
+	char *name;                             /* behind the struct */
 };
 
 struct list { struct destination head; size_t count; };
@@ -164,6 +164,7 @@ static struct destination *load(struct schedule *s, struct bytes name)
 	struct destination *d = calloc(1, sizeof *d + name.len);
 	if (!d)
 		return NULL;
+	d->name = (char *)(d + 1);
 	memcpy(d->name, name.at, name.len);
 	d->len = name.len;
 	d->channel = schedule_channel(name);

@@ -77,6 +77,9 @@ UNIT_LIBS_store = -llmdb -lpthread -Wl,--wrap=fallocate,--wrap=fdatasync
 UNIT_LIBS_crash = -llmdb -lpthread
 UNIT_LIBS_operate = -llmdb -lpthread
 UNIT_LIBS_reclaim = -llmdb -lpthread
+FUZZ += replay
+FUZZ_SRC_replay = $(STORE:.o=.c) queue/intakefile.c
+FUZZ_LIBS_replay = -llmdb -lpthread
 
 # ---- how it is built and run; the lists above are complete here
 UNIT_BIN = $(UNIT:%=$(OBJ)/tests/unit/test_%)
