@@ -212,8 +212,8 @@ static enum index_result add_rcpt(struct apply *a, msgid_t id, wall_ms_t at, con
 	route_find(a->settings, &rcpt->addr, &route);
 	struct bytes destination = { route.destination, route.destination_len };
 	struct row_rcpt row = {
-		.state = RCPT_WAITING, .next_try_ms = at, .address = rcpt->addr.text, .destination = destination, .notify = rcpt->notify,
-		.orcpt = rcpt->orcpt,
+		.state = RCPT_WAITING, .next_try_ms = at, .address = rcpt->addr.text, .destination = destination, .notify = bytes_slice(rcpt->notify, 0, 100),
+		.orcpt = bytes_slice(rcpt->orcpt, 0, 1000),
 	};
 	struct due due = { at, id, rcpt->index };
 	if (index_put_rcpt(a->ix, id, rcpt->index, &row) == INDEX_FATAL || index_put_due(a->ix, destination, due) == INDEX_FATAL)
@@ -221,6 +221,7 @@ static enum index_result add_rcpt(struct apply *a, msgid_t id, wall_ms_t at, con
 	return schedule_due_added(a->schedule, destination, due);
 }
 
+/* What is longer than its field is cut, never refused: a message that was accepted must not stop the queue. */
 static struct row_message row_of(const struct log_message *lm, const struct envelope *env)
 {
 	return (struct row_message){
@@ -228,7 +229,7 @@ static struct row_message row_of(const struct log_message *lm, const struct enve
 		.rcpt_count = (uint32_t)env->rcpt_count, .unfinished = (uint32_t)env->rcpt_count, .batch = 1,
 		.body_8bit = env->body_8bit, .smtputf8 = env->smtputf8, .bounce_of = lm->bounce_of, .bounce_batch = lm->bounce_batch,
 		.sender = env->sender.text, .client = bytes_slice(env->client, 0, 400), .helo = bytes_slice(env->helo, 0, 255),
-		.protocol = bytes_slice(env->protocol, 0, 16), .login = bytes_slice(env->login, 0, 320), .envid = env->envid,
+		.protocol = bytes_slice(env->protocol, 0, 16), .login = bytes_slice(env->login, 0, 320), .envid = bytes_slice(env->envid, 0, 1000),
 		.ret = bytes_slice(env->ret, 0, 10), .message_id = bytes_slice(env->message_id, 0, 250),
 	};
 }
@@ -265,6 +266,7 @@ static enum index_result apply_new(struct apply *a, const struct log_message *lm
 	a->status.messages++;
 	a->status.accepted++;
 	a->status.recipients += env->rcpt_count;
+	a->changes += env->rcpt_count;
 	return lm->bounce_of != 0 ? apply_bounced(a, lm) : INDEX_OK;
 }
 

@@ -140,6 +140,8 @@ static enum index_result flush_destination(struct apply *a, const struct log_ope
 	struct due due = { op->at_ms + 1, 0, 0 };
 	struct row_rcpt row;
 	enum index_result r;
+	if (op->reason.len == 0 || op->reason.len > DESTINATION_MAX)
+		return INDEX_OK;
 	for (uint32_t i = 0; i < FLUSH_ROWS; i++) {
 		r = index_next_due(a->ix, op->reason, due, &due);
 		if (r != INDEX_OK)

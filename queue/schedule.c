@@ -412,6 +412,8 @@ enum index_result schedule_lift(struct schedule *s, struct bytes destination, wa
 enum index_result schedule_changed(struct schedule *s, const struct log_destination *change)
 {
 	struct row_destination row;
+	if (change->destination.len == 0)
+		return INDEX_NONE;
 	if (get_row(s, change->destination, &row) == INDEX_FATAL)
 		return INDEX_FATAL;
 	wall_ms_t wake = row.wake_ms;

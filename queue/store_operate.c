@@ -168,6 +168,8 @@ static enum store_result operate_flush(struct store *st, const struct operate *o
 {
 	struct row_destination row;
 	struct due due;
+	if (op->reason.len == 0 || op->reason.len > DESTINATION_MAX)
+		return refuse(answer, "no destination is named");
 	if (st->flush.active && store_flush_some(st, true) != STORE_OK)
 		return STORE_FATAL;
 	enum index_result r = index_next_due(st->ix, op->reason, (struct due){ 0, 0, 0 }, &due);

@@ -233,6 +233,7 @@ static void test_flush(void **state)
 	sp.now += 1000;
 	assert_false(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
 	assert_int_equal(operate(&sp, OP_FLUSH_DESTINATION, 0, OPERATION_ALL_RCPTS, "r:nowhere.example"), STORE_NONE);
+	assert_int_equal(operate(&sp, OP_FLUSH_DESTINATION, 0, OPERATION_ALL_RCPTS, ""), STORE_NONE);
 	assert_int_equal(operate(&sp, OP_FLUSH_DESTINATION, 0, OPERATION_ALL_RCPTS, "r:b.example"), STORE_OK);
 	spool_tick(&sp);
 	spool_tick(&sp);

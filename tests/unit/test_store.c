@@ -233,6 +233,40 @@ static void test_finished_ring(void **state)
 	spool_end(&sp);
 }
 
+/* Every value of an envelope as long as an envelope may have it: the row's fields are shorter, and the queue must not stop for that. */
+static void test_longest_values(void **state)
+{
+	struct spool sp;
+	struct str raw = STR_INIT(1 << 20);
+	struct envelope env;
+	struct mailaddr a;
+	msgid_t id;
+	char value[ENVELOPE_VALUE_MAX];
+	(void)state;
+	memset(value, 'x', sizeof value);
+	spool_begin(&sp);
+	spool_open(&sp);
+	assert_int_equal(mailaddr_parse(LIT("s@a.example"), &a), ADDR_OK);
+	assert_true(envelope_begin(&raw, &a));
+	for (const char *tag = "CHPAERM"; *tag; tag++) {
+		for (size_t n = sizeof value; n > 0 && !envelope_add(&raw, *tag, (struct bytes){ value, n }); n--)
+			raw.failed = false;
+	}
+	assert_int_equal(mailaddr_parse(LIT("r@b.example"), &a), ADDR_OK);
+	assert_true(envelope_add_rcpt(&raw, &a));
+	for (const char *tag = "NO"; *tag; tag++) {
+		for (size_t n = sizeof value; n > 0 && !envelope_add(&raw, *tag, (struct bytes){ value, n }); n--)
+			raw.failed = false;
+	}
+	assert_true(envelope_end(&raw));
+	assert_int_equal(envelope_parse(str_bytes(&raw), &env), ENV_OK);
+	struct store_new in = { .envelope = &env, .body = LIT("x\r\n") };
+	assert_int_equal(store_accept(sp.st, &in, sp.now, &id), STORE_OK);
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
+	spool_end(&sp);
+	str_free(&raw);
+}
+
 /* ---- in flight ---- */
 
 static void test_unclaim_and_give_back(void **state)
@@ -620,6 +654,7 @@ int main(void)
 		cmocka_unit_test(test_ten_thousand_recipients),
 		cmocka_unit_test(test_ids_never_come_again),
 		cmocka_unit_test(test_finished_ring),
+		cmocka_unit_test(test_longest_values),
 		cmocka_unit_test(test_unclaim_and_give_back),
 		cmocka_unit_test(test_still_flying),
 		cmocka_unit_test(test_bad_inflight),
