@@ -14,7 +14,15 @@
 #include "../common/paths.h"
 
 void adoption_init(struct adoption *a, struct taking *taking, int dir) {
-	*a = (struct adoption){ .taking = taking, .dir = dir, .first = true };
+	*a = (struct adoption){ .taking = taking, .dir = dir, .names = STR_INIT(SIZE_MAX) };
+}
+
+void adoption_free(struct adoption *a) {
+	str_free(&a->names);
+}
+
+bool adoption_under_way(const struct adoption *a) {
+	return a->next < a->names.len;
 }
 
 static void remove_pair(const struct adoption *a, const char *name) {
@@ -50,7 +58,6 @@ static void set_aside(struct adoption *a, const char *name, const char *why) {
 	char bad[INTAKE_ACK_NAME + 1];
 	memcpy(bad, name, INTAKE_NAME);
 	memcpy(bad + INTAKE_NAME, ".bad", 5);
-	a->aside++;
 	if (renameat(a->dir, name, a->dir, bad) == 0)
 		log_error("intake/%s cannot be taken (%s) and is set aside as intake/%s", name, why, bad);
 }
@@ -110,10 +117,10 @@ static void settle(struct adoption *a, const struct intake_head *head) {
 }
 
 /*  state      owner lives   token in the log   what is done
- *  PENDING    yes           yes                answered, in the first scan (an owner who has his answer already passes this one over)
+ *  PENDING    yes           yes                answered, by adoption_settle (an owner who has his answer already passes this one over)
  *  ADOPT      yes           yes                answered and removed
  *  ADOPT      no            yes                removed
- *  ADOPT      no            no                 adopted
+ *  ADOPT      no            no                 adopted, but not by adoption_settle
  *  else       yes           no                 left alone: it is being written, or its offer will come (again)
  *  else       no            -                  removed: nobody was promised anything
  */
@@ -121,7 +128,7 @@ static void judge(struct adoption *a, int fd, const char *name, bool lives, wall
 	struct intake_head head;
 	bool valid = taking_read(a->taking, fd, UINT64_MAX, &head);
 	bool adoptable = valid && head.state == INTAKE_ADOPT;
-	bool known = valid && (adoptable || a->first)
+	bool known = valid && (adoptable || a->settling)
 		&& (is_settled(a, &head) || store_token_seen(a->taking->store, head.token_a, head.token_b));
 	if (known && lives) {
 		answer_again(a, name, &head);
@@ -129,9 +136,9 @@ static void judge(struct adoption *a, int fd, const char *name, bool lives, wall
 	}
 	if (adoptable && known)
 		remove_later(a, name);
-	else if (!lives && adoptable)
+	else if (!lives && adoptable && !a->settling)
 		adopt(a, fd, name, &head, now);
-	else if (!lives) {
+	else if (!lives && !adoptable) {
 		remove_pair(a, name);
 		a->removed++;
 	}
@@ -172,19 +179,21 @@ static bool is_ours(struct bytes name) {
 	return intake_name_valid(name);
 }
 
-/* The names that stand there now, a NUL behind each: those that come while others are adopted are not this scan's, or it might never end. */
-static bool list(const struct adoption *a, struct str *names) {
+/* The names that stand there now: those that come while others are adopted are not this scan's, or it might never end. */
+static bool list(struct adoption *a) {
 	const struct dirent *entry;
 	int fd = openat(a->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	str_clear(&a->names);
+	a->next = 0;
 	if (!dir) {
 		if (fd >= 0)
 			close(fd);
 		return false;
 	}
 	errno = 0;
-	while ((entry = readdir(dir)) != NULL)
-		if (is_ours(bytes_of(entry->d_name)) && !str_add(names, (struct bytes){ entry->d_name, strlen(entry->d_name) + 1 }))
+	while (errno == 0 && (entry = readdir(dir)) != NULL)
+		if (is_ours(bytes_of(entry->d_name)) && !str_add(&a->names, (struct bytes){ entry->d_name, strlen(entry->d_name) + 1 }))
 			errno = ENOMEM;
 	int error = errno;
 	closedir(dir);
@@ -192,22 +201,23 @@ static bool list(const struct adoption *a, struct str *names) {
 	return error == 0;
 }
 
-static enum adoption_result look_at_all(struct adoption *a, struct bytes names, wall_ms_t now) {
-	size_t before = a->adopted;
-	while (!a->full && names.len > 0) {
-		struct bytes name = bytes_cut(&names, '\0');
-		if (name.len == INTAKE_NAME)
-			look_at(a, name.at, now);
-		else
-			look_at_ack(a, name.at);
-		if (a->taking->fatal || (a->waiting == ADOPTION_SLICE && !finish_slice(a)))
-			return ADOPTION_LOST;
-		if (!a->first && a->adopted - before >= ADOPTION_TURN)
-			return finish_slice(a) ? ADOPTION_MORE : ADOPTION_LOST;
-	}
-	return finish_slice(a) ? ADOPTION_DONE : ADOPTION_LOST;
+static void look_at_next(struct adoption *a, wall_ms_t now) {
+	const char *name = a->names.at + a->next;
+	size_t n = strlen(name);
+	a->next += n + 1;
+	if (n == INTAKE_NAME)
+		look_at(a, name, now);
+	else
+		look_at_ack(a, name);
 }
 
+static bool look_at_some(struct adoption *a, size_t most, wall_ms_t now) {
+	for (size_t count = 0; adoption_under_way(a) && count < most && !a->full && a->waiting < ADOPTION_SLICE && !a->taking->fatal; count++)
+		look_at_next(a, now);
+	return !a->taking->fatal && finish_slice(a);
+}
+
+/* A scan ended, or was given up for want of space. */
 static void tell(struct adoption *a) {
 	if (a->adopted > 0)
 		log_info("adopted %zu messages that were left in %s", a->adopted, SPOOL_INTAKE);
@@ -215,19 +225,31 @@ static void tell(struct adoption *a) {
 		log_info("removed %zu forgotten files from %s", a->removed, SPOOL_INTAKE);
 	if (a->full)
 		log_warn("no space: messages are left in %s", SPOOL_INTAKE);
-	a->adopted = a->removed = a->aside = 0;
+	a->adopted = a->removed = 0;
 	a->full = false;
+	str_free(&a->names);
+	a->next = 0;
 }
 
 enum adoption_result adoption_scan(struct adoption *a, wall_ms_t now) {
-	struct str names = STR_INIT(SIZE_MAX);
-	enum adoption_result result = ADOPTION_LOST;
-	if (list(a, &names))
-		result = look_at_all(a, str_bytes(&names), now);
-	else
+	if (!adoption_under_way(a) && !list(a)) {
 		log_error("cannot read %s: %s", SPOOL_INTAKE, strerror(errno));
-	str_free(&names);
-	a->first = false;
+		return ADOPTION_LOST;
+	}
+	if (!look_at_some(a, ADOPTION_LOOK, now))
+		return ADOPTION_LOST;
+	if (adoption_under_way(a) && !a->full)
+		return ADOPTION_MORE;
 	tell(a);
+	return ADOPTION_DONE;
+}
+
+enum adoption_result adoption_settle(struct adoption *a, wall_ms_t now) {
+	enum adoption_result result;
+	a->settling = true;
+	do
+		result = adoption_scan(a, now);
+	while (result == ADOPTION_MORE);
+	a->settling = false;
 	return result;
 }

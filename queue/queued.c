@@ -93,17 +93,17 @@ static void open_store(struct queued *q) {
 	str_free(&error);
 }
 
-/* What was left for adoption comes in before the fifo is open and before the index is committed: only now are all tokens known of
- * messages that the last queued took without an answer. */
-static void adopt_first(struct queued *q) {
+/* Before the fifo is open and before the index is committed: only now are all tokens known of messages that the last queued took
+ * without an answer. */
+static void settle_intake(struct queued *q) {
 	q->dir = open(SPOOL_INTAKE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (q->dir < 0)
 		die_system("cannot open %s/%s", path_spool, SPOOL_INTAKE);
 	taking_init(&q->taking, q->store);
 	adoption_init(&q->adoption, &q->taking, q->dir);
-	if (adoption_scan(&q->adoption, q->events.now) == ADOPTION_LOST) {
+	if (adoption_settle(&q->adoption, q->events.now) == ADOPTION_LOST) {
 		errno = 0;
-		die_system("cannot take in what was left in %s: %s", SPOOL_INTAKE, q->taking.fatal ? store_error(q->store) : "see above");
+		die_system("cannot settle what was left in %s: %s", SPOOL_INTAKE, q->taking.fatal ? store_error(q->store) : "see above");
 	}
 }
 
@@ -131,9 +131,9 @@ static void start(struct queued *q) {
 	if (q->signals < 0)
 		die_system("cannot make the signal pipe");
 	open_store(q);
-	adopt_first(q);
+	settle_intake(q);
 	open_channels(q);
-	q->adopt_at = clock_monotonic_ms();   /* once more: what came between the first look and the open fifo */
+	q->adopt_at = clock_monotonic_ms();
 	log_info("queue manager started");
 }
 
@@ -170,12 +170,16 @@ static bool sync_and_answer(struct queued *q, bool good) {
 }
 
 static bool adopt(struct queued *q, const struct turn *turn, wall_ms_t now) {
-	if (!q->intake.adopt && !deadline_passed(q->adopt_at, turn->now))
+	bool begins = !adoption_under_way(&q->adoption);
+	if (begins && !q->intake.adopt && !deadline_passed(q->adopt_at, turn->now))
 		return true;
-	q->intake.adopt = false;
+	if (begins) {
+		q->intake.adopt = false;
+		senders_sweep(&q->intake.senders);
+	}
 	enum adoption_result result = adoption_scan(&q->adoption, now);
-	senders_sweep(&q->intake.senders);
-	q->adopt_at = deadline_in(turn->now, result == ADOPTION_MORE ? 0 : ADOPTION_EVERY_MS);
+	bool again = result == ADOPTION_MORE || q->intake.adopt;
+	q->adopt_at = deadline_in(turn->now, again ? 0 : ADOPTION_EVERY_MS);
 	return result != ADOPTION_LOST;
 }
 
@@ -238,6 +242,7 @@ static int finish(struct queued *q, bool good) {
 	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
 		spawner_close(&q->spawner[channel]);
 	bouncer_close(&q->bouncer);
+	adoption_free(&q->adoption);
 	if (good)
 		store_close(q->store);   /* else nothing may be committed any more */
 	taking_free(&q->taking);

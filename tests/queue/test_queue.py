@@ -128,6 +128,7 @@ def send_from_many(i, sessions, each, stop=None, sent=None):
         while count < each and not (stop and stop.is_set()):
             mark = f"{number}.{count}"
             count += 1
+            time.sleep(0.005 if stop else 0)
             if sent is not None:
                 with lock:
                     sent.add(mark)
