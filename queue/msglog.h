@@ -24,7 +24,9 @@
 #include "../common/channel.h"
 
 #define MSGLOG_HEAD 32u
+#ifndef MSGLOG_SEGMENT_SIZE                /* the crash tests build with small ones, so that segments come and go within seconds */
 #define MSGLOG_SEGMENT_SIZE (64u << 20)
+#endif
 #define MSGLOG_RECORD_MAX (24u << 20)      /* longest payload */
 
 struct place { uint64_t segment; uint64_t offset; };
