@@ -16,7 +16,7 @@ WARN      = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-pr
 HARDEN    = -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2
 SAN_plain =
 SAN_asan  = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0
-ALLCFLAGS = -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)) $(CFLAGS)
+ALLCFLAGS = -std=c11 -D_GNU_SOURCE -I. -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)) $(CFLAGS)
 ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAGS)
 
 # ---- what may be used by all: no SMTP policy, no LMDB, no OpenSSL
@@ -24,19 +24,19 @@ COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr cr
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o
-queue/enqueue    = queue/enqueue.o queue/enqueue_once.o queue/enqueue_session.o queue/caller.o queue/parcel.o queue/intakefile.o
-queue/queued     = queue/queued.o queue/intake.o queue/senders.o queue/taking.o queue/adoption.o queue/spawner.o queue/control.o queue/bouncer.o queue/events.o queue/intakefile.o $(STORE)
-queue/spawn      = queue/spawn.o queue/manager.o queue/crew.o queue/recipient.o queue/worker.o queue/flight.o queue/body.o queue/launch.o queue/home.o
-queue/bounce     = queue/bounce.o queue/report.o queue/clean.o queue/body.o
-queue/tappal     = queue/tappal.o queue/arguments.o queue/tappal_queue.o queue/tappal_why.o queue/tappal_operate.o queue/operator.o queue/tappal_status.o queue/tappal_config.o queue/tappal_log.o queue/show.o queue/select.o queue/body.o queue/operation.o queue/index.o
+queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
+queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
+queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
+queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
+queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/show.o queue/tappal/select.o queue/body.o queue/operation.o queue/index.o
 remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/hosts.o remote/dns.o
 remote/resolver  = remote/resolver.o remote/lookup.o remote/dnswire.o
 local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
 local/inject     = local/inject.o $(SUBMISSION)
 local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
-STORE = queue/store.o queue/store_accept.o queue/store_claim.o queue/store_bounce.o queue/store_operate.o queue/tokens.o queue/apply.o queue/apply_operation.o \
-	queue/schedule.o queue/backoff.o queue/jobs.o queue/reclaim.o queue/usage.o queue/msglog.o queue/msglog_scan.o queue/prepare.o queue/index.o queue/operation.o
+STORE = queue/store/store.o queue/store/store_accept.o queue/store/store_claim.o queue/store/store_bounce.o queue/store/store_operate.o queue/store/tokens.o queue/store/apply.o queue/store/apply_operation.o \
+	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o
 SUBMISSION = local/outgoing.o local/compose.o local/header.o local/submit.o local/submit_smtp.o
 
 LIBS_queue/queued    = -llmdb -lpthread

@@ -9,9 +9,9 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "../common/clock.h"
-#include "../common/io.h"
-#include "../common/msgid.h"
+#include "common/clock.h"
+#include "common/io.h"
+#include "common/msgid.h"
 
 #define CHUNK 65536u
 

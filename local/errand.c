@@ -9,10 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../common/io.h"
-#include "../common/log.h"
-#include "../common/mailaddr.h"
-#include "../common/verdict.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "common/mailaddr.h"
+#include "common/verdict.h"
 #include "maildir.h"
 #include "trail.h"
 

@@ -8,8 +8,8 @@
 #ifndef LOCAL_ERRAND_H
 #define LOCAL_ERRAND_H
 
-#include "../common/channel.h"
-#include "../common/msgid.h"
+#include "common/channel.h"
+#include "common/msgid.h"
 
 #define ERRAND_RCPT_MAX 1000u
 

@@ -8,8 +8,8 @@
 #ifndef LOCAL_HEADER_H
 #define LOCAL_HEADER_H
 
-#include "../common/bytes.h"
-#include "../common/mailaddr.h"
+#include "common/bytes.h"
+#include "common/mailaddr.h"
 
 #define HEADER_MAX (1u << 20)     /* octets of a header section that a caller should collect at most */
 #define HEADER_NESTING 32u        /* comments within comments */

@@ -14,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../common/exits.h"
-#include "../common/io.h"
+#include "common/exits.h"
+#include "common/io.h"
 #include "outgoing.h"
 #include "submit.h"
 

@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../common/exits.h"
-#include "../common/log.h"
+#include "common/exits.h"
+#include "common/log.h"
 #include "errand.h"
 
 int main(int argc, char **argv) {

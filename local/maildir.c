@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../common/io.h"
+#include "common/io.h"
 
 #define CLOCK_SLACK_MS SECOND_MS             /* file times come from a coarser clock */
 #define YOUNG_MS (10u * MINUTE_MS)

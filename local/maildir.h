@@ -12,7 +12,7 @@
 #ifndef LOCAL_MAILDIR_H
 #define LOCAL_MAILDIR_H
 
-#include "../common/msgid.h"
+#include "common/msgid.h"
 
 #define MAILDIR_NAME 255      /* with NUL */
 #define COPY_BUFFER 65536u

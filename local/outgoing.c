@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../common/envelope.h"
-#include "../common/paths.h"
+#include "common/envelope.h"
+#include "common/paths.h"
 
 /* A full name out of the account's comment: up to the first comma, "&" stands for the login name with a capital. */
 static void full_name(const char *gecos, const char *login, struct str *out)

@@ -6,7 +6,7 @@
 #define LOCAL_OUTGOING_H
 
 #include "compose.h"
-#include "../common/settings.h"
+#include "common/settings.h"
 
 struct outgoing {
 	struct settings settings;

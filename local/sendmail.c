@@ -16,7 +16,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "../common/paths.h"
+#include "common/paths.h"
 #include "outgoing.h"
 #include "submit.h"
 #include "verify.h"

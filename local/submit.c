@@ -11,11 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../common/exits.h"
-#include "../common/io.h"
-#include "../common/netaddr.h"
-#include "../common/paths.h"
-#include "../common/settings.h"
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/netaddr.h"
+#include "common/paths.h"
+#include "common/settings.h"
 
 /* In the child: message on fd 0, envelope on fd 1 (qmail-queue's contract). What enqueue would say, its exit code says, too; and
  * that the first way is closed is no news when the second one is open. */

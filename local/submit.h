@@ -4,10 +4,10 @@
 #ifndef LOCAL_SUBMIT_H
 #define LOCAL_SUBMIT_H
 
-#include "../common/bytes.h"
-#include "../common/envelope.h"
-#include "../common/netaddr.h"
-#include "../common/verdict.h"
+#include "common/bytes.h"
+#include "common/envelope.h"
+#include "common/netaddr.h"
+#include "common/verdict.h"
 
 struct submit_answer {
 	enum verdict verdict;

@@ -9,9 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../common/clock.h"
-#include "../common/io.h"
-#include "../common/linein.h"
+#include "common/clock.h"
+#include "common/io.h"
+#include "common/linein.h"
 
 #define REPLY_TIMEOUT_MS (5 * MINUTE_MS)      /* RFC 5321 4.5.3.2 */
 #define FINAL_TIMEOUT_MS (10 * MINUTE_MS)

@@ -7,7 +7,7 @@
 #ifndef LOCAL_TRAIL_H
 #define LOCAL_TRAIL_H
 
-#include "../common/bytes.h"
+#include "common/bytes.h"
 
 #define TRAIL_LINE 1024
 

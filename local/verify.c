@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-#include "../common/mailbox.h"
-#include "../common/paths.h"
-#include "../common/route.h"
+#include "common/mailbox.h"
+#include "common/paths.h"
+#include "common/route.h"
 #include "header.h"
 
 struct verify { struct settings settings; int code; };

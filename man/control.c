@@ -4,8 +4,8 @@
  */
 #include <stdio.h>
 
-#include "../common/exits.h"
-#include "../common/settings.h"
+#include "common/exits.h"
+#include "common/settings.h"
 
 static const struct { unsigned bit; const char *name; } users[] = {
 	{ USED_SMTPD, "smtpd" }, { USED_QUEUED, "queued" }, { USED_SPAWN, "spawn" }, { USED_BOUNCE, "bounce" }, { USED_REMOTE, "remote" }, { USED_RESOLVER, "resolver" },

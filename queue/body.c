@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../common/io.h"
+#include "common/io.h"
 #include "places.h"
 
 #define STEP_OCTETS 65536u

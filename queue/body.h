@@ -10,7 +10,7 @@
 
 #include <sys/types.h>
 
-#include "../common/msgid.h"
+#include "common/msgid.h"
 
 struct body {
 	int fd;             /* -1 when closed; close-on-exec */

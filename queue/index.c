@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../common/route.h"
+#include "common/route.h"
 
 enum db { DB_MESSAGES, DB_RCPTS, DB_DUE, DB_WAKE, DB_DESTINATIONS, DB_BOUNCES, DB_FINISHED, DB_SEGMENTS, DB_META, DB_COUNT };
 static const char *const db_name[DB_COUNT] = { "messages", "rcpts", "due", "wake", "destinations", "bounces", "finished", "segments", "meta" };

@@ -21,8 +21,8 @@
 #ifndef QUEUE_INDEX_H
 #define QUEUE_INDEX_H
 
-#include "../common/channel.h"
-#include "../common/msgid.h"
+#include "common/channel.h"
+#include "common/msgid.h"
 
 enum rcpt_state { RCPT_WAITING, RCPT_DELIVERED, RCPT_FAILED /* a bounce is due */, RCPT_BOUNCED, RCPT_DROPPED, RCPT_DELETED };
 enum finished_how { FINISHED_DELIVERED, FINISHED_BOUNCED, FINISHED_DELETED, FINISHED_DROPPED };

@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "../common/crc32c.h"
-#include "../common/io.h"
+#include "common/crc32c.h"
+#include "common/io.h"
 
 #define VERSION 1u
 #define CRC_AT 60u

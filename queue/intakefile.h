@@ -14,9 +14,9 @@
 #ifndef QUEUE_INTAKEFILE_H
 #define QUEUE_INTAKEFILE_H
 
-#include "../common/bytes.h"
-#include "../common/envelope.h"
-#include "../common/exits.h"
+#include "common/bytes.h"
+#include "common/envelope.h"
+#include "common/exits.h"
 
 #define INTAKE_NAME 26
 #define INTAKE_ACK_NAME (INTAKE_NAME + 4)   /* NAME.ack */

@@ -8,8 +8,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "../common/msgid.h"
-#include "../common/paths.h"
+#include "common/msgid.h"
+#include "common/paths.h"
 
 #define PLACE_MAX 64   /* any of these names, with NUL */
 

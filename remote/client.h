@@ -11,7 +11,7 @@
 #ifndef REMOTE_CLIENT_H
 #define REMOTE_CLIENT_H
 
-#include "../common/settings.h"
+#include "common/settings.h"
 #include "conn.h"
 #include "dns.h"
 #include "job.h"

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../common/io.h"
+#include "common/io.h"
 #include "conn.h"
 
 void conn_init(struct conn *c)

@@ -7,8 +7,8 @@
 #ifndef REMOTE_CONN_H
 #define REMOTE_CONN_H
 
-#include "../common/clock.h"
-#include "../common/netaddr.h"
+#include "common/clock.h"
+#include "common/netaddr.h"
 #include "reply.h"
 
 #define CONN_OUT_MAX (4u << 20)

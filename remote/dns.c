@@ -6,9 +6,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../common/channel.h"
-#include "../common/io.h"
-#include "../common/paths.h"
+#include "common/channel.h"
+#include "common/io.h"
+#include "common/paths.h"
 #include "dns.h"
 
 #define QUERY 1u     /* one question a connection */

@@ -6,9 +6,9 @@
 #ifndef REMOTE_DNS_H
 #define REMOTE_DNS_H
 
-#include "../common/bytes.h"
-#include "../common/clock.h"
-#include "../common/netaddr.h"
+#include "common/bytes.h"
+#include "common/clock.h"
+#include "common/netaddr.h"
 
 enum dns_kind {
 	DNS_MAIL = 1,     /* the mail exchangers of a domain with their addresses (RFC 5321 5.1): A/AAAA when there is no MX */

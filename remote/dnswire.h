@@ -4,7 +4,7 @@
 #ifndef REMOTE_DNSWIRE_H
 #define REMOTE_DNSWIRE_H
 
-#include "../common/bytes.h"
+#include "common/bytes.h"
 
 #define DNSWIRE_NAME 256   /* a name as text, with NUL */
 

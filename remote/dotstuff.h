@@ -8,7 +8,7 @@
 #ifndef REMOTE_DOTSTUFF_H
 #define REMOTE_DOTSTUFF_H
 
-#include "../common/bytes.h"
+#include "common/bytes.h"
 
 /* Octets that `n` octets of body can become at most, and those of the end. */
 #define DOTSTUFF_ROOM(n) (2 * (n) + 2)

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "../common/domain.h"
-#include "../common/route.h"
+#include "common/domain.h"
+#include "common/route.h"
 #include "hosts.h"
 
 /* ---- this host ---- */

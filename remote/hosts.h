@@ -9,8 +9,8 @@
 #ifndef REMOTE_HOSTS_H
 #define REMOTE_HOSTS_H
 
-#include "../common/settings.h"
-#include "../common/verdict.h"
+#include "common/settings.h"
+#include "common/verdict.h"
 #include "dns.h"
 
 #define HOSTS_MAX 20      /* addresses tried in one attempt */

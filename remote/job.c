@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../common/io.h"
-#include "../common/mailaddr.h"
+#include "common/io.h"
+#include "common/mailaddr.h"
 #include "job.h"
 
 #define RESULTS_MAX (4u << 20)   /* 1,000 results of at most 2 KiB */

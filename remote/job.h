@@ -5,8 +5,8 @@
 #ifndef REMOTE_JOB_H
 #define REMOTE_JOB_H
 
-#include "../common/channel.h"
-#include "../common/verdict.h"
+#include "common/channel.h"
+#include "common/verdict.h"
 
 #define JOB_RCPT_MAX 1000u       /* setting rcptpertransaction goes no further */
 

@@ -7,7 +7,7 @@
 #include <unbound.h>
 #include <unistd.h>
 
-#include "../common/domain.h"
+#include "common/domain.h"
 #include "dnswire.h"
 #include "lookup.h"
 

@@ -13,7 +13,7 @@
 #ifndef REMOTE_LOOKUP_H
 #define REMOTE_LOOKUP_H
 
-#include "../common/settings.h"
+#include "common/settings.h"
 #include "dns.h"
 
 #define LOOKUPS_MAX 1024

@@ -12,12 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../common/exits.h"
-#include "../common/io.h"
-#include "../common/log.h"
-#include "../common/paths.h"
-#include "../common/priv.h"
-#include "../common/route.h"
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "common/paths.h"
+#include "common/priv.h"
+#include "common/route.h"
 #include "client.h"
 #include "hosts.h"
 

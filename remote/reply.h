@@ -13,8 +13,8 @@
 #ifndef REMOTE_REPLY_H
 #define REMOTE_REPLY_H
 
-#include "../common/bytes.h"
-#include "../common/verdict.h"
+#include "common/bytes.h"
+#include "common/verdict.h"
 
 #define REPLY_TEXT_MAX 1000u             /* octets of the joined text that are kept */
 #define REPLY_LINE_KEEP 1024u            /* octets of one line that are looked at */

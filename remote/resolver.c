@@ -22,13 +22,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../common/channel.h"
-#include "../common/exits.h"
-#include "../common/io.h"
-#include "../common/log.h"
-#include "../common/paths.h"
-#include "../common/priv.h"
-#include "../common/settings.h"
+#include "common/channel.h"
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "common/paths.h"
+#include "common/priv.h"
+#include "common/settings.h"
 #include "lookup.h"
 
 #define CLIENTS_MAX 1100          /* every worker that concurrencyremote allows, and some sessions of smtpd */

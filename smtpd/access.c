@@ -1,8 +1,8 @@
 /* access - smtpd's room: relaying and recipients. See access.h. */
 #include "access.h"
 
-#include "../common/mailbox.h"
-#include "../common/route.h"
+#include "common/mailbox.h"
+#include "common/route.h"
 
 #include <stdlib.h>
 

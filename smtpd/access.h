@@ -9,9 +9,9 @@
 #ifndef SMTPD_ACCESS_H
 #define SMTPD_ACCESS_H
 
-#include "../common/mailaddr.h"
-#include "../common/netaddr.h"
-#include "../common/settings.h"
+#include "common/mailaddr.h"
+#include "common/netaddr.h"
+#include "common/settings.h"
 
 /* Made once per process from the settings, so that no connection pays for parsing. */
 struct access { const struct settings *settings; struct netblock *blocks; size_t block_count; };

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../common/envelope.h"
-#include "../common/log.h"
-#include "../common/route.h"
+#include "common/envelope.h"
+#include "common/log.h"
+#include "common/route.h"
 
 static bool check_nothing(struct session *s, struct command *c);
 static bool check_unavailable(struct session *s, struct command *c);

@@ -1,12 +1,12 @@
 /* enqueuer - smtpd's room: the pipe to `enqueue -s`. See enqueuer.h. */
 #include "enqueuer.h"
 
-#include "../common/clock.h"
-#include "../common/envelope.h"
-#include "../common/exits.h"
-#include "../common/io.h"
-#include "../common/log.h"
-#include "../common/paths.h"
+#include "common/clock.h"
+#include "common/envelope.h"
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "common/paths.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -10,9 +10,9 @@
 #ifndef SMTPD_ENQUEUER_H
 #define SMTPD_ENQUEUER_H
 
-#include "../common/channel.h"
-#include "../common/msgid.h"
-#include "../common/verdict.h"
+#include "common/channel.h"
+#include "common/msgid.h"
+#include "common/verdict.h"
 
 #include <sys/uio.h>
 

@@ -9,7 +9,7 @@
 #ifndef SMTPD_MESSAGE_H
 #define SMTPD_MESSAGE_H
 
-#include "../common/bytes.h"
+#include "common/bytes.h"
 
 #define MESSAGE_LINE_MAX (1u << 20)   /* RFC 5321 4.5.3.1.6 says 1000; programs that write whole documents as one line exist, so there is room */
 #define MESSAGE_ID_MAX 250

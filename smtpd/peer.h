@@ -10,8 +10,8 @@
 #ifndef SMTPD_PEER_H
 #define SMTPD_PEER_H
 
-#include "../common/domain.h"
-#include "../common/netaddr.h"
+#include "common/domain.h"
+#include "common/netaddr.h"
 
 #define PEER_INFO_MAX 64
 

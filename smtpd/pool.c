@@ -4,10 +4,10 @@
 #include "peer.h"
 #include "serve.h"
 
-#include "../common/clock.h"
-#include "../common/exits.h"
-#include "../common/io.h"
-#include "../common/log.h"
+#include "common/clock.h"
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <netinet/in.h>

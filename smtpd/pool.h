@@ -15,7 +15,7 @@
 #ifndef SMTPD_POOL_H
 #define SMTPD_POOL_H
 
-#include "../common/settings.h"
+#include "common/settings.h"
 
 #define POOL_LISTENERS 16
 #define POOL_SESSIONS_MAX 20000u

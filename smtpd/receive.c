@@ -1,9 +1,9 @@
 /* receive - smtpd's room: a message from DATA to its answer. See receive.h. */
 #include "receive.h"
 
-#include "../common/envelope.h"
-#include "../common/exits.h"
-#include "../common/log.h"
+#include "common/envelope.h"
+#include "common/exits.h"
+#include "common/log.h"
 
 #include <string.h>
 

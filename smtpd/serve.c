@@ -3,8 +3,8 @@
 
 #include "session.h"
 
-#include "../common/exits.h"
-#include "../common/log.h"
+#include "common/exits.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -4,9 +4,9 @@
 #include "command.h"
 #include "receive.h"
 
-#include "../common/envelope.h"
-#include "../common/io.h"
-#include "../common/log.h"
+#include "common/envelope.h"
+#include "common/io.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -15,8 +15,8 @@
 #include "message.h"
 #include "peer.h"
 
-#include "../common/clock.h"
-#include "../common/linein.h"
+#include "common/clock.h"
+#include "common/linein.h"
 
 #include <signal.h>
 

@@ -12,11 +12,11 @@
 #include "pool.h"
 #include "session.h"
 
-#include "../common/exits.h"
-#include "../common/io.h"
-#include "../common/log.h"
-#include "../common/paths.h"
-#include "../common/priv.h"
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "common/paths.h"
+#include "common/priv.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -11,20 +11,20 @@ UNIT_LIBS_mailbox = -Wl,--wrap=getpwnam,--wrap=stat
 
 # spawn, local, bounce
 UNIT += report maildir body worker
-UNIT_OBJ_report = queue/report.o queue/clean.o
+UNIT_OBJ_report = queue/bounce/report.o queue/bounce/clean.o
 UNIT_OBJ_maildir = local/maildir.o local/trail.o
 UNIT_OBJ_body = queue/body.o
-UNIT_OBJ_worker = queue/worker.o queue/flight.o queue/body.o
+UNIT_OBJ_worker = queue/spawn/worker.o queue/spawn/flight.o queue/body.o
 FUZZ += trail report
 FUZZ_SRC_trail = local/trail.c
-FUZZ_SRC_report = queue/report.c queue/clean.c
+FUZZ_SRC_report = queue/bounce/report.c queue/bounce/clean.c
 
 # enqueue, queued
 UNIT += intakefile enqueue
-UNIT_OBJ_intakefile = queue/intakefile.o queue/taking.o
-UNIT_OBJ_enqueue = queue/caller.o queue/parcel.o queue/enqueue_once.o queue/intakefile.o
+UNIT_OBJ_intakefile = queue/intakefile.o queue/queued/taking.o
+UNIT_OBJ_enqueue = queue/enqueue/caller.o queue/enqueue/parcel.o queue/enqueue/enqueue_once.o queue/intakefile.o
 FUZZ += intakefile
-FUZZ_SRC_intakefile = queue/intakefile.c queue/taking.c
+FUZZ_SRC_intakefile = queue/intakefile.c queue/queued/taking.c
 
 # inject and sendmail
 UNIT += header
@@ -34,9 +34,9 @@ FUZZ_SRC_header = local/header.c
 
 # tappal
 UNIT += select show
-UNIT_OBJ_show = queue/show.o
+UNIT_OBJ_show = queue/tappal/show.o
 UNIT_LIBS_show = -ljansson -lsmartcols
-UNIT_OBJ_select = queue/select.o queue/index.o
+UNIT_OBJ_select = queue/tappal/select.o queue/index.o
 UNIT_LIBS_select = -llmdb
 
 # remote, resolver
@@ -63,7 +63,7 @@ FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
 
 # the store
 UNIT += msglog index schedule store crash operate reclaim
-UNIT_OBJ_msglog = queue/msglog.o queue/msglog_scan.o queue/prepare.o
+UNIT_OBJ_msglog = queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o
 UNIT_OBJ_index = queue/index.o
 UNIT_OBJ_schedule = $(STORE) queue/intakefile.o
 UNIT_OBJ_store = $(STORE) queue/intakefile.o
@@ -104,7 +104,7 @@ bless: $(UNIT_BIN)
 # ---- fuzzing: tests/fuzz/fuzz_NAME.c, compiled from the sources with clang (objects of the other builds are not instrumented).
 FUZZ_SECONDS ?= 60
 FUZZ_CC    ?= clang-14
-FUZZ_FLAGS  = -std=c11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_FLAGS  = -std=c11 -D_GNU_SOURCE -I. -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_OUT    = build/fuzz
 FUZZ_COMMON = $(COMMON:%=$(FUZZ_OUT)/common/%.o) $(FUZZ_OUT)/common/paths.o
 

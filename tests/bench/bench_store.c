@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "../../common/mailaddr.h"
-#include "../../queue/store.h"
+#include "common/mailaddr.h"
+#include "queue/store/store.h"
 
 struct plan { size_t messages, batch, body, destinations; };
 

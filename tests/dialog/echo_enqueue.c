@@ -6,7 +6,7 @@
  *   garbage           answer with octets that are no record   no-start                           exit at once
  *   discard           count the body, do not keep it          delay N                            N ms before it answers
  */
-#include "../../common/channel.h"
+#include "common/channel.h"
 
 #include <fcntl.h>
 #include <signal.h>

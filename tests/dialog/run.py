@@ -62,7 +62,7 @@ class Place:
         build = f"build/{VARIANT}/bin" + self.root.replace("/", "-")
         subprocess.run(["make", "-s", "-C", TOP, f"ROOT={self.root}", f"VARIANT={VARIANT}", f"{build}/smtpd/smtpd"], check=True, stdout=subprocess.DEVNULL)
         shutil.copy(f"{TOP}/{build}/smtpd/smtpd", self.libexec)
-        subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", f'-DSINK_DIR="{self.sink}"', f"{HERE}/echo_enqueue.c",
+        subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", f"-I{TOP}", "-O1", "-Wall", "-Wextra", f'-DSINK_DIR="{self.sink}"', f"{HERE}/echo_enqueue.c",
                         *(["-fsanitize=address,undefined"] if VARIANT == "asan" else []), f"{TOP}/build/{VARIANT}/libcommon.a", "-o", f"{self.libexec}/enqueue"], check=True)
         shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)
         for path, directories, files in os.walk(self.root):

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/channel.h"
+#include "common/channel.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -28,14 +28,14 @@ static void must(bool ok)
 		str_free(&out); \
 		str_free(&shown); \
 	}
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 
 static void try_record(const struct record *record, struct bytes whole)
 {
 	switch (record->type) {
 #define RECORD(number, name, ...) case number: try_##name(record->payload, whole); break;
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 	default: must(strcmp(record_name(record->type), "?") == 0);
 	}

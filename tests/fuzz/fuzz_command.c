@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/envelope.h"
-#include "../../common/log.h"
-#include "../../smtpd/command.h"
+#include "common/envelope.h"
+#include "common/log.h"
+#include "smtpd/command.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

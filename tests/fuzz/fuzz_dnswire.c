@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/domain.h"
-#include "../../remote/dnswire.h"
+#include "common/domain.h"
+#include "remote/dnswire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

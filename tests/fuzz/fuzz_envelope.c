@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "../../common/envelope.h"
+#include "common/envelope.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

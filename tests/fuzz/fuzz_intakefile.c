@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../../queue/taking.h"
+#include "queue/queued/taking.h"
 
 #define FORGED 13u
 

@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "../../common/mailaddr.h"
+#include "common/mailaddr.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../common/crc32c.h"
-#include "../../queue/msglog_inside.h"
-#include "../../queue/store_inside.h"
+#include "common/crc32c.h"
+#include "queue/store/msglog_inside.h"
+#include "queue/store/store_inside.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

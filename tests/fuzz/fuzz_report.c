@@ -4,8 +4,8 @@
  */
 #include <stdlib.h>
 
-#include "../../queue/clean.h"
-#include "../../queue/report.h"
+#include "queue/bounce/clean.h"
+#include "queue/bounce/report.h"
 
 #define BOUNDARY "=_0123456789abcdef0123456789abcdef"
 

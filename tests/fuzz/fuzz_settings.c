@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/route.h"
-#include "../../common/settings.h"
-#include "../../common/settings_parse.h"
+#include "common/route.h"
+#include "common/settings.h"
+#include "common/settings_parse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

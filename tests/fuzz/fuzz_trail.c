@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "../../local/trail.h"
+#include "local/trail.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../queue/places.h"
-#include "../../queue/store_inside.h"
+#include "queue/places.h"
+#include "queue/store/store_inside.h"
 #include "unit.h"
 
 #define SPOOL_START UINT64_C(1790000000000)

@@ -7,9 +7,9 @@
 
 #include "unit.h"
 
-#include "../../common/io.h"
-#include "../../queue/body.h"
-#include "../../queue/places.h"
+#include "common/io.h"
+#include "queue/body.h"
+#include "queue/places.h"
 
 #define FILE_OCTETS 300000u
 

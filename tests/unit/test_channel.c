@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-#include "../../common/channel.h"
-#include "../../common/io.h"
+#include "common/channel.h"
+#include "common/io.h"
 
 /* ---- values ---- */
 
@@ -49,7 +49,7 @@ static struct bytes bytes_for(enum fill fill, size_t limit)
 #define U32(n) r->n = (uint32_t)number_for(fill);
 #define U64(n) r->n = number_for(fill);
 #define BYTES(n, limit) r->n = bytes_for(fill, limit);
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 #undef U8
 #undef U16
@@ -65,7 +65,7 @@ static struct bytes bytes_for(enum fill fill, size_t limit)
 #define U32(n) SAME(n)
 #define U64(n) SAME(n)
 #define BYTES(n, limit) assert_true(bytes_equal(a->n, b->n));
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 #undef U8
 #undef U16
@@ -97,7 +97,7 @@ static void raw_bytes(struct str *out, struct bytes b, size_t limit, int *field,
 #define U32(n) raw_number(out, r->n, 4);
 #define U64(n) raw_number(out, r->n, 8);
 #define BYTES(n, limit) raw_bytes(out, r->n, limit, &field, grow);
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 #undef U8
 #undef U16
@@ -113,7 +113,7 @@ static void raw_bytes(struct str *out, struct bytes b, size_t limit, int *field,
 #define U32(n)
 #define U64(n)
 #define BYTES(n, limit) if (field++ == grow) r->n = (struct bytes){ pool, (size_t)(limit) + 1 };
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 #undef U8
 #undef U16
@@ -188,7 +188,7 @@ static size_t next_cut(size_t n, size_t len)
 		str_free(&out); \
 		str_free(&raw); \
 	}
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 
 static void every_record(void **state)
@@ -197,11 +197,11 @@ static void every_record(void **state)
 	for (enum fill fill = FILL_EMPTY; fill < FILL_COUNT; fill++) {
 		seed = 4711 + fill;
 #define RECORD(number, name, ...) round_trip_##name(fill);
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 	}
 #define RECORD(number, name, ...) over_max_##name();
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 }
 
@@ -234,7 +234,7 @@ static void names(void **state)
 {
 	(void)state;
 #define RECORD(number, name, ...) assert_string_equal(record_name(number), #name);
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 	assert_string_equal(record_name(0), "?");
 	assert_string_equal(record_name(65535), "?");
@@ -310,7 +310,7 @@ static void make_stream(struct str *stream)
 		fill_##name(&r, number % 2 ? FILL_RANDOM : FILL_EMPTY); \
 		assert_true(name##_encode(&r, stream)); \
 	}
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 }
 
@@ -318,7 +318,7 @@ static bool decodes(const struct record *record)
 {
 	switch (record->type) {
 #define RECORD(number, name, ...) case number: { struct name r; return name##_decode(record->payload, &r); }
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 	default: return false;
 	}
@@ -372,7 +372,7 @@ static void reader_in_pieces(void **state)
 	struct str stream = STR_INIT(4u << 20);
 	size_t records = 0;
 #define RECORD(number, name, ...) records++;
-#include "../../common/records.def"
+#include "common/records.def"
 #undef RECORD
 	seed = 99;
 	make_stream(&stream);

@@ -2,7 +2,7 @@
 #include "unit.h"
 #include <limits.h>
 #include <time.h>
-#include "../../common/clock.h"
+#include "common/clock.h"
 
 static void deadlines(void **state)
 {

@@ -3,8 +3,8 @@
  */
 #include "spool.h"
 
-#include "../../common/io.h"
-#include "../../queue/operation.h"
+#include "common/io.h"
+#include "queue/operation.h"
 
 static bool exists(struct spool *sp, msgid_t id)
 {

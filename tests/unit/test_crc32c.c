@@ -1,6 +1,6 @@
 /* test_crc32c - known answers of RFC 3720 B.4, and the two implementations against each other. */
 #include "unit.h"
-#include "../../common/crc32c.h"
+#include "common/crc32c.h"
 
 static void known_answers(void **state)
 {

@@ -1,6 +1,6 @@
 /* test_dnswire - names out of records, good and bad. */
 #include "unit.h"
-#include "../../remote/dnswire.h"
+#include "remote/dnswire.h"
 
 static const struct { const char *wire; size_t len; const char *want; } names[] = {   /* want NULL: refused */
 #define N(wire, want) { wire, sizeof(wire) - 1, want }

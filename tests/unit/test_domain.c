@@ -1,6 +1,6 @@
 /* test_domain - what is a domain, and qmail's way to match one. */
 #include "unit.h"
-#include "../../common/domain.h"
+#include "common/domain.h"
 
 #define L63 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 

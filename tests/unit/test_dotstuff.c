@@ -1,6 +1,6 @@
 /* test_dotstuff - bodies on the wire; whole, byte by byte, split at every offset. */
 #include "unit.h"
-#include "../../remote/dotstuff.h"
+#include "remote/dotstuff.h"
 
 static const struct { const char *in; size_t len; const char *want; } bodies[] = {
 #define B(text, want) { text, sizeof(text) - 1, want }

@@ -1,7 +1,7 @@
 /* test_enqueue - what enqueue makes of a caller's envelope, and where it finds the place of the id. */
 #include "unit.h"
 
-#include "../../queue/enqueue.h"
+#include "queue/enqueue/enqueue.h"
 
 #define ENV(literal) ((struct bytes){ literal, sizeof(literal) })   /* the literal's own NUL is the end */
 

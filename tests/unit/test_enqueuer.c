@@ -4,8 +4,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
-#include "../../common/io.h"
-#include "../../smtpd/enqueuer.h"
+#include "common/io.h"
+#include "smtpd/enqueuer.h"
 
 struct setup { struct enqueuer e; int to, from; };
 

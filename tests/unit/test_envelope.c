@@ -1,6 +1,6 @@
 /* test_envelope - parsing, iterating, building; every prefix and every changed octet of a full envelope. */
 #include "unit.h"
-#include "../../common/envelope.h"
+#include "common/envelope.h"
 
 #define E(text) { text, sizeof(text) - 1 }
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../local/header.h"
+#include "local/header.h"
 
 static bool collect(void *context, const struct mailaddr *addr)
 {

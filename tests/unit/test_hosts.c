@@ -1,6 +1,6 @@
 /* test_hosts - the order of exchangers: preference, equals shuffled, this host and what is not better left out. */
 #include "unit.h"
-#include "../../remote/hosts.h"
+#include "remote/hosts.h"
 
 static struct dns_reply reply;
 static struct hosts hosts;

@@ -1,13 +1,13 @@
-/* test_intakefile - heads and names of intake files, and what queued makes of a whole one (queue/taking.c). */
+/* test_intakefile - heads and names of intake files, and what queued makes of a whole one (queue/queued/taking.c). */
 #include "unit.h"
 
 #include <errno.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../../common/crc32c.h"
-#include "../../queue/intakefile.h"
-#include "../../queue/taking.h"
+#include "common/crc32c.h"
+#include "queue/intakefile.h"
+#include "queue/queued/taking.h"
 
 static const struct intake_head sample = { .state = INTAKE_ADOPT, .token_a = UINT64_C(0x0123456789abcdef), .token_b = 7, .uid = 4000000000u,
 	.envelope_size = 99, .body_size = UINT64_C(1) << 39, .id_offset = 17, .checksum = 0xdeadbeef };

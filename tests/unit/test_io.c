@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "../../common/io.h"
+#include "common/io.h"
 
 static char scratch[] = "/tmp/test_io.XXXXXX";
 

@@ -1,6 +1,6 @@
 /* test_linein - lines of both readers; whole, byte by byte, split at every offset, with every buffer size that is allowed. */
 #include "unit.h"
-#include "../../common/linein.h"
+#include "common/linein.h"
 
 #define MAX 8
 

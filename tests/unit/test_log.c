@@ -16,9 +16,9 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "../../common/exits.h"
-#include "../../common/io.h"
-#include "../../common/log.h"
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/log.h"
 
 static int saved_stderr = -1, pipe_end = -1;
 static char caught[70000];

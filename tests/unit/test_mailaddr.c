@@ -1,6 +1,6 @@
 /* test_mailaddr - the wire form, the canonical form and qmail's raw form, each case in memory of exactly its size. */
 #include "unit.h"
-#include "../../common/mailaddr.h"
+#include "common/mailaddr.h"
 
 #define X64 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 #define D63 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "../../common/mailbox.h"
+#include "common/mailbox.h"
 
 struct passwd *__wrap_getpwnam(const char *name);
 int __wrap_stat(const char *path, struct stat *st);

@@ -7,8 +7,8 @@
 
 #include "unit.h"
 
-#include "../../local/maildir.h"
-#include "../../local/trail.h"
+#include "local/maildir.h"
+#include "local/trail.h"
 
 struct place { char path[64]; int home; struct maildir box; };
 

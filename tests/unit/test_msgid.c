@@ -1,6 +1,6 @@
 /* test_msgid - ids grow whatever the clock does, and text and number are one to one. */
 #include "unit.h"
-#include "../../common/msgid.h"
+#include "common/msgid.h"
 
 static void grow(void **state)
 {

@@ -4,8 +4,8 @@
  */
 #include "spool.h"
 
-#include "../../common/io.h"
-#include "../../queue/msglog_inside.h"
+#include "common/io.h"
+#include "queue/store/msglog_inside.h"
 
 struct fixture { char dir[64]; struct msglog *log; struct str error; };
 

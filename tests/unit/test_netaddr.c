@@ -1,7 +1,7 @@
 /* test_netaddr - addresses, literals, listen addresses and networks. */
 #include "unit.h"
 #include <netinet/in.h>
-#include "../../common/netaddr.h"
+#include "common/netaddr.h"
 
 /* What an address parses to, printed; "-" when refused. */
 static const struct { const char *text, *plain, *literal, *listen; } addresses[] = {

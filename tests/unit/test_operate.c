@@ -3,7 +3,7 @@
  */
 #include "spool.h"
 
-#include "../../queue/operation.h"
+#include "queue/operation.h"
 
 static struct str answer;
 

@@ -21,8 +21,8 @@
 
 #include <cmocka.h>
 
-#include "../../common/exits.h"
-#include "../../common/priv.h"
+#include "common/exits.h"
+#include "common/priv.h"
 
 /* The leak checker must trace the process at its end, which is just what these children forbid. */
 const char *__asan_default_options(void);

@@ -5,8 +5,8 @@
 
 #include "spool.h"
 
-#include "../../common/io.h"
-#include "../../queue/prepare.h"
+#include "common/io.h"
+#include "queue/store/prepare.h"
 
 static size_t segments(const struct spool *sp)
 {

@@ -1,6 +1,6 @@
 /* test_reply - replies of servers; whole, byte by byte, split at every offset: the same result, and always one. */
 #include "unit.h"
-#include "../../remote/reply.h"
+#include "remote/reply.h"
 
 /* What came of a stream: "DONE code enhanced [text] lines=n", "BAD", or "MORE"; then "+n" octets not taken. */
 static const struct { const char *in; size_t len; const char *want; } streams[] = {

@@ -3,9 +3,9 @@
 
 #include "unit.h"
 
-#include "../../common/envelope.h"
-#include "../../queue/clean.h"
-#include "../../queue/report.h"
+#include "common/envelope.h"
+#include "queue/bounce/clean.h"
+#include "queue/bounce/report.h"
 
 #define BOUNDARY "=_0123456789abcdef0123456789abcdef"
 #define ORIGINAL "From: a@s.example\r\nSubject: hello\r\n\r\nbody\r\n"

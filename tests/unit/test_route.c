@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "../../common/io.h"
-#include "../../common/route.h"
+#include "common/io.h"
+#include "common/route.h"
 
 static char dir[] = "/var/tmp/tappal-route-XXXXXX";
 static struct settings settings;

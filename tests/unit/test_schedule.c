@@ -3,7 +3,7 @@
  */
 #include "spool.h"
 
-#include "../../queue/operation.h"
+#include "queue/operation.h"
 
 static void accept_many(struct spool *sp, size_t n, const char *words)
 {

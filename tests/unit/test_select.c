@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../queue/select.h"
+#include "queue/tappal/select.h"
 
 #define NOW UINT64_C(1800000000000)
 #define HOUR UINT64_C(3600000)

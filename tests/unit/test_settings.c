@@ -17,10 +17,10 @@
 
 #include <cmocka.h>
 
-#include "../../common/io.h"
-#include "../../common/log.h"
-#include "../../common/paths.h"
-#include "../../common/settings.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "common/paths.h"
+#include "common/settings.h"
 
 static char dir[] = "/var/tmp/tappal-settings-XXXXXX";
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "../../queue/show.h"
+#include "queue/tappal/show.h"
 
 static const struct { const char *in, *line, *text; } cases[] = {
 	{ "plain ~", "plain ~", "plain ~" },

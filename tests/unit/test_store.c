@@ -7,9 +7,9 @@
 
 #include "spool.h"
 
-#include "../../common/io.h"
-#include "../../queue/intakefile.h"
-#include "../../queue/msglog_inside.h"
+#include "common/io.h"
+#include "queue/intakefile.h"
+#include "queue/store/msglog_inside.h"
 
 static int fallocate_error, fdatasync_error;
 

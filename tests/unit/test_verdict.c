@@ -1,7 +1,7 @@
 /* test_verdict - every conversion in one golden table (tests/golden/verdict), and the enhanced codes' edges. */
 #include "unit.h"
 #include <errno.h>
-#include "../../common/verdict.h"
+#include "common/verdict.h"
 
 static void show(struct str *out, struct outcome o)
 {

@@ -9,7 +9,7 @@
 
 #include "unit.h"
 
-#include "../../queue/worker.h"
+#include "queue/spawn/worker.h"
 
 #define IDLE_MS 2000u
 #define JOB 77u

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/bytes.h"
+#include "common/bytes.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

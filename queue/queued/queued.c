@@ -1,0 +1,265 @@
+/*
+ * queued - owns the queue: takes messages in, hands deliveries out, notes what became of them.
+ *   runs as   tappal-queue, cwd the spool; one at a time (flock on lock)
+ *   reads     settings; intake/; fifo/intake, fifo/control, fifo/report-local, fifo/report-remote
+ *   writes    log/, large/, index/; fifo/jobs-local, fifo/jobs-remote, fifo/bounce; intake/NAME.ack; reply/NAME; log lines
+ *   never     the network, exec, users' files, waiting for anybody but the disk
+ *   signals   TERM: ends the turn, syncs, commits, exits 0. HUP: settings anew
+ *   exit      0 | 100 settings | 111 the system: another queued runs, or the disk failed (the next queued replays)
+ *   killed    nothing that was acknowledged is lost (docs/QUEUE.md)
+ *
+ * One turn: take everything that is waiting, one store_sync, then answers, then new work. Nothing is answered before the sync
+ * that covers it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "common/paths.h"
+#include "common/priv.h"
+#include "adoption.h"
+#include "bouncer.h"
+#include "control.h"
+#include "intake.h"
+#include "spawner.h"
+
+#define PLACES 16u
+#define FILES_WANTED 4096u       /* two for each sender, and the store's */
+#define BLOCKED_MS SECOND_MS     /* work is due that cannot be handed out: look again after this */
+
+struct queued {
+	struct settings settings;
+	struct store *store;
+	struct events events;
+	struct taking taking;
+	struct intake intake;
+	struct adoption adoption;
+	struct control control;
+	struct spawner spawner[CHANNEL_COUNT];
+	struct bouncer bouncer;
+	int lock, dir /* intake/ */, signals, place_signals;
+	deadline_t adopt_at;
+	bool stop;
+	size_t claimed;              /* jobs and bounces handed out in this turn */
+	struct pollfd fds[PLACES];
+};
+
+/* ---- the beginning ---- */
+
+/* The lock's file holds the owner's pid, for people. */
+static void take_lock(struct queued *q) {
+	char pid[32] = "";
+	q->lock = open(SPOOL_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (q->lock < 0)
+		die_system("cannot open %s/%s", path_spool, SPOOL_LOCK);
+	if (flock(q->lock, LOCK_EX | LOCK_NB) < 0) {
+		ssize_t got = io_pread_full(q->lock, pid, sizeof(pid) - 1, 0);
+		pid[got > 0 ? (size_t)got : 0] = '\0';
+		pid[strcspn(pid, "\n")] = '\0';
+		errno = 0;
+		die_system("the queue in %s belongs to another queued, pid %s", path_spool, pid[0] ? pid : "unknown");
+	}
+	int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+	if (ftruncate(q->lock, 0) < 0 || io_pwrite_full(q->lock, pid, (size_t)n, 0) < 0)
+		die_system("cannot write %s/%s", path_spool, SPOOL_LOCK);
+}
+
+static void raise_files(void) {
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= FILES_WANTED)
+		return;
+	limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void open_store(struct queued *q) {
+	struct str error = STR_INIT(2000);
+	q->events = (struct events){ .settings = &q->settings, .now = clock_wall_ms() };
+	q->store = store_open(&q->settings, q->events.now, events_write, &q->events, &error);
+	if (!q->store) {
+		errno = 0;
+		die_system("cannot open the queue: %s", str_c(&error));
+	}
+	str_free(&error);
+}
+
+/* Before the fifo is open and before the index is committed: only now are all tokens known of messages that the last queued took
+ * without an answer. */
+static void settle_intake(struct queued *q) {
+	q->dir = open(SPOOL_INTAKE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (q->dir < 0)
+		die_system("cannot open %s/%s", path_spool, SPOOL_INTAKE);
+	taking_init(&q->taking, q->store);
+	adoption_init(&q->adoption, &q->taking, q->dir);
+	if (adoption_settle(&q->adoption, q->events.now) == ADOPTION_LOST) {
+		errno = 0;
+		die_system("cannot settle what was left in %s: %s", SPOOL_INTAKE, q->taking.fatal ? store_error(q->store) : "see above");
+	}
+}
+
+static void open_channels(struct queued *q) {
+	bool open = intake_open(&q->intake, &q->taking, q->dir) && control_open(&q->control, q->store);
+	for (int channel = 0; open && channel < CHANNEL_COUNT; channel++)
+		open = spawner_open(&q->spawner[channel], (enum channel)channel, q->store, &q->events);
+	if (!open)
+		die_system("cannot open the fifos in %s/fifo", path_spool);
+	bouncer_init(&q->bouncer, q->store);
+}
+
+static void start(struct queued *q) {
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, 0 };
+	priv_become("queued", ACCOUNT_QUEUE);
+	settings_or_die(&q->settings, "queued", USED_QUEUED);
+	umask(027);
+	if (chdir(path_spool) < 0)
+		die_system("cannot enter %s", path_spool);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	raise_files();
+	take_lock(q);
+	q->signals = io_signal_pipe(signals);
+	if (q->signals < 0)
+		die_system("cannot make the signal pipe");
+	open_store(q);
+	settle_intake(q);
+	open_channels(q);
+	q->adopt_at = clock_monotonic_ms();
+	log_info("queue manager started");
+}
+
+/* ---- the turn ---- */
+
+static void take_signals(struct queued *q) {
+	unsigned char numbers[64];
+	ssize_t got;
+	while ((got = read(q->signals, numbers, sizeof(numbers))) > 0)
+		for (ssize_t i = 0; i < got; i++) {
+			if (numbers[i] != SIGHUP)
+				q->stop = true;
+			else if (settings_reload(&q->settings, USED_QUEUED))
+				store_settings(q->store, &q->settings);
+		}
+}
+
+static bool take_all(struct queued *q, const struct turn *turn, wall_ms_t now) {
+	bool good = true;
+	intake_run(&q->intake, turn, now);
+	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
+		good &= spawner_run(&q->spawner[channel], turn, now);
+	good &= control_run(&q->control, turn, now);
+	bouncer_run(&q->bouncer, turn, now);
+	return good && !q->taking.fatal;
+}
+
+static bool sync_and_answer(struct queued *q, bool good) {
+	if (good && store_dirty(q->store))
+		good = store_sync(q->store) == STORE_OK;
+	intake_answer_all(&q->intake, !good);
+	control_answer_all(&q->control, !good);
+	return good;
+}
+
+static bool adopt(struct queued *q, const struct turn *turn, wall_ms_t now) {
+	bool begins = !adoption_under_way(&q->adoption);
+	if (begins && !q->intake.adopt && !deadline_passed(q->adopt_at, turn->now))
+		return true;
+	if (begins) {
+		q->intake.adopt = false;
+		senders_sweep(&q->intake.senders);
+	}
+	enum adoption_result result = adoption_scan(&q->adoption, now);
+	bool again = result == ADOPTION_MORE || q->intake.adopt;
+	q->adopt_at = deadline_in(turn->now, again ? 0 : ADOPTION_EVERY_MS);
+	return result != ADOPTION_LOST;
+}
+
+static bool hand_out(struct queued *q, const struct turn *turn, wall_ms_t now) {
+	bool good = true;
+	q->claimed = 0;
+	for (int channel = 0; good && channel < CHANNEL_COUNT; channel++)
+		good = spawner_claim(&q->spawner[channel], now, &q->claimed);
+	return good && bouncer_claim(&q->bouncer, turn, now, &q->claimed);
+}
+
+/* When the store has something to do. What is due now and could not be handed out (all slots taken, no spawn) waits for an event that the
+ * store cannot know of; it is looked at again after a while. */
+static void wait_for_store(const struct queued *q, struct turn *turn) {
+	wall_ms_t now = clock_wall_ms(), wake = store_next_wake(q->store, now);
+	if (store_dirty(q->store) || (wake <= now && q->claimed > 0))
+		turn_until(turn, turn->now);
+	else if (wake <= now)
+		turn_until(turn, deadline_in(turn->now, BLOCKED_MS));
+	else if (wake != UINT64_MAX)
+		turn_until(turn, deadline_in(turn->now, wake - now));
+}
+
+static void prepare(struct queued *q, struct turn *turn) {
+	q->place_signals = turn_watch(turn, q->signals, POLLIN);
+	intake_prepare(&q->intake, turn);
+	control_prepare(&q->control, turn);
+	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
+		spawner_prepare(&q->spawner[channel], turn);
+	bouncer_prepare(&q->bouncer, turn);
+	wait_for_store(q, turn);
+	turn_until(turn, q->adopt_at);
+}
+
+/* False: the queue is lost. */
+static bool run_turn(struct queued *q) {
+	struct turn turn = { .fds = q->fds, .room = PLACES, .now = clock_monotonic_ms() };
+	prepare(q, &turn);
+	int ready = poll(q->fds, (nfds_t)turn.count, deadline_poll_ms(turn.deadline, turn.now));
+	if (ready < 0) {
+		if (errno != EINTR)
+			die_system("cannot poll");
+		for (size_t i = 0; i < turn.count; i++)
+			q->fds[i].revents = 0;
+	}
+	wall_ms_t now = q->events.now = clock_wall_ms();
+	turn.now = clock_monotonic_ms();
+	if (turn_events(&turn, q->place_signals))
+		take_signals(q);
+	bool good = sync_and_answer(q, take_all(q, &turn, now));
+	good = good && adopt(q, &turn, now) && (q->stop || hand_out(q, &turn, now));
+	return good && store_tick(q->store, now, ready == 0) == STORE_OK;
+}
+
+static int finish(struct queued *q, bool good) {
+	if (!good)
+		log_error("the queue failed: %s; the next queued replays its log", store_error(q->store));
+	intake_close(&q->intake);
+	control_close(&q->control);
+	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
+		spawner_close(&q->spawner[channel]);
+	bouncer_close(&q->bouncer);
+	adoption_free(&q->adoption);
+	if (good)
+		store_close(q->store);   /* else nothing may be committed any more */
+	taking_free(&q->taking);
+	settings_free(&q->settings);
+	if (good)
+		log_info("queue manager stopped");
+	return good ? EXIT_OK : EXIT_SYSTEM;
+}
+
+int main(int argc, char **argv) {
+	static struct queued queued;
+	(void)argv;
+	if (argc != 1)
+		die_usage("usage: queued (no arguments; settings are the files in %s)", path_etc);
+	start(&queued);
+	bool good = true;
+	while (good && !queued.stop)
+		good = run_turn(&queued);
+	return finish(&queued, good);
+}

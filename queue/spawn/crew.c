@@ -1,0 +1,248 @@
+/* crew - room: queue (spawn). See crew.h. */
+#include "crew.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "recipient.h"
+
+#define CLOSING_SPARE 16u     /* processes beyond twice the slots: those that take their time to end */
+
+void crew_init(struct crew *crew, enum channel channel, const struct settings *settings) {
+	*crew = (struct crew){ .channel = channel, .settings = settings };
+	flights_init(&crew->waiting);
+	flights_init(&crew->done);
+}
+
+uint32_t crew_slots(const struct crew *crew) {
+	const struct settings *s = crew->settings;
+	uint64_t slots = crew->channel == CHANNEL_LOCAL ? s->concurrencylocal : s->concurrencyremote;
+	return slots < CREW_SLOTS_MAX ? (uint32_t)slots : CREW_SLOTS_MAX;
+}
+
+size_t crew_busy(const struct crew *crew) {
+	size_t busy = crew->waiting.count;
+	for (const struct worker *w = crew->workers; w; w = w->next)
+		busy += w->flight != NULL;
+	return busy;
+}
+
+void crew_each(const struct crew *crew, void (*see)(void *context, const struct flight *f), void *context) {
+	for (const struct worker *w = crew->workers; w; w = w->next)
+		if (w->flight)
+			see(context, w->flight);
+}
+
+/* ---- jobs that end ---- */
+
+static void finish(struct crew *crew, struct flight *f, const struct outcome *rest) {
+	flight_answer_rest(f, rest);
+	flight_finish(f, false, false);
+	flights_push(&crew->done, f);
+}
+
+static void fail_flight(struct crew *crew, struct flight *f, enum verdict verdict, const char *enhanced, const char *text) {
+	struct outcome outcome = outcome_make(verdict, crew->channel == CHANNEL_LOCAL ? STAGE_LOCAL : STAGE_NONE, enhanced, bytes_of(text));
+	finish(crew, f, &outcome);
+}
+
+/* An idle worker may end (its server hung up) in the moment in which it is given a job. If it had carried a job before, ended in
+ * good order and said nothing of this one, the job gets one new worker instead of a long wait. */
+static bool may_restart(const struct worker *w) {
+	const struct flight *f = w->flight;
+	return w->carried > 0 && f->restarts == 0 && f->answered == 0 && !w->fault && w->pid == 0 && WIFEXITED(w->status) && WEXITSTATUS(w->status) == 0;
+}
+
+static void settle_unfinished(struct crew *crew, struct worker *w) {
+	char text[200];
+	struct flight *f = w->flight;
+	if (may_restart(w)) {
+		f->restarts++;
+		body_close(&f->body);
+		flights_push_front(&crew->waiting, f);
+		return;
+	}
+	struct outcome rest = worker_outcome(w, text, sizeof text);
+	log_warn("delivery to %s: %s", log_text((struct bytes){ w->destination, w->destination_len }), text);
+	finish(crew, f, &rest);
+}
+
+/* Act on what a worker says of itself. *at is its place in the list; returns the place of the next one. */
+static struct worker **settle(struct crew *crew, struct worker **at) {
+	struct worker *w = *at;
+	if (w->job_over) {
+		flights_push(&crew->done, w->flight);
+		w->flight = NULL;
+		w->job_over = false;
+	}
+	if (!w->ended)
+		return &w->next;
+	if (w->flight)
+		settle_unfinished(crew, w);
+	*at = w->next;
+	crew->count--;
+	worker_free(w);
+	return at;
+}
+
+/* ---- jobs that begin ---- */
+
+static struct worker *find_idle(struct crew *crew, struct bytes destination) {
+	for (struct worker *w = crew->workers; w; w = w->next)
+		if (w->state == WORKER_IDLE && bytes_equal(destination, (struct bytes){ w->destination, w->destination_len }))
+			return w;
+	return NULL;
+}
+
+static bool start_remote(struct crew *crew, struct flight *f, struct launched *launched) {
+	if (launch_remote(launched) == 0)
+		return true;
+	log_warn("cannot start a delivery process: %m");
+	fail_flight(crew, f, V_TEMP, "4.3.2", "no delivery process could be started");
+	return false;
+}
+
+/* False: the flight has its end already. */
+static bool start_local(struct crew *crew, struct flight *f, struct mailbox *box, struct launched *launched) {
+	const char *text;
+	enum mailbox_result result = recipient_find(crew->settings, f, box, &text);
+	if (result == MAILBOX_NONE) {
+		fail_flight(crew, f, V_PERM, "5.1.1", text);
+		return false;
+	}
+	if (result == MAILBOX_UNSURE) {
+		fail_flight(crew, f, V_TEMP, "4.3.0", text);
+		return false;
+	}
+	if (box->uid == 0 || box->gid == 0) {
+		fail_flight(crew, f, V_PERM, "5.7.0", "mail is never delivered as root");
+		return false;
+	}
+	if (launch_local(box, launched) == 0)
+		return true;
+	log_warn("cannot start a delivery process: %m");
+	fail_flight(crew, f, V_TEMP, "4.3.2", "no delivery process could be started");
+	return false;
+}
+
+static void give_new_worker(struct crew *crew, struct flight *f, deadline_t now) {
+	struct mailbox box;
+	struct launched launched;
+	bool is_local = crew->channel == CHANNEL_LOCAL;
+	if (is_local ? !start_local(crew, f, &box, &launched) : !start_remote(crew, f, &launched))
+		return;
+	struct worker *w = worker_new(&launched, f->job.destination, is_local ? &box : NULL);
+	if (!w) {
+		close(launched.to);
+		close(launched.from);
+		fail_flight(crew, f, V_TEMP, "4.3.0", "out of memory");
+		return;
+	}
+	w->next = crew->workers;
+	crew->workers = w;
+	crew->count++;
+	worker_give(w, f, now);
+}
+
+static struct worker *longest_idle(struct crew *crew) {
+	struct worker *longest = NULL;
+	for (struct worker *w = crew->workers; w; w = w->next)
+		if (w->state == WORKER_IDLE && (!longest || w->idle_since < longest->idle_since))
+			longest = w;
+	return longest;
+}
+
+static size_t slots_used(const struct crew *crew) {
+	size_t used = 0;
+	for (const struct worker *w = crew->workers; w; w = w->next)
+		used += w->state == WORKER_IDLE || w->flight != NULL;
+	return used;
+}
+
+/* Is there a place for a new worker, if need be that of an idle one? */
+static bool make_place(struct crew *crew, deadline_t now) {
+	uint32_t slots = crew_slots(crew);
+	if (crew->count >= 2 * (size_t)slots + CLOSING_SPARE)
+		return false;
+	if (slots_used(crew) < slots)
+		return true;
+	struct worker *idle = longest_idle(crew);
+	if (idle)
+		worker_retire(idle, now);
+	return idle != NULL;
+}
+
+/* True: the flight has a worker, or its end. */
+static bool begin(struct crew *crew, struct flight *f, deadline_t now) {
+	struct worker *w = find_idle(crew, f->job.destination);
+	if (!w && !make_place(crew, now))
+		return false;
+	if (f->body.fd < 0 && flight_open_body(f) < 0) {
+		log_msg(f->job.id, "cannot open its body: %m");
+		fail_flight(crew, f, V_TEMP, "4.3.0", "the message could not be read from the queue");
+	} else if (w) {
+		worker_give(w, f, now);
+	} else {
+		give_new_worker(crew, f, now);
+	}
+	return true;
+}
+
+static void begin_waiting(struct crew *crew, deadline_t now) {
+	struct flights rest;
+	flights_init(&rest);
+	for (struct flight *f; (f = flights_pop(&crew->waiting)) != NULL;)
+		if (!begin(crew, f, now))
+			flights_push(&rest, f);
+	crew->waiting = rest;
+	if (!rest.first)
+		flights_init(&crew->waiting);
+}
+
+void crew_take(struct crew *crew, struct flight *f) {
+	flights_push(&crew->waiting, f);
+}
+
+void crew_drop_waiting(struct crew *crew) {
+	flights_free(&crew->waiting);
+}
+
+void crew_retire_idle(struct crew *crew, deadline_t now) {
+	for (struct worker *w = crew->workers; w; w = w->next)
+		if (w->state == WORKER_IDLE)
+			worker_retire(w, now);
+}
+
+/* ---- the turn ---- */
+
+void crew_reap(struct crew *crew, deadline_t now) {
+	int status;
+	for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+		struct worker **at = &crew->workers;
+		while (*at && (*at)->pid != pid)
+			at = &(*at)->next;
+		if (!*at)
+			continue;   /* one that was given up before */
+		worker_reaped(*at, status, now);
+		settle(crew, at);
+	}
+}
+
+void crew_prepare(struct crew *crew, struct turn *turn) {
+	begin_waiting(crew, turn->now);
+	for (struct worker *w = crew->workers; w; w = w->next)
+		worker_prepare(w, turn);
+}
+
+void crew_run(struct crew *crew, const struct turn *turn, deadline_t now) {
+	uint64_t idle_ms = crew->settings->connectionidle * SECOND_MS;
+	for (struct worker **at = &crew->workers; *at;) {
+		worker_run(*at, turn, now, idle_ms);
+		at = settle(crew, at);
+	}
+}

@@ -1,0 +1,39 @@
+/*
+ * tappal - what the parts of the operator's tool share: exit codes, the ways to end, the commands, and opening the queue.
+ */
+#ifndef QUEUE_TAPPAL_H
+#define QUEUE_TAPPAL_H
+
+#include "common/exits.h"
+#include "common/settings.h"
+#include "queue/index.h"
+
+#define TAPPAL_VERSION "0.1"
+
+enum { EXIT_NOTHING = 1 };   /* nothing matched; else EXIT_OK, EXIT_YOUR_FAULT, EXIT_SYSTEM */
+
+/* A sentence on stderr, and the end. Arguments that came from elsewhere must have been cleaned (show_clean). */
+void tool_usage(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+void tool_stop(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* a sentence on stderr */
+
+/* chdir to the spool, open the index read-only; or say why not, and what to do about it, and end. Creates no file. */
+struct index *tool_open_index(void);
+/* Begin a read turn, or end with a sentence. */
+void tool_read_begin(struct index *ix);
+void tool_index_failed(const struct index *ix) __attribute__((noreturn));
+
+/* The settings that tools use; where they have faults these are said and the defaults count. */
+void tool_settings(struct settings *s);
+/* When an unfinished message is given up. UINT64_MAX while it is held. */
+wall_ms_t tool_expiry(const struct settings *s, const struct row_message *row);
+
+/* What a row in `destinations` and `due` is called, for people: "r:example.org" -> "example.org". *local_r tells the channel. */
+struct bytes tool_destination(struct bytes destination, bool *local_r);
+
+/* ---- the commands: argv[0] is the command's own name; each returns an exit code ---- */
+typedef int command_fn(int argc, char **argv);
+command_fn command_list, command_show, command_why, command_operate, command_flush;   /* tappal queue ... */
+command_fn command_status, command_config, command_log, command_reload;
+
+#endif
