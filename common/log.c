@@ -17,6 +17,7 @@
 #define LINE_OCTETS 2000
 #define TEXT_OCTETS 512
 #define TEXT_BUFFERS 8
+#define HELD_OCTETS 65536
 
 static struct {
 	const char *program;
@@ -27,6 +28,11 @@ static struct {
 	bool syslog_open;
 	char text[TEXT_BUFFERS][TEXT_OCTETS];
 	unsigned next_text;
+	bool holding;
+	size_t held_len;
+	char held[HELD_OCTETS];
+	wall_ms_t stamp_ms;       /* of the stamp that was made last */
+	char stamp[48];
 } logger = { .program = "tappal" };
 
 struct level { const char *name, *prefix; int priority; };
@@ -117,10 +123,15 @@ static void line_json(struct line *line, const char *text)
 
 static void line_stamp(struct line *line)
 {
-	struct str stamp = STR_INIT(64);
-	clock_rfc3339(clock_wall_ms(), &stamp);
-	line_text(line, str_c(&stamp));
-	str_free(&stamp);
+	wall_ms_t now = clock_wall_ms();
+	if (now != logger.stamp_ms || !logger.stamp[0]) {
+		struct str stamp = STR_INIT(sizeof logger.stamp - 1);
+		clock_rfc3339(now, &stamp);
+		snprintf(logger.stamp, sizeof logger.stamp, "%s", str_c(&stamp));
+		str_free(&stamp);
+		logger.stamp_ms = now;
+	}
+	line_text(line, logger.stamp);
 }
 
 static void build_plain(struct line *line, const struct level *level, const char *id, const char *text)
@@ -168,6 +179,49 @@ static void put_syslog(const struct level *level, const char *id, const char *te
 	syslog(level->priority, "%s%s%s%s", id ? id : "", id ? ": " : "", level->prefix, text);
 }
 
+/* A log that cannot be written must not stop mail. */
+static void write_out(const char *at, size_t n)
+{
+	while (n > 0) {
+		ssize_t put = write(2, at, n);
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return;
+		at += put;
+		n -= (size_t)put;
+	}
+}
+
+static void write_held(void)
+{
+	write_out(logger.held, logger.held_len);
+	logger.held_len = 0;
+}
+
+void log_hold(void)
+{
+	logger.holding = true;
+}
+
+void log_release(void)
+{
+	int saved = errno;
+	write_held();
+	logger.holding = false;
+	errno = saved;
+}
+
+static void write_line(const char *at, size_t n, bool now)
+{
+	if (logger.held_len + n > HELD_OCTETS)
+		write_held();
+	memcpy(logger.held + logger.held_len, at, n);
+	logger.held_len += n;
+	if (now || !logger.holding)
+		write_held();
+}
+
 static void put(const struct level *level, const char *id, const char *text)
 {
 	if (logger.to == LOG_TO_SYSLOG) {
@@ -180,9 +234,7 @@ static void put(const struct level *level, const char *id, const char *text)
 	else
 		build_plain(&line, level, id, text);
 	line.at[line.len++] = '\n';
-	/* A log that cannot be written must not stop mail. */
-	ssize_t ignored = write(2, line.at, line.len);
-	(void)ignored;
+	write_line(line.at, line.len, level->priority <= LOG_ERR);
 }
 
 __attribute__((format(printf, 3, 0)))

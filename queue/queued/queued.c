@@ -164,6 +164,7 @@ static bool take_all(struct queued *q, const struct turn *turn, wall_ms_t now) {
 static bool sync_and_answer(struct queued *q, bool good) {
 	if (good && store_dirty(q->store))
 		good = store_sync(q->store) == STORE_OK;
+	log_release();   /* whoever gets an answer finds it in the log */
 	intake_answer_all(&q->intake, !good);
 	control_answer_all(&q->control, !good);
 	return good;
@@ -227,11 +228,15 @@ static bool run_turn(struct queued *q) {
 	}
 	wall_ms_t now = q->events.now = clock_wall_ms();
 	turn.now = clock_monotonic_ms();
+	log_hold();
 	if (turn_events(&turn, q->place_signals))
 		take_signals(q);
 	bool good = sync_and_answer(q, take_all(q, &turn, now));
+	log_hold();
 	good = good && adopt(q, &turn, now) && (q->stop || hand_out(q, &turn, now));
-	return good && store_tick(q->store, now, ready == 0) == STORE_OK;
+	good = good && store_tick(q->store, now, ready == 0) == STORE_OK;
+	log_release();
+	return good;
 }
 
 static int finish(struct queued *q, bool good) {

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <regex.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,7 +22,7 @@
 #include "common/log.h"
 
 static int saved_stderr = -1, pipe_end = -1;
-static char caught[70000];
+static char caught[140000];
 
 static void catch_begin(void)
 {
@@ -215,9 +216,45 @@ static void keeps_errno(void **state)
 	catch_end();
 }
 
+/* Held lines leave when they are released, when there are many, and before an error: none is lost, none changes its place. */
+static void held_lines(void **state)
+{
+	(void)state;
+	log_init("queued", "mx", LOG_TO_STDERR, LOG_LINE);
+	catch_begin();
+	log_hold();
+	log_info("first");
+	struct pollfd p = { .fd = pipe_end, .events = POLLIN };
+	assert_int_equal(poll(&p, 1, 0), 0);
+	log_release();
+	assert_int_equal(poll(&p, 1, 0), 1);
+	log_hold();
+	log_info("second");
+	log_error("third");
+	log_info("fourth");
+	log_release();
+	log_info("fifth");
+	assert_true(matches(catch_end(), "first\n.*second\n.*error: third\n.*fourth\n.*fifth\n$"));
+	catch_begin();
+	fcntl(2, F_SETPIPE_SZ, 1 << 20);
+	p.fd = pipe_end;
+	log_hold();
+	char word[500] = { 0 };
+	memset(word, 'x', sizeof word - 1);
+	for (int i = 0; i < 130; i++)
+		log_info("%d %s", i, word);
+	assert_int_equal(poll(&p, 1, 0), 1);
+	log_release();
+	const char *at = catch_end();
+	for (int i = 0; i < 130; i++, at = strchr(at, '\n') + 1)
+		assert_int_equal(strtol(strstr(at, "]: ") + 3, NULL, 10), i);
+	assert_string_equal(at, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(held_lines),
 		cmocka_unit_test(shape),
 		cmocka_unit_test(neutered),
 		cmocka_unit_test(long_lines),
