@@ -12,34 +12,19 @@
 #include <unistd.h>
 
 #include "io.h"
+#include "wire.h"
 
 #define FILL_OCTETS 16384u
 #define READER_MAX (2u * RECORD_MAX)
 #define PRINT_OCTETS 200u
 
-/* ---- numbers, little endian ---- */
-
-static void put_number(unsigned char *at, uint64_t value, size_t octets)
-{
-	for (size_t i = 0; i < octets; i++)
-		at[i] = (unsigned char)(value >> (8 * i));
-}
-
-static uint64_t get_number(const unsigned char *at, size_t octets)
-{
-	uint64_t value = 0;
-	for (size_t i = 0; i < octets; i++)
-		value |= (uint64_t)at[i] << (8 * i);
-	return value;
-}
-
 /* ---- writing ---- */
 
-struct writing { unsigned char *at; };
+struct writing { char *at; };
 
 static void write_number(struct writing *w, uint64_t value, size_t octets)
 {
-	put_number(w->at, value, octets);
+	wire_put(w->at, value, octets);
 	w->at += octets;
 }
 
@@ -62,7 +47,7 @@ static bool write_begin(struct str *out, unsigned type, size_t size, struct writ
 		out->failed = false;
 		return false;
 	}
-	w_r->at = (unsigned char *)room;
+	w_r->at = room;
 	write_number(w_r, size, 4);
 	write_number(w_r, type, 2);
 	write_number(w_r, RECORD_MAGIC, 2);
@@ -132,7 +117,7 @@ static struct bytes take(struct reading *in, size_t n)
 static uint64_t take_number(struct reading *in, size_t octets)
 {
 	struct bytes got = take(in, octets);
-	return in->ok ? get_number((const unsigned char *)got.at, octets) : 0;
+	return in->ok ? wire_get(got.at, octets) : 0;
 }
 
 static struct bytes take_bytes(struct reading *in, size_t limit)
@@ -218,13 +203,13 @@ enum record_result record_take(struct bytes in, struct record *record_r, size_t 
 {
 	if (in.len < RECORD_HEAD)
 		return RECORD_MORE;
-	const unsigned char *head = (const unsigned char *)in.at;
-	size_t size = (size_t)get_number(head, 4);
-	if (get_number(head + 6, 2) != RECORD_MAGIC || size < RECORD_HEAD || size > RECORD_MAX)
+	const char *head = in.at;
+	size_t size = (size_t)wire_get(head, 4);
+	if (wire_get(head + 6, 2) != RECORD_MAGIC || size < RECORD_HEAD || size > RECORD_MAX)
 		return RECORD_BAD;
 	if (in.len < size)
 		return RECORD_MORE;
-	record_r->type = (unsigned)get_number(head + 4, 2);
+	record_r->type = (unsigned)wire_get(head + 4, 2);
 	record_r->payload = (struct bytes){ in.at + RECORD_HEAD, size - RECORD_HEAD };
 	*used_r = size;
 	return RECORD_OK;
@@ -262,7 +247,7 @@ static size_t fill_size(const struct record_reader *r)
 {
 	size_t want = FILL_OCTETS;
 	if (r->buffer.len >= RECORD_HEAD) {
-		size_t size = (size_t)get_number((const unsigned char *)r->buffer.at, 4);
+		size_t size = (size_t)wire_get(r->buffer.at, 4);
 		if (size <= RECORD_MAX && size > r->buffer.len && size - r->buffer.len > want)
 			want = size - r->buffer.len;
 	}

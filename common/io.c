@@ -60,13 +60,13 @@ int io_pwrite_full(int fd, const void *data, size_t n, uint64_t offset)
 	return 0;
 }
 
-ssize_t io_read_full(int fd, void *data, size_t n)
+/* read(2) where off < 0, else pread(2), until n octets or the end of the file. */
+static ssize_t read_all(int fd, char *at, size_t n, off_t off)
 {
-	char *at = data;
 	size_t got = 0;
 
 	while (got < n) {
-		ssize_t more = read(fd, at + got, n - got);
+		ssize_t more = off < 0 ? read(fd, at + got, n - got) : pread(fd, at + got, n - got, off + (off_t)got);
 		if (more < 0 && errno == EINTR)
 			continue;
 		if (more < 0)
@@ -78,25 +78,16 @@ ssize_t io_read_full(int fd, void *data, size_t n)
 	return (ssize_t)got;
 }
 
+ssize_t io_read_full(int fd, void *data, size_t n)
+{
+	return read_all(fd, data, n, -1);
+}
+
 ssize_t io_pread_full(int fd, void *data, size_t n, uint64_t offset)
 {
-	char *at = data;
-	size_t got = 0;
 	off_t off;
 
-	if (!to_off(offset, n, &off))
-		return -1;
-	while (got < n) {
-		ssize_t more = pread(fd, at + got, n - got, off + (off_t)got);
-		if (more < 0 && errno == EINTR)
-			continue;
-		if (more < 0)
-			return -1;
-		if (more == 0)
-			break;
-		got += (size_t)more;
-	}
-	return (ssize_t)got;
+	return to_off(offset, n, &off) ? read_all(fd, data, n, off) : -1;
 }
 
 /* At the ceiling only the end of file is still welcome. */

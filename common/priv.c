@@ -18,6 +18,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "exits.h"
 #include "log.h"
 
 #define GROUPS_MAX 64
@@ -106,11 +107,11 @@ void priv_become_user(const char *user, uid_t uid, gid_t gid)
 
 /* ---- a set-uid program's first breath ---- */
 
-static void guarantee_standard_descriptors(void)
+void priv_standard_descriptors(void)
 {
 	for (int fd = 0; fd <= 2; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-			_exit(111);
+			_exit(EXIT_SYSTEM);
 }
 
 static void limit_soft(__rlimit_resource_t resource, rlim_t soft)
@@ -177,7 +178,7 @@ uid_t priv_setuid_start(const char *account, int *took_effect_r)
 	uid_t caller = getuid(), owner = geteuid(), uid = 0;
 	gid_t gid = 0;
 	clearenv();
-	guarantee_standard_descriptors();
+	priv_standard_descriptors();
 	if (close_range(3, ~0u, 0) < 0)
 		die_system("cannot close inherited descriptors");
 	reset_process();

@@ -23,6 +23,10 @@ void priv_become_user(const char *user, uid_t uid, gid_t gid);
  * (NoNewPrivileges, nosuid mount) *took_effect_r is false and nothing but the cleaning was done. */
 uid_t priv_setuid_start(const char *account, int *took_effect_r);
 
+/* Descriptors 0, 1 and 2 are open afterwards, on /dev/null where they were not: no file opened later takes their places. Ends the
+ * program with EXIT_SYSTEM, without a word, when it cannot. priv_setuid_start does it, too. */
+void priv_standard_descriptors(void);
+
 /* Lower this process's limits: no core; address space (0: leave). Open files: at most `nofile` (0: leave). */
 void priv_limit(size_t address_space, unsigned nofile);
 

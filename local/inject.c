@@ -8,7 +8,6 @@
  *   killed    before enqueue has answered: nothing was sent, or all of it
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 
 #include "common/exits.h"
 #include "common/io.h"
+#include "common/priv.h"
 #include "outgoing.h"
 #include "submit.h"
 
@@ -34,19 +34,6 @@ static _Noreturn void stop(int code, const char *text)
 {
 	fprintf(stderr, "inject: %s\n", text);
 	exit(code);
-}
-
-/* Descriptors 0 to 2 must be open, or the files opened later would take their places. */
-static void hold_standard_descriptors(void)
-{
-	int fd;
-
-	do {
-		fd = open("/dev/null", O_RDWR);
-		if (fd < 0)
-			stop(EXIT_SYSTEM, "/dev/null cannot be opened");
-	} while (fd <= 2);
-	close(fd);
 }
 
 static void read_arguments(struct inject *in, int argc, char **argv)
@@ -166,7 +153,7 @@ int main(int argc, char **argv)
 	struct str user = STR_INIT(512), host = STR_INIT(512), why = STR_INIT(8192);
 	struct compose compose = { .recipient = outgoing_recipient };
 
-	hold_standard_descriptors();
+	priv_standard_descriptors();
 	if (!outgoing_init(&in.out, &why))
 		stop(EXIT_YOUR_FAULT, str_c(&why));
 	read_arguments(&in, argc, argv);

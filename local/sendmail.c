@@ -7,7 +7,6 @@
  *   exit      sysexits(3): 0 done | 64 usage | 65 addresses | 67 unknown user (-bv) | 69 refused | 71 75 temporary | 78 settings
  *   killed    before enqueue has answered: nothing was sent, or all of it
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/paths.h"
+#include "common/priv.h"
 #include "outgoing.h"
 #include "submit.h"
 #include "verify.h"
@@ -39,18 +39,6 @@ static _Noreturn void stop(int code, const char *text, const char *detail)
 {
 	fprintf(stderr, "sendmail: %s%s\n", text, detail);
 	exit(code);
-}
-
-static void hold_standard_descriptors(void)
-{
-	int fd;
-
-	do {
-		fd = open("/dev/null", O_RDWR);
-		if (fd < 0)
-			stop(EX_OSERR, "/dev/null cannot be opened", "");
-	} while (fd <= 2);
-	close(fd);
 }
 
 static _Noreturn void run(const char *directory, const char *name, const char *const *arguments)
@@ -352,7 +340,7 @@ int main(int argc, char **argv)
 	struct sendmail m = { .notify = STR_INIT(100), .ret = STR_INIT(10), .envid = STR_INIT(1000) };
 	int code;
 
-	hold_standard_descriptors();
+	priv_standard_descriptors();
 	m.mode = argc > 0 ? mode_of_name(argv[0]) : MODE_DELIVER;
 	read_options(&m, argc, argv);
 	code = act(&m);

@@ -11,6 +11,7 @@
 
 #include "common/crc32c.h"
 #include "common/io.h"
+#include "common/wire.h"
 
 #define VERSION 1u
 #define CRC_AT 60u
@@ -18,45 +19,33 @@
 static const char magic[4] = { 't', 'a', 'p', 'i' };
 static const char alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
 
-static void put_le(char *at, uint64_t value, size_t octets) {
-	for (size_t i = 0; i < octets; i++)
-		at[i] = (char)(unsigned char)(value >> (8 * i));
-}
-
-static uint64_t get_le(const char *at, size_t octets) {
-	uint64_t value = 0;
-	for (size_t i = octets; i-- > 0;)
-		value = value << 8 | (unsigned char)at[i];
-	return value;
-}
-
 void intake_head_encode(const struct intake_head *head, char out[INTAKE_HEAD]) {
 	memset(out, 0, INTAKE_HEAD);
 	memcpy(out, magic, sizeof(magic));
-	put_le(out + 4, VERSION, 4);
-	put_le(out + 8, head->state, 4);
-	put_le(out + 12, head->uid, 4);
-	put_le(out + 16, head->token_a, 8);
-	put_le(out + 24, head->token_b, 8);
-	put_le(out + 32, head->body_size, 8);
-	put_le(out + 40, head->envelope_size, 4);
-	put_le(out + 44, head->id_offset, 4);
-	put_le(out + 48, head->checksum, 4);
-	put_le(out + CRC_AT, crc32c(0, out, CRC_AT), 4);
+	wire_put(out + 4, VERSION, 4);
+	wire_put(out + 8, head->state, 4);
+	wire_put(out + 12, head->uid, 4);
+	wire_put(out + 16, head->token_a, 8);
+	wire_put(out + 24, head->token_b, 8);
+	wire_put(out + 32, head->body_size, 8);
+	wire_put(out + 40, head->envelope_size, 4);
+	wire_put(out + 44, head->id_offset, 4);
+	wire_put(out + 48, head->checksum, 4);
+	wire_put(out + CRC_AT, crc32c(0, out, CRC_AT), 4);
 }
 
 bool intake_head_decode(const char in[INTAKE_HEAD], struct intake_head *head_r) {
-	if (memcmp(in, magic, sizeof(magic)) != 0 || get_le(in + 4, 4) != VERSION || get_le(in + CRC_AT, 4) != crc32c(0, in, CRC_AT))
+	if (memcmp(in, magic, sizeof(magic)) != 0 || wire_get(in + 4, 4) != VERSION || wire_get(in + CRC_AT, 4) != crc32c(0, in, CRC_AT))
 		return false;
-	uint64_t state = get_le(in + 8, 4);
+	uint64_t state = wire_get(in + 8, 4);
 	*head_r = (struct intake_head){
-		.uid = (uint32_t)get_le(in + 12, 4),
-		.token_a = get_le(in + 16, 8),
-		.token_b = get_le(in + 24, 8),
-		.body_size = get_le(in + 32, 8),
-		.envelope_size = (uint32_t)get_le(in + 40, 4),
-		.id_offset = (uint32_t)get_le(in + 44, 4),
-		.checksum = (uint32_t)get_le(in + 48, 4),
+		.uid = (uint32_t)wire_get(in + 12, 4),
+		.token_a = wire_get(in + 16, 8),
+		.token_b = wire_get(in + 24, 8),
+		.body_size = wire_get(in + 32, 8),
+		.envelope_size = (uint32_t)wire_get(in + 40, 4),
+		.id_offset = (uint32_t)wire_get(in + 44, 4),
+		.checksum = (uint32_t)wire_get(in + 48, 4),
 	};
 	if (state != INTAKE_PENDING && state != INTAKE_ADOPT)
 		return false;

@@ -21,6 +21,7 @@
 
 #include "common/crc32c.h"
 #include "common/io.h"
+#include "common/wire.h"
 #include "msglog_inside.h"
 
 #define PAGE 4096u
@@ -31,40 +32,26 @@
 
 /* ---- heads ---- */
 
-static void put_number(char *at, uint64_t value, unsigned octets)
-{
-	for (unsigned i = 0; i < octets; i++)
-		at[i] = (char)(unsigned char)(value >> (8 * i));
-}
-
-static uint64_t get_number(const char *at, unsigned octets)
-{
-	uint64_t value = 0;
-	for (unsigned i = 0; i < octets; i++)
-		value |= (uint64_t)(unsigned char)at[i] << (8 * i);
-	return value;
-}
-
 void msglog_head_encode(const struct msglog_head *head, char out[MSGLOG_HEAD])
 {
-	put_number(out, head->length, 4);
-	put_number(out + 4, head->batch, 4);
-	put_number(out + 8, head->segment, 8);
-	put_number(out + 16, head->run, 8);
-	put_number(out + 24, head->payload_crc, 4);
-	put_number(out + 28, crc32c(0, out, 28), 4);
+	wire_put(out, head->length, 4);
+	wire_put(out + 4, head->batch, 4);
+	wire_put(out + 8, head->segment, 8);
+	wire_put(out + 16, head->run, 8);
+	wire_put(out + 24, head->payload_crc, 4);
+	wire_put(out + 28, crc32c(0, out, 28), 4);
 }
 
 bool msglog_head_decode(const char in[MSGLOG_HEAD], struct msglog_head *head_r)
 {
 	*head_r = (struct msglog_head){
-		.length = (uint32_t)get_number(in, 4),
-		.batch = (uint32_t)get_number(in + 4, 4),
-		.segment = get_number(in + 8, 8),
-		.run = get_number(in + 16, 8),
-		.payload_crc = (uint32_t)get_number(in + 24, 4),
+		.length = (uint32_t)wire_get(in, 4),
+		.batch = (uint32_t)wire_get(in + 4, 4),
+		.segment = wire_get(in + 8, 8),
+		.run = wire_get(in + 16, 8),
+		.payload_crc = (uint32_t)wire_get(in + 24, 4),
 	};
-	return (uint32_t)get_number(in + 28, 4) == crc32c(0, in, 28);
+	return (uint32_t)wire_get(in + 28, 4) == crc32c(0, in, 28);
 }
 
 /* ---- files ---- */
