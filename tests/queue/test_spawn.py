@@ -2,6 +2,7 @@
 import glob
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -509,9 +510,14 @@ while True:
 @pytest.fixture(scope="module")
 def remote():
     with Instance("spawn-remote", ["queue/spawn"], {"me": ME, "locals": ME, "concurrencyremote": "10", "connectionidle": "1"}) as instance:
+        # its account need not be able to enter the tree
+        codec = f"{instance.root}/tests/lib"
+        for source in ("tests/lib/records.py", "common/records.def"):
+            os.makedirs(os.path.dirname(f"{instance.root}/{source}"), mode=0o755, exist_ok=True)
+            shutil.copy(f"{TOP}/{source}", f"{instance.root}/{source}")
         worker = f"{instance.libexec}/remote"
         with open(worker, "w") as f:
-            f.write(WORKER % f"{TOP}/tests/lib")
+            f.write(WORKER % codec)
         os.chmod(worker, 0o755)
         instance.spawn = instance.start("spawn", "remote")
         yield instance

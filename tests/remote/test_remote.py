@@ -566,18 +566,18 @@ def test_addresses_that_would_end_a_command_end_it(worker, sender, rcpt):
 
 
 def test_set_uid_from_spawns_account(rooms):
-    """As it is installed: owner tappal-remote, executable by tappal-spawn alone."""
+    """As it is installed: of tappal-remote, set-uid and set-gid, for members of its group: tappal-spawn alone."""
     path = rooms.instance.libexec + "/remote-setuid"
     shutil.copy(rooms.instance.libexec + "/remote", path)
-    shutil.chown(path, "tappal-remote", "tappal-spawn")
-    os.chmod(path, 0o4750)
-    with Worker(path, user="tappal-spawn", group="tappal-spawn") as worker, Sink() as sink:
+    shutil.chown(path, "tappal-remote", "tappal-remote")
+    os.chmod(path, 0o6750)
+    with Worker(path, user="tappal-spawn", group="tappal-log", extra_groups=["tappal-remote"]) as worker, Sink() as sink:
         assert worker.send(to(sink)).one.verdict == OK
         uid = str(pwd.getpwnam("tappal-remote").pw_uid)
         with open("/proc/%d/status" % worker.process.pid, encoding="ascii") as f:
             assert [line.split()[1:] for line in f if line.startswith("Uid:")] == [[uid] * 4]
     with pytest.raises(PermissionError):
-        Worker(path, user="tappal-smtpd", group="tappal-smtpd")
+        Worker(path, user="tappal-smtpd", group="tappal-smtpd", extra_groups=[])
 
 
 def test_it_becomes_its_account(worker):
