@@ -140,4 +140,12 @@ build/bench/%: tests/bench/%.c
 bench: all build/bench/load build/bench/sink
 	/usr/bin/python3 tests/bench/run.py $(if $(QUICK),--quick)
 
+# Kills, errors and power losses at every point (tests/crash/README.md). SAMPLE=N states only; SEED=N the same choice again.
+crash:
+	/usr/bin/python3 tests/crash/run.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
+
+crash-sample:
+	/usr/bin/python3 tests/crash/run.py --sample $(or $(SAMPLE),60) $(if $(SEED),--seed $(SEED))
+.PHONY: crash crash-sample
+
 -include $(shell find $(FUZZ_OUT) -name '*.d' 2>/dev/null)

@@ -1,0 +1,265 @@
+/*
+ * fault - run a command and do something to one system call of one program in it: x86-64 Linux, root.
+ *
+ *   fault -x PROGRAM -o TRACE [-s NR -n K -a kill|short|ERRNO] COMMAND [ARGUMENT...]
+ *
+ * PROGRAM is a path: calls of any process whose executable it is are counted, whoever started it, set-uid or not (strace counts for each
+ * thread and cannot choose a program). At the K-th occurrence of system call NR: `kill` is SIGKILL before it happens; `short` makes a
+ * write take only half; a number is the errno it fails with, unexecuted. Then everything is let go and runs on untraced.
+ * TRACE gets "acted MILLISECONDS" (CLOCK_MONOTONIC) at that moment; without -s, "NR COUNT" for each system call when all has ended.
+ * SIGTERM and SIGHUP go on to COMMAND; its exit code is ours (128 + signal when it was killed).
+ */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef __x86_64__
+#error "fault changes registers of x86-64 only"
+#endif
+
+#define TASKS_MAX 512
+#define CALLS_MAX 600
+#define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
+
+enum act { ACT_NONE, ACT_KILL, ACT_SHORT, ACT_ERROR };
+
+struct task { pid_t pid; bool target, faked; };
+
+static struct {
+	const char *program, *trace;
+	long call, when;
+	enum act act;
+	int error;
+	unsigned long counts[CALLS_MAX], seen;
+	struct task tasks[TASKS_MAX];
+	size_t task_count;
+	volatile pid_t root;
+	int status;
+	bool root_ended, done;
+} f;
+
+static _Noreturn void fail(const char *format, ...) {
+	int error = errno;
+	va_list args;
+	va_start(args, format);
+	fprintf(stderr, "fault: ");
+	vfprintf(stderr, format, args);
+	fprintf(stderr, ": %s\n", strerror(error));
+	va_end(args);
+	exit(111);
+}
+
+static void pass_on(int number) {
+	if (f.root > 0)
+		kill(f.root, number);
+}
+
+/* ---- tasks ---- */
+
+static struct task *find(pid_t pid) {
+	for (size_t i = 0; i < f.task_count; i++)
+		if (f.tasks[i].pid == pid)
+			return &f.tasks[i];
+	return NULL;
+}
+
+static void look_at_program(struct task *t) {
+	char link[64], path[PATH_MAX];
+	snprintf(link, sizeof(link), "/proc/%ld/exe", (long)t->pid);
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	path[n > 0 ? n : 0] = '\0';
+	t->target = strcmp(path, f.program) == 0;
+}
+
+static struct task *add(pid_t pid) {
+	if (f.task_count == TASKS_MAX) {
+		errno = ENOMEM;
+		fail("too many processes");
+	}
+	struct task *t = &f.tasks[f.task_count++];
+	*t = (struct task){ .pid = pid };
+	look_at_program(t);
+	return t;
+}
+
+static void drop(pid_t pid) {
+	struct task *t = find(pid);
+	if (t)
+		*t = f.tasks[--f.task_count];
+}
+
+/* ---- the act ---- */
+
+static void finish(void) {
+	f.done = true;
+	for (size_t i = 0; i < f.task_count; i++)
+		ptrace(PTRACE_INTERRUPT, f.tasks[i].pid, 0, 0);
+}
+
+static void tell(void) {
+	struct timespec now;
+	FILE *out = fopen(f.trace, "a");
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (!out || fprintf(out, "acted %lld\n", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000) < 0 || fclose(out) != 0)
+		fail("cannot write %s", f.trace);
+}
+
+static void set_register(pid_t pid, size_t offset, unsigned long value) {
+	if (ptrace(PTRACE_POKEUSER, pid, offset, value) < 0)
+		fail("cannot set a register");
+}
+
+static void act(struct task *t, unsigned long count) {
+	tell();
+	switch (f.act) {
+	case ACT_KILL:
+		kill(t->pid, SIGKILL);
+		finish();
+		break;
+	case ACT_SHORT:
+		if (count > 1)
+			set_register(t->pid, offsetof(struct user_regs_struct, rdx), count / 2);
+		finish();
+		break;
+	default:
+		set_register(t->pid, offsetof(struct user_regs_struct, orig_rax), (unsigned long)-1L);
+		t->faked = true;
+	}
+}
+
+static void at_call(struct task *t) {
+	struct __ptrace_syscall_info info;
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, t->pid, sizeof(info), &info) < 0)
+		return;
+	if (info.op == PTRACE_SYSCALL_INFO_EXIT && t->faked) {
+		set_register(t->pid, offsetof(struct user_regs_struct, rax), (unsigned long)(long)-f.error);
+		t->faked = false;
+		finish();
+	}
+	if (info.op != PTRACE_SYSCALL_INFO_ENTRY || info.entry.nr >= CALLS_MAX || f.done)
+		return;
+	f.counts[info.entry.nr]++;
+	if (f.act != ACT_NONE && (long)info.entry.nr == f.call && ++f.seen == (unsigned long)f.when)
+		act(t, info.entry.args[2]);
+}
+
+/* ---- stops ---- */
+
+static void go_on(const struct task *t, int number) {
+	int how = f.done && !t->faked ? PTRACE_DETACH : t->target ? PTRACE_SYSCALL : PTRACE_CONT;
+	pid_t pid = t->pid;
+	if (ptrace(how, pid, 0, number) < 0 && errno != ESRCH)
+		fail("cannot let a process go on");
+	if (how == PTRACE_DETACH)
+		drop(pid);
+}
+
+static void stopped(struct task *t, int status) {
+	int number = WSTOPSIG(status), event = status >> 16;
+	if (event == PTRACE_EVENT_EXEC)
+		look_at_program(t);
+	else if (number == (SIGTRAP | 0x80))
+		at_call(t);
+	go_on(t, event != 0 || number == (SIGTRAP | 0x80) ? 0 : number);
+}
+
+static void ended(pid_t pid, int status) {
+	drop(pid);
+	if (pid != f.root)
+		return;
+	f.root_ended = true;
+	f.status = status;
+	finish();
+}
+
+static void watch(void) {
+	while (f.task_count > 0 || !f.root_ended) {
+		int status;
+		pid_t pid = waitpid(-1, &status, __WALL);
+		if (pid < 0 && errno == EINTR)
+			continue;
+		if (pid < 0)
+			break;
+		struct task *t = find(pid);
+		if (WIFSTOPPED(status))
+			stopped(t ? t : add(pid), status);
+		else
+			ended(pid, status);
+	}
+}
+
+/* ---- start ---- */
+
+static void start(char **argv) {
+	int gate[2];
+	char octet;
+	if (pipe(gate) < 0)
+		fail("cannot make a pipe");
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(gate[1]);
+		(void)!read(gate[0], &octet, 1);
+		close(gate[0]);
+		execv(argv[0], argv);
+		_exit(127);
+	}
+	if (pid < 0 || ptrace(PTRACE_SEIZE, pid, 0, OPTIONS) < 0)
+		fail("cannot trace");
+	f.root = pid;
+	add(pid);
+	close(gate[0]);
+	close(gate[1]);
+}
+
+static void write_counts(void) {
+	FILE *out = fopen(f.trace, "a");
+	if (!out)
+		fail("cannot open %s", f.trace);
+	for (size_t i = 0; i < CALLS_MAX; i++)
+		if (f.counts[i] > 0)
+			fprintf(out, "%zu %lu\n", i, f.counts[i]);
+	if (fclose(out) != 0)
+		fail("cannot write %s", f.trace);
+}
+
+static void take_action(const char *word) {
+	f.act = strcmp(word, "kill") == 0 ? ACT_KILL : strcmp(word, "short") == 0 ? ACT_SHORT : ACT_ERROR;
+	f.error = (int)strtol(word, NULL, 10);
+}
+
+int main(int argc, char **argv) {
+	int option;
+	while ((option = getopt(argc, argv, "+x:o:s:n:a:")) != -1) {
+		switch (option) {
+		case 'x': f.program = optarg; break;
+		case 'o': f.trace = optarg; break;
+		case 's': f.call = strtol(optarg, NULL, 10); break;
+		case 'n': f.when = strtol(optarg, NULL, 10); break;
+		case 'a': take_action(optarg); break;
+		default: return 100;
+		}
+	}
+	if (!f.program || !f.trace || optind == argc) {
+		fprintf(stderr, "usage: fault -x PROGRAM -o TRACE [-s NR -n K -a kill|short|ERRNO] COMMAND...\n");
+		return 100;
+	}
+	signal(SIGTERM, pass_on);
+	signal(SIGHUP, pass_on);
+	start(argv + optind);
+	watch();
+	if (f.act == ACT_NONE)
+		write_counts();
+	return WIFEXITED(f.status) ? WEXITSTATUS(f.status) : 128 + WTERMSIG(f.status);
+}

@@ -1,0 +1,234 @@
+"""matrix - something happens to one system call of one program: kill -9 before it, an error instead of it, half a write.
+
+A clean run counts the calls of each program; then each (program, call, occurrence) gets a run of its own. What is found afterwards is judged
+(ledger.py), and the host must be as clean as after the run in which nothing happened.
+"""
+import collections
+import errno
+import os
+import random
+import re
+import time
+
+from cell import Cell, TOOLS
+from ledger import LEAK, judge
+from scenario import World, play_small, small_messages
+
+# What is watched: the daemon (or command) that starts it, and the program's file.
+TARGETS = {
+    "queued": ("queued", "queued"), "enqueue": ("smtpd", "enqueue"), "smtpd": ("smtpd", "smtpd"), "spawn-local": ("spawn-local", "spawn"),
+    "spawn-remote": ("spawn-remote", "spawn"), "local": ("spawn-local", "local"), "remote": ("spawn-remote", "remote"), "bounce": ("bounce", "bounce"),
+    "bounce-enqueue": ("bounce", "enqueue"), "script": ("script", "enqueue"), "tappal": ("tappal", "tappal"),
+}
+WRITE, OPEN, MAKE = ["EIO", "ENOSPC", "EINTR", "short"], ["EMFILE", "ENOMEM", "EIO", "ENOSPC", "EINTR"], ["EIO", "ENOSPC"]
+ERRORS = {
+    "write": WRITE, "pwrite64": WRITE, "writev": WRITE, "pwritev": WRITE, "sendfile": ["EIO", "EINTR"], "splice": ["EIO", "EINTR"],
+    "fsync": ["EIO", "ENOSPC", "EINTR"], "fdatasync": ["EIO", "ENOSPC", "EINTR"], "msync": ["EIO"], "fallocate": ["ENOSPC", "EIO"], "ftruncate": MAKE,
+    "open": OPEN, "openat": OPEN, "rename": MAKE, "renameat": MAKE, "renameat2": MAKE, "link": MAKE, "linkat": MAKE, "unlink": ["EIO"], "unlinkat": ["EIO"],
+    "mknod": MAKE, "mknodat": MAKE, "mkdir": MAKE, "mkdirat": MAKE, "mmap": ["ENOMEM"], "brk": ["ENOMEM"], "fork": ["EAGAIN", "ENOMEM"],
+    "vfork": ["EAGAIN", "ENOMEM"], "clone": ["EAGAIN", "ENOMEM"], "clone3": ["EAGAIN", "ENOMEM"], "pipe2": ["EMFILE", "ENFILE"], "read": ["EIO", "EINTR"],
+    "pread64": ["EIO", "EINTR"], "poll": ["EINTR", "ENOMEM"], "getdents64": ["EIO"], "flock": ["EINTR", "ENOLCK"], "statfs": ["EIO"], "newfstatat": ["EIO"],
+    "fstat": ["EIO"], "socket": ["EMFILE"], "connect": ["EINTR"], "accept4": ["EMFILE"], "getrandom": ["EINTR"], "sendto": ["EINTR"], "recvfrom": ["EINTR"],
+}
+
+
+def call_names():
+    with open("/usr/include/x86_64-linux-gnu/asm/unistd_64.h") as f:
+        return {int(number): name for name, number in re.findall(r"#define __NR_(\w+) (\d+)", f.read())}
+
+
+CALLS = call_names()
+NUMBERS = {name: number for number, name in CALLS.items()}
+
+
+# ---- one run
+
+def wrap(cell, target, trace, order=()):
+    return [f"{TOOLS}/fault", "-x", f"{cell.libexec if target != 'tappal' else cell.bin}/{TARGETS[target][1]}", "-o", trace, *order]
+
+
+def act_of(word):
+    return word if word in ("kill", "short") else str(getattr(errno, word))
+
+
+def moments(traces):
+    """When something was done, CLOCK_MONOTONIC as time.monotonic() counts it."""
+    out = []
+    for trace in traces:
+        if os.path.exists(trace):
+            out += [int(line.split()[1]) / 1000 for line in open(trace) if line.startswith("acted")]
+    return out
+
+
+def play(cell, world, wraps):
+    cell.fresh_memory()
+    for starter, words in wraps.items():
+        cell.wrapped[starter] = words
+    cell.start()
+    cell.wait_ready()
+    play_small(world, cell.wrapped.pop("script", ()), cell.wrapped.pop("tappal", ()))
+
+
+def run_faults(spec):
+    """spec: root, faults [(target, call, occurrence, act)], census (of a clean run), kill [(daemon, seconds)]."""
+    with Cell(spec["root"]) as cell:
+        world = World(cell, small_messages())
+        traces, wraps = [], {}
+        for n, (target, name, when, act) in enumerate(spec["faults"]):
+            traces.append(f"{cell.root}/log/trace{n}")
+            order = ["-s", str(NUMBERS[name]), "-n", str(when), "-a", act_of(act)]
+            wraps[TARGETS[target][0]] = wrap(cell, target, traces[-1], order)
+        play(cell, world, wraps)
+        stuck = world.drain()
+        acted = moments(traces)
+        leaks = find_leaks(cell, spec["faults"], spec.get("census"))
+        world.forgive([(m - 0.1) for m in acted] + acted)
+        found = stuck + leaks + judge(world.ledger, world.arrivals(), crashes=max(1, len(acted)), in_flight=3)
+        world.stop()
+        return {"violations": found, "acted": len(acted), "states": world.ledger.state, "log": cell.log()[-6000:] if found else ""}
+
+
+def run_clean(spec):
+    """Count the calls of each target, and take the census of descriptors. {target: {call: count}}, census."""
+    with Cell(spec["root"]) as cell:
+        world = World(cell, small_messages())
+        trace = f"{cell.root}/log/trace"
+        target = spec["target"]
+        play(cell, world, {TARGETS[target][0]: wrap(cell, target, trace)})
+        found = world.drain()
+        census = take_census(cell)
+        found += find_leaks(cell, [], None) + judge(world.ledger, world.arrivals())
+        world.stop()
+        counts = {CALLS[int(nr)]: int(count) for nr, count in (line.split() for line in open(trace))}
+        return {"violations": found, "counts": counts, "census": census, "states": world.ledger.state, "log": cell.log()[-6000:] if found else ""}
+
+
+# ---- leaks
+
+def normal(target):
+    target = re.sub(r"(pipe|socket):\[\d+\]", r"\1", target)
+    target = re.sub(r"/intake/[^/]+$", "/intake/*", target)
+    target = re.sub(r"/large/[^/]+$", "/large/*", target)
+    return re.sub(r"[0-9a-f]{16}", "#", target)
+
+
+def take_census(cell):
+    """{daemon: {what a descriptor leads to: how often}} of the daemons themselves, not of sessions and workers."""
+    out = {}
+    for name, process in cell.running.items():
+        seen = collections.Counter()
+        at = f"/proc/{process.pid}/fd"
+        if is_wrapper(cell, name):
+            continue
+        try:
+            for fd in os.listdir(at):
+                seen[normal(os.readlink(f"{at}/{fd}"))] += 1
+        except OSError:
+            continue
+        out[name] = dict(seen)
+    return out
+
+
+def merge_census(a, b):
+    return {name: {what: max(a.get(name, {}).get(what, 0), b.get(name, {}).get(what, 0)) for what in {*a.get(name, {}), *b.get(name, {})}}
+            for name in {*a, *b}}
+
+
+def compare_census(now, before):
+    out = []
+    for name, seen in now.items():
+        usual = before.get(name, {})
+        for what, count in seen.items():
+            # Sessions of smtpd and workers come and go with a pair of pipes or an intake file each.
+            spare = 6 if what in ("pipe", "socket") or "/intake/*" in what else 0
+            if count > usual.get(what, 0) + spare:
+                out.append((LEAK, f"{name} has {count} descriptors of {what}, usually {usual.get(what, 0)}"))
+    return out
+
+
+def zombies(cell):
+    return {pid for pid, (name, state) in cell.processes().items() if state == "Z" and parent(pid) != 1}
+
+
+def parent(pid):
+    try:
+        text = open(f"/proc/{pid}/stat").read()
+        return int(text[text.rindex(")") + 2:].split()[1])
+    except OSError:
+        return 1
+
+
+OURS = {"queued", "spawn", "bounce", "smtpd", "enqueue", "local", "remote", "tappal", "fault"}
+
+
+def wait_none(look, seconds):
+    end = time.monotonic() + seconds
+    while found := look():
+        if time.monotonic() > end:
+            return found
+        time.sleep(0.05)
+    return found
+
+
+def find_leaks(cell, faults, census):
+    """Stops the host. Looks while it is idle, when it has stopped, and after one more start of queued, which sweeps."""
+    out = compare_census(take_census(cell), census) if census else []
+    dead = wait_none(lambda: zombies(cell), 2)
+    out += [(LEAK, f"a zombie: {cell.processes().get(pid)}") for pid in dead]
+    out += [(LEAK, text) for text in cell.stop()]
+    alive = wait_none(lambda: {p: n for p, (n, s) in cell.processes().items() if n in OURS and s != "Z"}, 5)
+    out += [(LEAK, f"{name} still runs") for name in alive.values()]
+    return out + sweep(cell, faults)
+
+
+def is_wrapper(cell, name):
+    try:
+        return os.readlink(f"/proc/{cell.running[name].pid}/exe") == f"{TOOLS}/fault"
+    except OSError:
+        return True
+
+
+def sweep(cell, faults):
+    cell.going = False
+    cell.start_one("queued")
+    cell.wait_reader("intake", 20)
+    out = [(LEAK, text) for text in cell.stop("queued")]
+    for place in ("intake", "large", "reply"):
+        out += [(LEAK, f"{place}/{name} is left") for name in os.listdir(f"{cell.spool}/{place}")]
+    out += [(LEAK, f"log/{name} is left") for name in os.listdir(f"{cell.spool}/log") if not re.fullmatch(r"(spare-)?[0-9a-f]{16}", name)]
+    out += [(LEAK, f"index/{name} is left") for name in os.listdir(f"{cell.spool}/index") if name not in ("data.mdb", "lock.mdb")]
+    if cell.queue():
+        out.append(("lost", f"a queue that was empty is not: {cell.queue()}"))
+    # A file in tmp/ of a Maildir is what a delivery leaves that was killed; readers remove it after 36 hours (maildir(5)).
+    killed = sum(act in ("kill",) and target in ("local", "spawn-local", "queued") for target, _, _, act in faults)
+    left = cell.maildir_tmp()
+    if len(left) > killed:
+        out += [(LEAK, f"{name} is left") for name in left]
+    return out
+
+
+# ---- plans
+
+def plan_kills(counts):
+    return [[(target, name, n, "kill")] for target, calls in counts.items() for name, count in calls.items() for n in range(1, count + 1)]
+
+
+def plan_errors(counts):
+    return [[(target, name, n, act)] for target, calls in counts.items() for name, count in calls.items() for act in ERRORS.get(name, ())
+            for n in range(1, count + 1)]
+
+
+def plan_pairs(counts, count, rng):
+    """Two programs killed in one run, anywhere."""
+    out = []
+    starters = [t for t in counts if t not in ("script", "tappal")]
+    while len(out) < count:
+        pair = rng.sample(starters, 2)
+        if TARGETS[pair[0]][0] == TARGETS[pair[1]][0]:
+            continue
+        faults = []
+        for target in pair:
+            name = rng.choice(list(counts[target]))
+            faults.append((target, name, rng.randint(1, counts[target][name]), "kill"))
+        out.append(faults)
+    return out

@@ -1,0 +1,268 @@
+"""power - the power goes: states that two disks may be left in, made from a record of everything that was written to them.
+
+A disk keeps what was written before its last flush. Of what came after, it may keep any part, in any order, and of a write that was under way
+any of its sectors. So a state is: a moment of the record, and which unflushed writes are there, whole or torn. Both disks lose power
+at the same moment. The ledger at that moment is what the record's marks say; the host is started on the disks, drained and judged.
+"""
+import os
+import random
+import re
+import struct
+import threading
+import time
+
+from cell import ADDRESS, Cell, DAEMONS, SHM, SINK_PORT
+from ledger import Ledger, Message, judge
+from matrix import find_leaks
+from scenario import ANN, BAD, FAR, JOE, LARGE, SAM, World
+from sink import Sink
+
+BLOCK, SECTOR = 4096, 512
+SIZES = (72, 24)            # megabytes of the spool's disk and the Maildirs'
+ZERO = bytes(BLOCK)
+
+
+# ---- recording
+
+def messages_of(seed, count):
+    rng = random.Random(seed)
+    out = []
+    for n in range(count):
+        rcpts = rng.choice([[JOE], [ANN], [FAR], [JOE, FAR], [JOE, ANN], [BAD], [BAD, ANN]])
+        out.append(Message(f"k-{n}", SAM, rcpts, LARGE if n % 8 == 5 else rng.choice([600, 3000, 9000, 60000])))
+    return out
+
+
+def run_recording(spec):
+    """Spool and Maildirs on recorded disks while mail goes through; queued is away for a moment, and starts anew once."""
+    images = [f"{spec['at']}/disk{i}" for i in range(2)]
+    with Cell(spec["root"]) as cell:
+        cell.fresh_logs()
+        cell.make_images(images, spec.get("sizes", SIZES))
+        for image in images:
+            os.system(f"cp --sparse=always {image} {image}.base")
+        cell.record(images, f"{spec['at']}/events")
+        messages = messages_of(spec["seed"], spec["count"])
+        world = World(cell, messages)
+        cell.start()
+        cell.wait_ready()
+        send_all(world, messages, spec["clients"])
+        stuck = world.drain()
+        found = stuck + judge(world.ledger, world.arrivals()) + [("leak", text) for text in cell.stop()]
+        world.stop()
+        states = list(world.ledger.state.values())
+        cell.end_record()
+        return {"violations": found, "acked": states.count("A"), "log": cell.log()[-6000:] if found else ""}
+
+
+def send_all(world, messages, clients):
+    parts = [messages[i::clients] for i in range(clients)]
+    threads = [threading.Thread(target=send_part, args=(world, part, i)) for i, part in enumerate(parts)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.4)
+    world.cell.restart("queued")       # meanwhile enqueue leaves mail for adoption
+    for thread in threads:
+        thread.join(120)
+
+
+def send_part(world, messages, number):
+    for i in range(0, len(messages), 3):
+        if number == 0 and i == 3:
+            for m in messages[i:i + 3]:
+                world.one_shot(m)
+        else:
+            world.smtp(messages[i:i + 3])
+
+
+# ---- the record
+
+class Event:
+    __slots__ = ("kind", "disk", "offset", "data", "length")
+
+    def __init__(self, kind, disk, offset, length, data):
+        self.kind, self.disk, self.offset, self.length, self.data = kind, disk, offset, length, data
+
+
+def read_events(path):
+    with open(path, "rb") as f:
+        octets = f.read()
+    out, at = [], 0
+    while at < len(octets):
+        kind, disk, length, offset = octets[at:at + 1].decode(), octets[at + 1], *struct.unpack_from("<IQ", octets, at + 4)
+        at += 16
+        size = length if kind in "WM" else 0
+        out.append(Event(kind, disk, offset, length, octets[at:at + size]))
+        at += size
+    return out
+
+
+class Disk:
+    """A disk's octets as its blocks that are not zero."""
+
+    def __init__(self, blocks=None):
+        self.blocks = blocks if blocks is not None else {}
+
+    @classmethod
+    def load(cls, path):
+        disk = cls()
+        with open(path, "rb") as f:
+            at = 0
+            while True:
+                try:
+                    at = os.lseek(f.fileno(), at, os.SEEK_DATA)
+                except OSError:
+                    return disk
+                at -= at % BLOCK
+                end = os.lseek(f.fileno(), at, os.SEEK_HOLE)
+                for block in range(at // BLOCK, (end + BLOCK - 1) // BLOCK):
+                    octets = os.pread(f.fileno(), BLOCK, block * BLOCK)
+                    if octets != ZERO:
+                        disk.blocks[block] = octets
+                at = end
+
+    def copy(self):
+        return Disk(dict(self.blocks))
+
+    def write(self, offset, data):
+        while data:
+            block, start = divmod(offset, BLOCK)
+            part = data[:BLOCK - start]
+            if len(part) < BLOCK:
+                old = self.blocks.get(block, ZERO)
+                part_block = old[:start] + part + old[start + len(part):]
+            else:
+                part_block = part
+            if part_block == ZERO:
+                self.blocks.pop(block, None)
+            else:
+                self.blocks[block] = part_block
+            offset += len(part)
+            data = data[len(part):]
+
+    def zero(self, offset, length):
+        first, last = -(-offset // BLOCK), (offset + length) // BLOCK
+        if offset % BLOCK or (offset + length) % BLOCK:
+            self.write(offset, bytes(min(length, first * BLOCK - offset)))
+            if last >= first:
+                self.write(last * BLOCK, bytes(offset + length - last * BLOCK))
+        for block in [b for b in self.blocks if first <= b < last] if last - first > 1000 else range(first, last):
+            self.blocks.pop(block, None)
+
+    def apply(self, event, sectors=None):
+        """A write or, of its sectors, those in the set."""
+        if sectors is None:
+            if event.kind == "Z":
+                self.zero(event.offset, event.length)
+            else:
+                self.write(event.offset, event.data)
+            return
+        for s in sectors:
+            part = bytes(min(SECTOR, event.length - s * SECTOR)) if event.kind == "Z" else event.data[s * SECTOR:(s + 1) * SECTOR]
+            self.write(event.offset + s * SECTOR, part)
+
+    def save(self, path, megabytes):
+        with open(path, "wb") as f:
+            f.truncate(megabytes << 20)
+            for block, octets in self.blocks.items():
+                os.pwrite(f.fileno(), octets, block * BLOCK)
+
+
+# ---- states
+
+KINDS = ("prefix", "flushed", "drop", "subset", "torn")
+
+
+def plan_states(events, count, rng):
+    """(moment, kind, seed): moments are the number of events that happened. Those right behind an acknowledgement come first: there a broken
+    promise shows; then any others. A record with few events gives fewer states than asked for."""
+    acks = [i + 1 for i, e in enumerate(events) if e.kind == "M" and e.data[:1] in b"A"]
+    others = [i + 1 for i, e in enumerate(events) if e.kind in "WZF"]
+    first = [(i, kind, rng.getrandbits(32)) for i in acks for kind in KINDS + ("subset", "torn")]
+    rest = [(i, kind, rng.getrandbits(32)) for i in others for kind in KINDS]
+    rng.shuffle(first)
+    rng.shuffle(rest)
+    half = min(len(first), count // 2)
+    return sorted(first[:half] + rest[:count - half])
+
+
+def choose(pending, kind, rng):
+    """Of the unflushed writes, those that are there: (event, sectors or None for all)."""
+    if kind == "flushed" or not pending:
+        return []
+    if kind == "prefix":
+        return [(e, None) for e in pending]
+    if kind == "drop":
+        dropped = rng.randrange(len(pending))
+        return [(e, None) for i, e in enumerate(pending) if i != dropped]
+    share = rng.choice([0.2, 0.5, 0.8])
+    kept = [(e, None) for e in pending if rng.random() < share]
+    if kind == "torn":
+        kept = [(e, None if rng.random() < 0.4 else tear(e, rng)) for e in [e for e in pending if rng.random() < 0.8]]
+    return kept
+
+
+def tear(event, rng):
+    sectors = range(-(-event.length // SECTOR))
+    if rng.random() < 0.5:      # the first of them, as a disk writes a run of sectors
+        return list(sectors[:rng.randrange(len(sectors))])
+    return [s for s in sectors if rng.random() < 0.5]
+
+
+class Builder:
+    """Walks through the record once and makes the states it is asked for, in the order of their moments."""
+
+    def __init__(self, at, events):
+        self.disks = [Disk.load(f"{at}/disk{i}.base") for i in range(2)]
+        self.events, self.moment, self.pending, self.marks = events, 0, [[], []], []
+
+    def go_to(self, moment):
+        for e in self.events[self.moment:moment]:
+            if e.kind == "M":
+                self.marks.append(e.data.decode())
+            elif e.kind == "F":
+                for w in self.pending[e.disk]:
+                    self.disks[e.disk].apply(w)
+                self.pending[e.disk] = []
+            else:
+                self.pending[e.disk].append(e)
+        self.moment = moment
+
+    def save(self, state, paths, sizes):
+        moment, kind, seed = state
+        self.go_to(moment)
+        rng = random.Random(seed)
+        for disk, pending, path, size in zip(self.disks, self.pending, paths, sizes):
+            made = disk.copy()
+            for event, sectors in choose(pending, kind, rng):
+                made.apply(event, sectors)
+            made.save(path, size)
+        return list(self.marks)
+
+
+# ---- a state
+
+def run_state(spec):
+    """spec: root, images, marks, messages (seed, count)."""
+    with Cell(spec["root"]) as cell:
+        cell.fresh_logs()
+        world = World(cell, messages_of(spec["seed"], spec["count"]))
+        for text in spec["marks"]:
+            world.ledger.note(text)
+        before = list(world.ledger.taken)
+        for image, place in zip(spec["images"], (cell.spool, cell.mail)):
+            cell.mount_image(image, place)
+        cell.start("queued", "spawn-local", "spawn-remote", "bounce")
+        cell.wait_ready()
+        stuck = world.drain()
+        # Copies in tmp/ of those that were in flight stay, as after kill -9.
+        tmp = len(cell.maildir_tmp())
+        leaks = [v for v in find_leaks(cell, [], None) if "/tmp/" not in v[1]]
+        if tmp > 3 * 3:
+            leaks.append(("leak", f"{tmp} files in tmp/ of Maildirs"))
+        arrivals = world.arrivals()
+        for key, rcpt in before:
+            arrivals.count[key, rcpt] += 1
+        found = stuck + leaks + judge(world.ledger, arrivals, crashes=1, in_flight=3)
+        world.stop()
+        return {"violations": found, "log": cell.log()[-6000:] if found else ""}
