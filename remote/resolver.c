@@ -36,6 +36,7 @@
 #define ANSWERS_MAX (1u << 20)    /* octets that wait for one client */
 #define BACKLOG 512
 #define FILES 4096u
+#define PAUSE_MS 200u             /* before the next try to accept when descriptors have run out */
 
 enum { POLL_SIGNAL, POLL_LISTEN, POLL_ENGINE, POLL_CLIENT };
 
@@ -56,6 +57,8 @@ struct resolver {
 	size_t admitted_count;
 	struct client client[CLIENTS_MAX];
 	struct pollfd poll[POLL_CLIENT + CLIENTS_MAX];
+	size_t place[CLIENTS_MAX];     /* of each client in poll; 0: it was not there */
+	deadline_t accept_after;       /* descriptors had run out; 0: they had not */
 	bool stop;
 };
 
@@ -113,8 +116,9 @@ static void client_accept(struct resolver *r, deadline_t now)
 	int fd = accept4(r->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	struct client *c = fd != -1 && peer_is_admitted(r, fd) ? client_free_slot(r) : NULL;
 
-	if (fd == -1 && (errno == EMFILE || errno == ENFILE))
-		(void)client_close_idle(r);
+	/* A connection that cannot be taken stays and would wake us without end. */
+	if (fd == -1 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED && client_close_idle(r) == NULL)
+		r->accept_after = deadline_in(now, PAUSE_MS);
 	if (c == NULL && fd != -1)
 		(void)close(fd);
 	if (c == NULL)
@@ -220,17 +224,25 @@ static void signals_take(struct resolver *r)
 	}
 }
 
-static void poll_prepare(struct resolver *r)
+/* Only what is open: poll(2) takes no more entries than the process may have descriptors. */
+static nfds_t poll_prepare(struct resolver *r, deadline_t now)
 {
+	nfds_t n = POLL_CLIENT;
+
+	if (deadline_passed(r->accept_after, now))
+		r->accept_after = 0;
 	r->poll[POLL_SIGNAL] = (struct pollfd){ .fd = r->signals, .events = POLLIN };
-	r->poll[POLL_LISTEN] = (struct pollfd){ .fd = r->listener, .events = POLLIN };
+	r->poll[POLL_LISTEN] = (struct pollfd){ .fd = r->accept_after == 0 ? r->listener : -1, .events = POLLIN };
 	r->poll[POLL_ENGINE] = (struct pollfd){ .fd = engine_fd(r->engine), .events = POLLIN };
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		const struct client *c = &r->client[i];
 		int events = (c->asked < QUESTIONS_EACH ? POLLIN : 0) | (record_writer_pending(&c->out) ? POLLOUT : 0);
 
-		r->poll[POLL_CLIENT + i] = (struct pollfd){ .fd = c->fd, .events = (short)events };
+		r->place[i] = c->fd == -1 ? 0 : n;
+		if (c->fd != -1)
+			r->poll[n++] = (struct pollfd){ .fd = c->fd, .events = (short)events };
 	}
+	return n;
 }
 
 static void client_turn(struct resolver *r, struct client *c, short events, deadline_t now)
@@ -247,10 +259,13 @@ static void client_turn(struct resolver *r, struct client *c, short events, dead
 static void turn(struct resolver *r)
 {
 	deadline_t now = clock_monotonic_ms();
+	nfds_t n = poll_prepare(r, now);
 
-	poll_prepare(r);
-	if (poll(r->poll, POLL_CLIENT + CLIENTS_MAX, deadline_poll_ms(engine_deadline(r->engine), now)) == -1)
+	if (poll(r->poll, n, deadline_poll_ms(deadline_earlier(engine_deadline(r->engine), r->accept_after), now)) == -1) {
+		if (errno != EINTR)
+			die_system("cannot poll");
 		return;
+	}
 	now = clock_monotonic_ms();
 	errno = 0;
 	if (r->poll[POLL_ENGINE].revents != 0 && !engine_run(r->engine))
@@ -258,7 +273,7 @@ static void turn(struct resolver *r)
 	engine_expire(r->engine, now);
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		if (r->client[i].fd != -1)
-			client_turn(r, &r->client[i], r->poll[POLL_CLIENT + i].revents, now);
+			client_turn(r, &r->client[i], r->place[i] == 0 ? 0 : r->poll[r->place[i]].revents, now);
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		if (r->client[i].fd != -1 && r->client[i].gone)
 			client_close(r, &r->client[i]);

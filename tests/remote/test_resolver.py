@@ -10,6 +10,7 @@ import pytest
 
 import records
 from dnszone import Zones
+from faults import cpu_ms, few_files, highest_file
 
 OK, NO_DOMAIN, NO_DATA, NULL_MX, TEMPORARY, BOGUS, MX_UNRESOLVED = range(7)
 MAIL, ADDRESS = 1, 2
@@ -190,6 +191,24 @@ def test_who_may_ask(asker, path, user, admitted):
     code = CODE if not admitted else CODE.replace("s.settimeout(5)", "s.settimeout(0.3)")
     result = subprocess.run(["/usr/bin/python3", "-c", code, path], user=user, stderr=subprocess.DEVNULL, check=False)
     assert (result.returncode == 7) == (not admitted)
+
+
+def test_few_descriptors(rooms, dns, path, asker):
+    """More clients than it may have descriptors: those that are in are served, the others wait, and so does it."""
+    assert asker.ask(ADDRESS, "a.plain.tappal")[0] == OK
+    pid = rooms.resolver.pid
+    others = []
+    with few_files(pid, highest_file(pid) + 3):
+        for n in range(6):
+            others.append(Asker(path))
+            others[-1].send(ADDRESS, f"x{n}.unheard.tappal")
+        before = cpu_ms(pid)
+        time.sleep(1)
+        assert cpu_ms(pid) - before < 100
+    late = Asker(path)
+    assert late.ask(ADDRESS, "a.plain.tappal")[0] == OK
+    for other in others + [late]:
+        other.close()
 
 
 def test_a_server_that_never_answers(rooms, path):
