@@ -359,30 +359,12 @@ static int spare_unused(struct msglog *log, uint64_t last)
 	return 0;
 }
 
-/* What a run that was killed had written but not synced has been replayed out of the page cache: from here on it counts, so it must be
- * on disk, before the index is committed and before anybody is told. Only the last segment can have such an end (rotate). */
-static int sync_last(struct msglog *log, uint64_t segment)
-{
-	char name[PREPARE_NAME_MAX];
-	prepare_name(segment, name);
-	int fd = openat(log->dirfd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -1;
-	int rc = fdatasync(fd);
-	int error = errno;
-	close(fd);
-	errno = error;
-	return rc;
-}
-
 enum msglog_result msglog_start(struct msglog *log, struct place end, uint64_t run, wall_ms_t now)
 {
 	struct prepared next;
 	log->run = run;
 	log->now = now;
 	unlinkat(log->dirfd, "making", 0);
-	if (sync_last(log, end.segment) != 0)
-		return msglog_broken(log, "sync", end.segment);
 	if (spare_unused(log, end.segment) != 0)
 		return msglog_broken(log, "spare", end.segment);
 	log->prepare = prepare_start(log->dirfd, log->segment_size);

@@ -271,9 +271,6 @@ static enum store_result start_log(struct store *st, struct place end, wall_ms_t
 	st->run = next_run(st->run);
 	/* No job number of this queued was one of another's. */
 	st->next_job = (st->run >> 32) << 32 | 1;
-	/* What the replay met may not have been synced by the run that wrote it (msglog_start syncs its records). */
-	if (io_sync_dir(AT_FDCWD, SPOOL_LARGE) != 0)
-		return store_fail(st, "large/: sync failed");
 	if (msglog_start(st->log, end, st->run, now) != MSGLOG_OK)
 		return store_fail(st, msglog_error(st->log));
 	return note_files(st);
