@@ -7,6 +7,8 @@
 #include "common/verdict.h"
 #include "clean.h"
 
+#define FIELD_OCTETS 900u     /* RFC 5322 2.1.1: a line has at most 998 */
+
 /* ---- survey ---- */
 
 void survey_init(struct survey *s, const char *boundary) {
@@ -195,14 +197,15 @@ static bool is_ascii(struct bytes b) {
 	return true;
 }
 
-/* RFC 3464 2.3.2; RFC 6533 3: an address with UTF-8 has the type utf-8, raw in a message/global-delivery-status and as xtext else. */
+/* RFC 3464 2.3.2; RFC 6533 3: an address with UTF-8 has the type utf-8, raw in a message/global-delivery-status and as xtext else. One whose
+ * xtext would be longer than a line may be is written with question marks, as one that is no UTF-8. */
 static void add_final_recipient(const struct report *r, struct str *out, struct bytes address) {
 	size_t begin = out->len;
 	bool utf8 = !is_ascii(address);
 	str_add_c(out, utf8 ? "Final-Recipient: utf-8; " : "Final-Recipient: rfc822; ");
 	if (!utf8 || report_is_utf8(r))
 		add_address(r, out, address);
-	else if (!clean_utf8_xtext(out, address)) {
+	else if (!clean_utf8_xtext(out, address) || out->len - begin > FIELD_OCTETS) {
 		str_truncate(out, begin);
 		str_add_c(out, "Final-Recipient: rfc822; ");
 		add_address(r, out, address);
