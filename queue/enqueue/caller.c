@@ -23,18 +23,23 @@ static void note_account(struct caller *c, const struct passwd *pw) {
 			c->kind = (enum caller_kind)kind;
 }
 
-void caller_find(uid_t uid, struct caller *c) {
+bool caller_find(uid_t uid, struct caller *c) {
+	const struct passwd *pw;
 	*c = (struct caller){ .uid = uid, .kind = uid == 0 ? CALLER_ROOT : CALLER_USER };
 	snprintf(c->name, sizeof(c->name), uid == 0 ? "root" : "#%lu", (unsigned long)uid);
-	FILE *in = uid == 0 ? NULL : fopen("/etc/passwd", "re");
+	if (uid == 0)
+		return true;
+	FILE *in = fopen("/etc/passwd", "re");
 	if (!in)
-		return;
-	for (struct passwd *pw = fgetpwent(in); pw; pw = fgetpwent(in))
-		if (pw->pw_uid == uid) {
-			note_account(c, pw);
-			break;
-		}
+		return false;
+	do
+		pw = fgetpwent(in);
+	while (pw && pw->pw_uid != uid);
+	if (pw)
+		note_account(c, pw);
+	bool whole = pw || (!ferror(in) && feof(in));
 	fclose(in);
+	return whole;
 }
 
 /* ---- the envelope ---- */

@@ -18,7 +18,8 @@ struct caller {
 	char name[64];       /* the account's name, or "#" and the uid */
 };
 
-void caller_find(uid_t uid, struct caller *c);
+/* False: /etc/passwd cannot be read. Then nobody is known, and a bounce would come in without the batch that it reports: refuse. */
+bool caller_find(uid_t uid, struct caller *c);
 
 /* The envelope as it goes on: attributes that this caller may not claim are left out, and a message of which nobody says how it
  * came is said to be "local", by this caller's name. `raw_addresses`: addresses stand in any spelling (qmail's contract) and become

@@ -52,7 +52,8 @@ int main(int argc, char **argv) {
 	umask(0);
 	if (chdir(path_spool) < 0)
 		return complain(ENQ_NO_SPOOL, "cannot enter the spool; `make install` makes it");
-	caller_find(uid, &caller);
+	if (!caller_find(uid, &caller))
+		return complain(ENQ_BAD_CONFIG, "cannot read /etc/passwd, so it is not known who calls");
 	if (session)
 		return (int)enqueue_session(&caller);
 	return finish(enqueue_once(&caller));

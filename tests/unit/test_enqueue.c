@@ -1,6 +1,8 @@
 /* test_enqueue - what enqueue makes of a caller's envelope, and where it finds the place of the id. */
 #include "unit.h"
 
+#include <sys/resource.h>
+
 #include "queue/enqueue/enqueue.h"
 
 #define ENV(literal) ((struct bytes){ literal, sizeof(literal) })   /* the literal's own NUL is the end */
@@ -93,16 +95,29 @@ static void id_offsets(void **state) {
 static void callers(void **state) {
 	struct caller c;
 	(void)state;
-	caller_find(0, &c);
+	assert_true(caller_find(0, &c));
 	assert_int_equal(c.kind, CALLER_ROOT);
 	assert_string_equal(c.name, "root");
-	caller_find(4000000001u, &c);
+	assert_true(caller_find(4000000001u, &c));
 	assert_int_equal(c.kind, CALLER_USER);
 	assert_string_equal(c.name, "#4000000001");
 }
 
+/* Without the accounts tappal-bounce would be anybody, and what it reports would be reported again. */
+static void callers_unknown(void **state) {
+	struct rlimit before, none;
+	struct caller c;
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){ .rlim_cur = 0, .rlim_max = before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	bool known = caller_find(4000000001u, &c);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_false(known);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(claims), cmocka_unit_test(spellings), cmocka_unit_test(refused), cmocka_unit_test(too_many),
-		cmocka_unit_test(id_offsets), cmocka_unit_test(callers) };
+		cmocka_unit_test(id_offsets), cmocka_unit_test(callers), cmocka_unit_test(callers_unknown) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
