@@ -295,8 +295,8 @@ static void on_signal(int number)
 	unsigned char octet = (unsigned char)number;
 
 	/* A full pipe already says "look": nothing is lost. */
-	ssize_t put = write(signal_write_end, &octet, 1);
-	(void)put;
+	while (write(signal_write_end, &octet, 1) < 0 && errno == EINTR)
+		;
 	errno = saved;
 }
 
