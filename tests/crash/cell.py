@@ -371,8 +371,14 @@ class Cell:
         return text
 
     def tappal(self, *arguments, wrap=()):
-        return subprocess.run([*wrap, f"{self.bin}/tappal", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              timeout=60)
+        """Ended, as by a person, when it has waited for an answer for too long."""
+        process = subprocess.Popen([*wrap, f"{self.bin}/tappal", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            out, error = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            out, error = process.communicate(timeout=10)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
     def queue(self):
         r = self.tappal("queue", "list", "--json")

@@ -1,12 +1,13 @@
 /*
  * fault - run a command and do something to one system call of one program in it: x86-64 Linux, root.
  *
- *   fault -x PROGRAM -o TRACE [-s NR -n K -a kill|short|ERRNO] COMMAND [ARGUMENT...]
+ *   fault -x PROGRAM -o TRACE [-s NR -k KIND -n K -a kill|short|ERRNO] COMMAND [ARGUMENT...]
  *
  * PROGRAM is a path: calls of any process whose executable it is are counted, whoever started it, set-uid or not (strace counts for each
- * thread and cannot choose a program). At the K-th occurrence of system call NR: `kill` is SIGKILL before it happens; `short` makes a
- * write take only half; a number is the errno it fails with, unexecuted. Then everything is let go and runs on untraced.
- * TRACE gets "acted MILLISECONDS" (CLOCK_MONOTONIC) at that moment; without -s, "NR COUNT" for each system call when all has ended.
+ * thread and cannot choose a program). KIND says what a call's first argument is: `file`, `pipe` or `socket` for calls that read, write
+ * or sync a descriptor, `-` for others. At the K-th occurrence of system call NR with this KIND: `kill` is SIGKILL before it happens; `short`
+ * makes a write take only half; a number is the errno it fails with, unexecuted. Then everything is let go and runs on untraced.
+ * TRACE gets "acted MILLISECONDS" (CLOCK_MONOTONIC) at that moment; without -s, "NR KIND COUNT" for each system call when all has ended.
  * SIGTERM and SIGHUP go on to COMMAND; its exit code is ours (128 + signal when it was killed).
  */
 #include <errno.h>
@@ -20,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -33,6 +36,9 @@
 #define CALLS_MAX 600
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
+enum kind { KIND_NONE, KIND_FILE, KIND_PIPE, KIND_SOCKET, KINDS };
+static const char *const kind_names[KINDS] = { "-", "file", "pipe", "socket" };
+
 enum act { ACT_NONE, ACT_KILL, ACT_SHORT, ACT_ERROR };
 
 struct task { pid_t pid; bool target, faked; };
@@ -40,9 +46,10 @@ struct task { pid_t pid; bool target, faked; };
 static struct {
 	const char *program, *trace;
 	long call, when;
+	enum kind kind;
 	enum act act;
 	int error;
-	unsigned long counts[CALLS_MAX], seen;
+	unsigned long counts[CALLS_MAX][KINDS], seen;
 	struct task tasks[TASKS_MAX];
 	size_t task_count;
 	volatile pid_t root;
@@ -139,6 +146,21 @@ static void act(struct task *t, unsigned long count) {
 	}
 }
 
+static enum kind kind_of(pid_t pid, uint64_t call, uint64_t descriptor) {
+	static const uint64_t calls[] = { SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_sendfile, SYS_splice, SYS_fsync, SYS_fdatasync };
+	char path[64];
+	struct stat st;
+	size_t i = 0;
+	while (i < sizeof(calls) / sizeof(calls[0]) && calls[i] != call)
+		i++;
+	if (i == sizeof(calls) / sizeof(calls[0]))
+		return KIND_NONE;
+	snprintf(path, sizeof(path), "/proc/%ld/fd/%d", (long)pid, (int)descriptor);
+	if (stat(path, &st) < 0)
+		return KIND_FILE;
+	return S_ISFIFO(st.st_mode) ? KIND_PIPE : S_ISSOCK(st.st_mode) ? KIND_SOCKET : KIND_FILE;
+}
+
 static void at_call(struct task *t) {
 	struct __ptrace_syscall_info info;
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, t->pid, sizeof(info), &info) < 0)
@@ -150,8 +172,11 @@ static void at_call(struct task *t) {
 	}
 	if (info.op != PTRACE_SYSCALL_INFO_ENTRY || info.entry.nr >= CALLS_MAX || f.done)
 		return;
-	f.counts[info.entry.nr]++;
-	if (f.act != ACT_NONE && (long)info.entry.nr == f.call && ++f.seen == (unsigned long)f.when)
+	if (f.act != ACT_NONE && (long)info.entry.nr != f.call)
+		return;
+	enum kind kind = kind_of(t->pid, info.entry.nr, info.entry.args[0]);
+	f.counts[info.entry.nr][kind]++;
+	if (f.act != ACT_NONE && kind == f.kind && ++f.seen == (unsigned long)f.when)
 		act(t, info.entry.args[2]);
 }
 
@@ -228,10 +253,17 @@ static void write_counts(void) {
 	if (!out)
 		fail("cannot open %s", f.trace);
 	for (size_t i = 0; i < CALLS_MAX; i++)
-		if (f.counts[i] > 0)
-			fprintf(out, "%zu %lu\n", i, f.counts[i]);
+		for (size_t kind = 0; kind < KINDS; kind++)
+			if (f.counts[i][kind] > 0)
+				fprintf(out, "%zu %s %lu\n", i, kind_names[kind], f.counts[i][kind]);
 	if (fclose(out) != 0)
 		fail("cannot write %s", f.trace);
+}
+
+static void take_kind(const char *word) {
+	for (size_t kind = 0; kind < KINDS; kind++)
+		if (strcmp(word, kind_names[kind]) == 0)
+			f.kind = (enum kind)kind;
 }
 
 static void take_action(const char *word) {
@@ -241,18 +273,19 @@ static void take_action(const char *word) {
 
 int main(int argc, char **argv) {
 	int option;
-	while ((option = getopt(argc, argv, "+x:o:s:n:a:")) != -1) {
+	while ((option = getopt(argc, argv, "+x:o:s:k:n:a:")) != -1) {
 		switch (option) {
 		case 'x': f.program = optarg; break;
 		case 'o': f.trace = optarg; break;
 		case 's': f.call = strtol(optarg, NULL, 10); break;
+		case 'k': take_kind(optarg); break;
 		case 'n': f.when = strtol(optarg, NULL, 10); break;
 		case 'a': take_action(optarg); break;
 		default: return 100;
 		}
 	}
 	if (!f.program || !f.trace || optind == argc) {
-		fprintf(stderr, "usage: fault -x PROGRAM -o TRACE [-s NR -n K -a kill|short|ERRNO] COMMAND...\n");
+		fprintf(stderr, "usage: fault -x PROGRAM -o TRACE [-s NR -k KIND -n K -a kill|short|ERRNO] COMMAND...\n");
 		return 100;
 	}
 	signal(SIGTERM, pass_on);

@@ -21,14 +21,18 @@ TARGETS = {
     "bounce-enqueue": ("bounce", "enqueue"), "script": ("script", "enqueue"), "tappal": ("tappal", "tappal"),
 }
 WRITE, OPEN, MAKE = ["EIO", "ENOSPC", "EINTR", "short"], ["EMFILE", "ENOMEM", "EIO", "ENOSPC", "EINTR"], ["EIO", "ENOSPC"]
+# By system call and what it is done to. A pipe takes a record of at most PIPE_BUF whole or not at all, so its writes are not halved.
 ERRORS = {
-    "write": WRITE, "pwrite64": WRITE, "writev": WRITE, "pwritev": WRITE, "sendfile": ["EIO", "EINTR"], "splice": ["EIO", "EINTR"],
-    "fsync": ["EIO", "ENOSPC", "EINTR"], "fdatasync": ["EIO", "ENOSPC", "EINTR"], "msync": ["EIO"], "fallocate": ["ENOSPC", "EIO"], "ftruncate": MAKE,
-    "open": OPEN, "openat": OPEN, "rename": MAKE, "renameat": MAKE, "renameat2": MAKE, "link": MAKE, "linkat": MAKE, "unlink": ["EIO"], "unlinkat": ["EIO"],
-    "mknod": MAKE, "mknodat": MAKE, "mkdir": MAKE, "mkdirat": MAKE, "mmap": ["ENOMEM"], "brk": ["ENOMEM"], "fork": ["EAGAIN", "ENOMEM"],
-    "vfork": ["EAGAIN", "ENOMEM"], "clone": ["EAGAIN", "ENOMEM"], "clone3": ["EAGAIN", "ENOMEM"], "pipe2": ["EMFILE", "ENFILE"], "read": ["EIO", "EINTR"],
-    "pread64": ["EIO", "EINTR"], "poll": ["EINTR", "ENOMEM"], "getdents64": ["EIO"], "flock": ["EINTR", "ENOLCK"], "statfs": ["EIO"], "newfstatat": ["EIO"],
-    "fstat": ["EIO"], "socket": ["EMFILE"], "connect": ["EINTR"], "accept4": ["EMFILE"], "getrandom": ["EINTR"], "sendto": ["EINTR"], "recvfrom": ["EINTR"],
+    "write file": WRITE, "pwrite64 file": WRITE, "writev file": WRITE, "write pipe": ["EPIPE", "EINTR"], "writev pipe": ["EPIPE", "EINTR"],
+    "write socket": ["EINTR", "ECONNRESET", "short"], "writev socket": ["EINTR", "ECONNRESET", "short"], "sendfile pipe": ["EIO", "EINTR"],
+    "splice file": ["EIO", "EINTR"], "read file": ["EIO", "EINTR", "short"], "pread64 file": ["EIO", "EINTR", "short"], "read pipe": ["EINTR"],
+    "read socket": ["EINTR", "ECONNRESET"], "fsync file": ["EIO", "ENOSPC", "EINTR"], "fdatasync file": ["EIO", "ENOSPC", "EINTR"], "msync": ["EIO"],
+    "fallocate": ["ENOSPC", "EIO"], "ftruncate": MAKE, "open": OPEN, "openat": OPEN, "rename": MAKE, "renameat": MAKE, "renameat2": MAKE,
+    "link": MAKE, "linkat": MAKE, "unlink": ["EIO"], "unlinkat": ["EIO"], "mknod": MAKE, "mknodat": MAKE, "mkdir": MAKE, "mkdirat": MAKE,
+    "mmap": ["ENOMEM"], "brk": ["ENOMEM"], "fork": ["EAGAIN", "ENOMEM"], "vfork": ["EAGAIN", "ENOMEM"], "clone": ["EAGAIN", "ENOMEM"],
+    "clone3": ["EAGAIN", "ENOMEM"], "pipe2": ["EMFILE", "ENFILE"], "poll": ["EINTR", "ENOMEM"], "getdents64": ["EIO"], "flock": ["EINTR", "ENOLCK"],
+    "statfs": ["EIO"], "newfstatat": ["EIO"], "fstat": ["EIO"], "socket": ["EMFILE"], "connect": ["EINTR"], "accept4": ["EMFILE"],
+    "getrandom": ["EINTR"], "sendto": ["EINTR", "ECONNRESET"], "recvfrom": ["EINTR", "ECONNRESET"],
 }
 
 
@@ -76,7 +80,8 @@ def run_faults(spec):
         traces, wraps = [], {}
         for n, (target, name, when, act) in enumerate(spec["faults"]):
             traces.append(f"{cell.root}/log/trace{n}")
-            order = ["-s", str(NUMBERS[name]), "-n", str(when), "-a", act_of(act)]
+            call, kind = (name.split() + ["-"])[:2]
+            order = ["-s", str(NUMBERS[call]), "-k", kind, "-n", str(when), "-a", act_of(act)]
             wraps[TARGETS[target][0]] = wrap(cell, target, traces[-1], order)
         play(cell, world, wraps)
         stuck = world.drain()
@@ -85,7 +90,8 @@ def run_faults(spec):
         world.forgive([(m - 0.1) for m in acted] + acted)
         found = stuck + leaks + judge(world.ledger, world.arrivals(), crashes=max(1, len(acted)), in_flight=3)
         world.stop()
-        return {"violations": found, "acted": len(acted), "states": world.ledger.state, "log": cell.log()[-6000:] if found else ""}
+        return {"violations": found, "acted": len(acted), "states": world.ledger.state,
+                "log": cell.log()[-20000:] if found or spec.get("show") else ""}
 
 
 def run_clean(spec):
@@ -99,7 +105,7 @@ def run_clean(spec):
         census = take_census(cell)
         found += find_leaks(cell, [], None) + judge(world.ledger, world.arrivals())
         world.stop()
-        counts = {CALLS[int(nr)]: int(count) for nr, count in (line.split() for line in open(trace))}
+        counts = {CALLS[int(nr)] + (f" {kind}" if kind != "-" else ""): int(count) for nr, kind, count in map(str.split, open(trace))}
         return {"violations": found, "counts": counts, "census": census, "states": world.ledger.state, "log": cell.log()[-6000:] if found else ""}
 
 

@@ -1,17 +1,19 @@
 #!/usr/bin/python3
 """run - proves promise 1: what was acknowledged is delivered or comes back, whatever is killed, fails or loses its power.
 
-    run.py [--sample N] [--seed N] [--only power,kills,errors,pairs,rig] [--jobs N] [--repeat FILE]
+    run.py [--sample N] [--seed N] [--only power,kills,errors,pairs,rig] [--jobs N]
+    run.py --fault "queued fdatasync file#21 ENOSPC and remote poll#3 kill"
 
 Without --sample: every system call of every program is killed once, every error of the table is made once, and 1,500 power losses. With it:
 about N states of all kinds. The seed is printed; the same seed plans the same states. What failed is kept, with logs, in
-build/crash/failed.json, and --repeat runs those again.
+build/crash/failed.json. --fault makes one fault, as a failure's line names it, and shows the host's log.
 """
 import argparse
 import collections
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import time
@@ -197,12 +199,16 @@ class Silence:
         sys.stdout = self.stdout
 
 
-def repeat(plan, path):
-    """The faults of an earlier run's failures, each once more."""
-    with open(path) as f:
-        faults = [entry["spec"]["faults"] for entry in json.load(f) if "faults" in entry["spec"]]
-    plan.count_calls()
-    plan.faults("repeat", faults)
+def one_fault(plan, text):
+    """The fault that a failure's line names."""
+    faults = [re.fullmatch(r"([a-z-]+) (\w+(?: \w+)?)#(\d+) (\w+)", part.strip()).groups() for part in text.split(" and ")]
+    spec = {"root": plan.root, "faults": [(target, call, int(when), act) for target, call, when, act in faults], "show": True}
+
+    def done(run):
+        plan.tally.take("fault", run, text)
+        print((run.result or {}).get("log", ""))
+        print(f"faults that happened: {(run.result or {}).get('acted')}; what clients were told: {(run.result or {}).get('states')}")
+    cell.run_all(matrix.run_faults, [spec], 1, SECONDS, done)
 
 
 def main():
@@ -211,23 +217,25 @@ def main():
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
     parser.add_argument("--only", type=lambda text: text.split(","), default=PHASES)
     parser.add_argument("--jobs", type=int, default=4 * (os.cpu_count() or 2))
-    parser.add_argument("--repeat")
+    parser.add_argument("--fault")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("crash: needs root: it mounts, makes accounts and traces set-uid programs")
     held = cell.lock()
     print(f"crash: SEED={arguments.seed}", flush=True)
     cell.build_tools()
-    if os.path.exists(FAILED) and not arguments.repeat:
+    if os.path.exists(FAILED) and not arguments.fault:
         os.unlink(FAILED)
-    SHARES["repeat"] = 1
     plan = Plan(arguments)
-    repeat(plan, arguments.repeat) if arguments.repeat else plan.run()
+    if arguments.fault:
+        one_fault(plan, arguments.fault)
+    else:
+        plan.run()
     t = plan.tally
     shutil.rmtree(plan.root, ignore_errors=True)
     os.close(held)
     bad = len(t.failed) + len(t.surprises)
-    print(f"{t.states - len(t.failed) + ('rig' in arguments.only) * (len(cell.MUTANTS) - len(t.surprises))} passed, {bad} failed")
+    print(f"{t.states - len(t.failed) + ('rig' in arguments.only and not arguments.fault) * (len(cell.MUTANTS) - len(t.surprises))} passed, {bad} failed")
     if t.errors or t.surprises or t.idle:
         print(f"{t.idle} faults were never reached, {t.errors} states could not be judged, {len(t.surprises)} broken builds were not caught")
     print(f"crash: {t.states} states, {t.kinds['lost']} lost, {t.kinds['ghost']} ghosts, {t.kinds['duplicate']} duplicates over bound, {t.kinds['leak']} leaks")

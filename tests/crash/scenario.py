@@ -104,11 +104,13 @@ class World:
         anew after minutes, or when queued starts anew; so that is done once, and only then is a message stuck."""
         self.gate_open = True
         for tries in range(2):
-            self.cell.tappal("queue", "release", "--all")
+            if tries > 0:
+                self.cell.restart("queued")
+            self.cell.wait_ready()
+            for command in (("release", "--all"), ("flush",)):
+                self.wait_for(lambda: self.cell.tappal("queue", *command).returncode in (0, 1), 12)
             if self.wait_for(self.settled, 12):
                 return []
-            if tries == 0:
-                self.cell.restart("queued")
         return [("lost", f"the queue does not drain: {self.cell.queue()}")]
 
     def settled(self):
