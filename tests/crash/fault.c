@@ -4,12 +4,13 @@
  *   fault -x PROGRAM -o TRACE [-s NR -k KIND -n K -a kill|short|ERRNO] COMMAND [ARGUMENT...]
  *
  * PROGRAM is a path: calls of any process whose executable it is are counted, whoever started it, set-uid or not (strace counts for each
- * thread and cannot choose a program). KIND says what a call's first argument is: `file`, `pipe` or `socket` for calls that read, write
- * or sync a descriptor, `-` for others. At the K-th occurrence of system call NR with this KIND: `kill` is SIGKILL before it happens; `short`
+ * thread and cannot choose a program). KIND says what a call's first argument is: `file`, `pipe`, `own` (a pipe of which
+ * the process has the other end, too) or `socket` for calls that read, write or sync a descriptor, `-` for others. At the K-th occurrence of system call NR with this KIND: `kill` is SIGKILL before it happens; `short`
  * makes a write take only half; a number is the errno it fails with, unexecuted. Then everything is let go and runs on untraced.
  * TRACE gets "acted MILLISECONDS" (CLOCK_MONOTONIC) at that moment; without -s, "NR KIND COUNT" for each system call when all has ended.
  * SIGTERM and SIGHUP go on to COMMAND; its exit code is ours (128 + signal when it was killed).
  */
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -36,8 +37,8 @@
 #define CALLS_MAX 600
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
-enum kind { KIND_NONE, KIND_FILE, KIND_PIPE, KIND_SOCKET, KINDS };
-static const char *const kind_names[KINDS] = { "-", "file", "pipe", "socket" };
+enum kind { KIND_NONE, KIND_FILE, KIND_PIPE, KIND_OWN, KIND_SOCKET, KINDS };
+static const char *const kind_names[KINDS] = { "-", "file", "pipe", "own", "socket" };
 
 enum act { ACT_NONE, ACT_KILL, ACT_SHORT, ACT_ERROR };
 
@@ -146,6 +147,19 @@ static void act(struct task *t, unsigned long count) {
 	}
 }
 
+static bool has_both_ends(pid_t pid, const struct stat *pipe) {
+	char path[PATH_MAX];
+	struct stat st;
+	size_t ends = 0;
+	snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
+	DIR *dir = opendir(path);
+	for (const struct dirent *entry; dir && (entry = readdir(dir)) != NULL;)
+		ends += fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && st.st_ino == pipe->st_ino && st.st_dev == pipe->st_dev;
+	if (dir)
+		closedir(dir);
+	return ends > 1;
+}
+
 static enum kind kind_of(pid_t pid, uint64_t call, uint64_t descriptor) {
 	static const uint64_t calls[] = { SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_sendfile, SYS_splice, SYS_fsync, SYS_fdatasync };
 	char path[64];
@@ -158,7 +172,9 @@ static enum kind kind_of(pid_t pid, uint64_t call, uint64_t descriptor) {
 	snprintf(path, sizeof(path), "/proc/%ld/fd/%d", (long)pid, (int)descriptor);
 	if (stat(path, &st) < 0)
 		return KIND_FILE;
-	return S_ISFIFO(st.st_mode) ? KIND_PIPE : S_ISSOCK(st.st_mode) ? KIND_SOCKET : KIND_FILE;
+	if (S_ISFIFO(st.st_mode))
+		return has_both_ends(pid, &st) ? KIND_OWN : KIND_PIPE;
+	return S_ISSOCK(st.st_mode) ? KIND_SOCKET : KIND_FILE;
 }
 
 static void at_call(struct task *t) {
