@@ -3,6 +3,7 @@
  */
 #include "operator.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,6 +22,7 @@
 #include "show.h"
 #include "tappal.h"
 
+#define FORGOTTEN_MS (10 * MINUTE_MS)
 #define SILENCE_MS (2 * MINUTE_MS)   /* queued answers in a turn; a long commit may stand in between */
 
 /* The one thing to remove when a signal ends us. */
@@ -80,6 +82,35 @@ static void open_reply(struct operator_line *o)
 		tool_stop("%s/%s/%s: %s. Nothing was done", path_spool, SPOOL_REPLY, o->name, strerror(errno));
 }
 
+/* The fifo of one who was killed: old, and nobody reads it. reply/ is sticky, so each clears only what is his; root clears all. */
+static void sweep_one(int directory, const char *name, wall_ms_t now)
+{
+	struct stat st;
+
+	if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISFIFO(st.st_mode) || (wall_ms_t)st.st_mtim.tv_sec * SECOND_MS + FORGOTTEN_MS > now)
+		return;
+	int fd = io_open_fifo_write(directory, name);
+	if (fd >= 0)
+		close(fd);
+	else if (errno == ENXIO)
+		unlinkat(directory, name, 0);
+}
+
+static void sweep(int directory)
+{
+	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (dir == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	for (const struct dirent *entry; (entry = readdir(dir)) != NULL;)
+		sweep_one(directory, entry->d_name, clock_wall_ms());
+	closedir(dir);
+}
+
 static void open_control(struct operator_line *o)
 {
 	o->control = io_open_fifo_write(AT_FDCWD, FIFO_CONTROL);
@@ -112,6 +143,7 @@ void operator_open(struct operator_line *o, operator_fn *answer, void *context)
 	signal(SIGPIPE, SIG_IGN);
 	open_control(o);
 	open_reply(o);
+	sweep(o->directory);
 	find_who(o->who);
 	record_reader_init(&o->reader, o->reply);
 	if (getrandom(&o->first_token, sizeof(o->first_token), 0) != sizeof(o->first_token))

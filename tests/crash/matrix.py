@@ -195,9 +195,13 @@ def is_wrapper(cell, name):
 
 
 def sweep(cell, faults):
+    """queued clears intake/ when it starts; tappal what tappals left that were killed, when it is old."""
     cell.going = False
     cell.start_one("queued")
     cell.wait_reader("intake", 20)
+    for name in os.listdir(f"{cell.spool}/reply"):
+        os.utime(f"{cell.spool}/reply/{name}", (1, 1))
+    cell.tappal("queue", "flush")
     out = [(LEAK, text) for text in cell.stop("queued")]
     for place in ("intake", "large", "reply"):
         out += [(LEAK, f"{place}/{name} is left") for name in os.listdir(f"{cell.spool}/{place}")]

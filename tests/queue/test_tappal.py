@@ -268,6 +268,23 @@ def test_flush(queue, four):
     queue.find(lambda found: queue.why(four[1])["recipients"][0]["attempts"] == 2)
 
 
+def test_fifo_of_one_who_was_killed(queue, four):
+    """Old and read by nobody: the next operator clears it away. A young one may be about to be opened; one that is read belongs to somebody."""
+    reply = f"{queue.i.spool}/reply"
+    for name, age in (("FORGOTTEN", 3600), ("YOUNG", 60), ("READ", 3600)):
+        os.mkfifo(f"{reply}/{name}")
+        os.utime(f"{reply}/{name}", (time.time() - age,) * 2)
+    reader = os.open(f"{reply}/READ", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        queue.out("queue", "hold", four[0])
+        assert sorted(os.listdir(reply)) == ["READ", "YOUNG"]
+    finally:
+        os.close(reader)
+        for name in os.listdir(reply):
+            os.unlink(f"{reply}/{name}")
+    queue.out("queue", "release", four[0])
+
+
 def test_hundreds_in_one_command(queue, four):
     session = queue.i.session()
     for n in range(600):
