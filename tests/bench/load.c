@@ -1,10 +1,11 @@
 /*
  * load - SMTP load from loopback, for benchmarks: one process, epoll, bounded in count and time.
  *
- *   load HOST:PORT [-s SESSIONS] [-m MESSAGES] [-l OCTETS] [-d PER_CONNECTION] [-r RECIPIENTS] [-t TO] [-k USERS] [-P] [-i] [-T SECONDS]
+ *   load HOST:PORT [-s SESSIONS] [-m MESSAGES] [-l OCTETS] [-d PER_CONNECTION] [-r RECIPIENTS] [-t TO] [-k USERS] [-D DOMAINS] [-P] [-i] [-T SECONDS]
  *
  *   -d   messages before QUIT and a new connection; 0: no limit      -r   recipients of each message
  *   -t   recipient, %lu in it is the recipient's running number      -k   that number counts from 1 to USERS and again
+ *   -D   a second %lu in -t is the running number modulo DOMAINS
  *   -P   MAIL, RCPT, DATA in one write (RFC 2920)                     -i   open the sessions, say EHLO, then wait for the end of stdin
  *
  * Prints one JSON line: counts, wall time from the first connect to the last 2xx after a final dot, latency from MAIL (for the first message
@@ -39,7 +40,7 @@ struct session {
 
 static struct {
 	struct sockaddr_in peer;
-	unsigned long sessions, messages, per_connection, rcpts, users;
+	unsigned long sessions, messages, per_connection, rcpts, users, domains;
 	size_t size;
 	const char *to;
 	bool pipelined, idle;
@@ -106,7 +107,7 @@ static void quit(struct session *s) {
 static size_t add_rcpt(const struct session *s, char *out, size_t room, unsigned long n) {
 	unsigned long number = s->message * g.rcpts + n;
 	char address[300];
-	snprintf(address, sizeof address, g.to, g.users ? number % g.users + 1 : number);
+	snprintf(address, sizeof address, g.to, g.users ? number % g.users + 1 : number, g.domains ? number % g.domains : 0);
 	return (size_t)snprintf(out, room, "RCPT TO:<%s>\r\n", address);
 }
 
@@ -243,7 +244,7 @@ static void read_arguments(int argc, char **argv) {
 	}
 	*colon = 0;
 	optind = 2;
-	while ((option = getopt(argc, argv, "s:m:l:d:r:t:k:PiT:")) != -1) switch (option) {
+	while ((option = getopt(argc, argv, "s:m:l:d:r:t:k:D:PiT:")) != -1) switch (option) {
 	case 's': g.sessions = strtoul(optarg, NULL, 10); break;
 	case 'm': g.messages = strtoul(optarg, NULL, 10); break;
 	case 'l': g.size = strtoul(optarg, NULL, 10); break;
@@ -251,6 +252,7 @@ static void read_arguments(int argc, char **argv) {
 	case 'r': g.rcpts = strtoul(optarg, NULL, 10); break;
 	case 't': g.to = optarg; break;
 	case 'k': g.users = strtoul(optarg, NULL, 10); break;
+	case 'D': g.domains = strtoul(optarg, NULL, 10); break;
 	case 'P': g.pipelined = true; break;
 	case 'i': g.idle = true; break;
 	case 'T': g.seconds = strtod(optarg, NULL); break;

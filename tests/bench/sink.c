@@ -1,8 +1,9 @@
 /*
  * sink - a fast SMTP server that counts and keeps nothing, for benchmarks. One process, epoll, loopback only.
  *
- *   sink HOST:PORT EXPECT SECONDS
+ *   sink HOST:PORT EXPECT SECONDS [ADDRESSES]
  *
+ * Listens on HOST, and on the addresses that follow it when there shall be several destinations.
  * Ends when EXPECT distinct recipients got a message (and half a second of quiet, for the clients' QUITs), or after SECONDS. Prints one JSON
  * line: messages, recipients, distinct recipients, repeats, connections, and the times of the first and the last message.
  */
@@ -24,9 +25,10 @@
 
 #define RCPTS 1000
 
+/* One that listens is no client: it has a descriptor and nothing else. */
 struct client {
 	int fd;
-	bool in_data;
+	bool listens, in_data;
 	size_t line_len, out_len, rcpts;
 	uint64_t rcpt[RCPTS];
 	char line[2048], out[RCPTS * 24];
@@ -178,11 +180,15 @@ static void take_all(int listener, int epoll) {
 	}
 }
 
-static int open_listener(const char *where) {
+static void fail(const char *what) {
+	perror(what);
+	exit(111);
+}
+
+static struct sockaddr_in address_of(const char *where) {
+	struct sockaddr_in address = { .sin_family = AF_INET };
 	char host[64];
 	char *colon;
-	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	struct sockaddr_in address = { .sin_family = AF_INET };
 	snprintf(host, sizeof host, "%s", where);
 	colon = strchr(host, ':');
 	if (colon) *colon = 0;
@@ -191,23 +197,37 @@ static int open_listener(const char *where) {
 		exit(100);
 	}
 	address.sin_port = htons((uint16_t)strtoul(colon + 1, NULL, 10));
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 1024) < 0) {
-		perror("sink");
-		exit(111);
+	return address;
+}
+
+static void listen_at(struct sockaddr_in address, int epoll) {
+	struct client *c = calloc(1, sizeof *c);
+	struct epoll_event e = { .events = EPOLLIN, .data.ptr = c };
+	int one = 1;
+	c->listens = true;
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(c->fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(c->fd, 1024) < 0) fail("sink");
+	epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
+}
+
+static void listen_at_all(const char *where, unsigned long addresses, int epoll) {
+	struct sockaddr_in address = address_of(where);
+	for (; addresses > 0; addresses--) {
+		listen_at(address, epoll);
+		address.sin_addr.s_addr = htonl(ntohl(address.sin_addr.s_addr) + 1);
 	}
-	return fd;
 }
 
 int main(int argc, char **argv) {
-	struct epoll_event listening = { .events = EPOLLIN }, events[256];
+	struct epoll_event events[256];
 	struct rlimit files;
 	unsigned long expect;
 	double end;
-	int listener, epoll = epoll_create1(0);
+	int epoll = epoll_create1(0);
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: sink HOST:PORT EXPECT SECONDS\n");
+	if (argc != 4 && argc != 5) {
+		fprintf(stderr, "usage: sink HOST:PORT EXPECT SECONDS [ADDRESSES]\n");
 		return 100;
 	}
 	expect = strtoul(argv[2], NULL, 10);
@@ -218,13 +238,13 @@ int main(int argc, char **argv) {
 	setrlimit(RLIMIT_NOFILE, &files);
 	g.room = 1 << 16;
 	g.slot = calloc(g.room, sizeof *g.slot);
-	listener = open_listener(argv[1]);
-	epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &listening);
+	listen_at_all(argv[1], argc == 5 ? strtoul(argv[4], NULL, 10) : 1, epoll);
 	while (now() < end && !(g.used >= expect && (g.open == 0 || now() - g.last > 0.5))) {
 		int n = epoll_wait(epoll, events, 256, 100);
 		for (int i = 0; i < n; i++) {
-			if (events[i].data.ptr) serve(events[i].data.ptr);
-			else take_all(listener, epoll);
+			struct client *c = events[i].data.ptr;
+			if (c->listens) take_all(c->fd, epoll);
+			else serve(c);
 		}
 	}
 	printf("{\"messages\":%lu,\"recipients\":%lu,\"distinct\":%zu,\"repeats\":%lu,\"connections\":%lu,\"first\":%.6f,\"last\":%.6f}\n",

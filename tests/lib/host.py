@@ -75,13 +75,16 @@ class Host:
             f.write("".join(f"{line}\n" for line in ([value] if isinstance(value, str) else value)))
 
     def add_mailbox(self, address, account="tappal-peer"):
-        """A virtual mailbox of an ordinary account; its home is made by tappal at the first delivery."""
+        self.add_mailboxes([address], account)
+
+    def add_mailboxes(self, addresses, account="tappal-peer"):
+        """Virtual mailboxes of an ordinary account; their homes are made by tappal at the first delivery."""
         ensure_account(account)
         me = pwd.getpwnam(account)
         homes = f"{self.root}/mail"
         os.makedirs(homes, exist_ok=True)
         os.chmod(homes, 0o755)
-        self.mailboxes[address] = f"{homes}/{address}"
+        self.mailboxes.update((address, f"{homes}/{address}") for address in addresses)
         self.set("users", [f"={a}:{account}:{me.pw_uid}:{me.pw_gid}:{home}:::" for a, home in self.mailboxes.items()])
 
     def mail_names(self, address):
