@@ -92,9 +92,9 @@ static struct worker **settle(struct crew *crew, struct worker **at) {
 
 /* ---- jobs that begin ---- */
 
-static struct worker *find_idle(struct crew *crew, struct bytes destination) {
+static struct worker *find_worker(const struct crew *crew, struct bytes destination, enum worker_state state) {
 	for (struct worker *w = crew->workers; w; w = w->next)
-		if (w->state == WORKER_IDLE && bytes_equal(destination, (struct bytes){ w->destination, w->destination_len }))
+		if (w->state == state && bytes_equal(destination, (struct bytes){ w->destination, w->destination_len }))
 			return w;
 	return NULL;
 }
@@ -164,13 +164,16 @@ static size_t slots_used(const struct crew *crew) {
 	return used;
 }
 
-/* Is there a place for a new worker, if need be that of an idle one? */
-static bool make_place(struct crew *crew, deadline_t now) {
+/* Is there a place for a new worker, if need be that of an idle one? Not when the destination has a worker that is busy: to wait for it
+ * costs less than the connection of another destination, and an idle one that nobody needs ends soon by itself (connectionidle). */
+static bool make_place(struct crew *crew, struct bytes destination, deadline_t now) {
 	uint32_t slots = crew_slots(crew);
 	if (crew->count >= 2 * (size_t)slots + CLOSING_SPARE)
 		return false;
 	if (slots_used(crew) < slots)
 		return true;
+	if (find_worker(crew, destination, WORKER_BUSY))
+		return false;
 	struct worker *idle = longest_idle(crew);
 	if (idle)
 		worker_retire(idle, now);
@@ -179,8 +182,8 @@ static bool make_place(struct crew *crew, deadline_t now) {
 
 /* True: the flight has a worker, or its end. */
 static bool begin(struct crew *crew, struct flight *f, deadline_t now) {
-	struct worker *w = find_idle(crew, f->job.destination);
-	if (!w && !make_place(crew, now))
+	struct worker *w = find_worker(crew, f->job.destination, WORKER_IDLE);
+	if (!w && !make_place(crew, f->job.destination, now))
 		return false;
 	if (f->body.fd < 0 && flight_open_body(f) < 0) {
 		log_msg(f->job.id, "cannot open its body: %m");

@@ -1,8 +1,9 @@
 /*
  * crew - all workers of a spawn, and the jobs that wait for one. Room: queue (spawn).
  *
- * A job goes to an idle worker of its destination; else to a new worker while there are slots; else the worker that has been idle
- * longest is retired and a new one started. Every job ends in `done`, with results or with temporary failures in their place.
+ * A job goes to an idle worker of its destination; else to a new worker while there are slots; else it waits for its destination's
+ * worker that is busy; if there is none, the worker that has been idle longest is retired and a new one started. Every job ends in `done`, with
+ * results or with temporary failures in their place.
  */
 #ifndef QUEUE_CREW_H
 #define QUEUE_CREW_H

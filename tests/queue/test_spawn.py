@@ -509,7 +509,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def remote():
-    with Instance("spawn-remote", ["queue/spawn"], {"me": ME, "locals": ME, "concurrencyremote": "10", "connectionidle": "1"}) as instance:
+    with Instance("spawn-remote", ["queue/spawn"], {"me": ME, "locals": ME, "concurrencyremote": "10", "connectionidle": "5"}) as instance:
         # its account need not be able to enter the tree
         codec = f"{instance.root}/tests/lib"
         for source in ("tests/lib/records.py", "common/records.def"):
@@ -544,7 +544,7 @@ def test_connection_is_kept(remote, manager):
         pids.add(pid)
         assert size == b"21"
     assert len(pids) == 1
-    time.sleep(2)
+    time.sleep(6)
     assert manager.deliver("r:good", ["x@good.example"])[0].text.split()[0] not in pids
 
 
@@ -556,6 +556,14 @@ def test_full_slots_evict_the_longest_idle(remote, manager):
     manager.deliver("r:new", ["x@new.example"])
     assert manager.deliver("r:d0", ["x@d.example"])[0].text.split()[0] == pids[0]
     assert manager.deliver("r:d1", ["x@d.example"])[0].text.split()[0] != pids[1]
+
+
+def test_full_slots_leave_the_connections_of_others_alone(remote, manager):
+    """While a destination's own worker is busy, its next job waits for it."""
+    pids = {n: manager.deliver(f"r:e{n}", ["x@e.example"])[0].text.split()[0] for n in range(10)}
+    jobs = [manager.send("r:e0", ["x@e.example"])[0] for _ in range(5)]
+    assert {manager.wait(job)[0].text.split()[0] for job in jobs} == {pids[0]}
+    assert all(manager.deliver(f"r:e{n}", ["x@e.example"])[0].text.split()[0] == pids[n] for n in range(1, 10))
 
 
 @pytest.mark.parametrize("what", ["lies", "noise", "dies", "torn", "flood"])
