@@ -13,7 +13,6 @@
 #include "common/log.h"
 #include "common/mailaddr.h"
 #include "common/verdict.h"
-#include "maildir.h"
 #include "trail.h"
 
 #define TEXT_MAX (400u * (ERRAND_RCPT_MAX + 1))
@@ -348,7 +347,7 @@ static int deliver_into(struct pass *p) {
 static int deliver(struct errand *e) {
 	static struct pass p;
 	p = (struct pass){ .e = e, .first = { .fd = -1 } };
-	if (maildir_open(&p.box, e->home_fd, MAILDIR) < 0) {
+	if (maildir_open(&p.box, e->home_fd, MAILDIR, &e->seen) < 0) {
 		struct outcome why = system_fault("cannot open Maildir", errno);
 		return fail_all(e, &why);
 	}

@@ -10,6 +10,7 @@
 
 #include "common/channel.h"
 #include "common/msgid.h"
+#include "maildir.h"
 
 #define ERRAND_RCPT_MAX 1000u
 
@@ -23,6 +24,7 @@ struct errand {
 	bool may_create;             /* a virtual mailbox: a missing home is made */
 	int home_fd;                 /* -1: not entered */
 	struct bytes host;
+	struct maildir_seen seen;
 
 	uint64_t job;
 	msgid_t id;

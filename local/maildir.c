@@ -31,18 +31,29 @@ static wall_ms_t stat_ms(struct timespec t) {
 	return (wall_ms_t)t.tv_sec * 1000u + (wall_ms_t)t.tv_nsec / 1000000u;
 }
 
-/* A young Maildir may have been made by a delivery that was killed before it synced the directories above, so each
- * delivery of its first minutes does it anew. */
-static int sync_if_young(const struct maildir *m, int home) {
+static bool is_seen(const struct maildir_seen *seen, const struct stat *st) {
+	return st->st_dev == seen->dev && st->st_ino == seen->ino && st->st_ctim.tv_sec == seen->changed.tv_sec
+		&& st->st_ctim.tv_nsec == seen->changed.tv_nsec;
+}
+
+/* A young Maildir may have been made by a delivery that was killed before it synced the directories above, so each process that
+ * delivers in its first minutes does it anew. What changes in the same tick of the file system's clock shows no other time: so
+ * a directory is remembered only when its last change is some time ago. */
+static int sync_if_young(const struct maildir *m, int home, struct maildir_seen *seen) {
 	struct stat st;
 	if (fstat(m->root, &st) < 0)
 		return -1;
-	if (stat_ms(st.st_ctim) + YOUNG_MS < clock_wall_ms())
+	wall_ms_t changed = stat_ms(st.st_ctim), now = clock_wall_ms();
+	if (changed + YOUNG_MS < now || is_seen(seen, &st))
 		return 0;
-	return fsync(m->root) < 0 || fsync(home) < 0 ? -1 : 0;
+	if (fsync(m->root) < 0 || fsync(home) < 0)
+		return -1;
+	if (changed + CLOCK_SLACK_MS < now)
+		*seen = (struct maildir_seen){ st.st_dev, st.st_ino, st.st_ctim };
+	return 0;
 }
 
-int maildir_open(struct maildir *m, int home, const char *name) {
+int maildir_open(struct maildir *m, int home, const char *name, struct maildir_seen *seen) {
 	*m = (struct maildir){ -1, -1, -1, -1 };
 	m->root = open_dir(home, name);
 	if (m->root >= 0)
@@ -51,7 +62,7 @@ int maildir_open(struct maildir *m, int home, const char *name) {
 		m->new = open_dir(m->root, "new");
 	if (m->new >= 0)
 		m->cur = open_dir(m->root, "cur");
-	if (m->cur >= 0 && sync_if_young(m, home) == 0)
+	if (m->cur >= 0 && sync_if_young(m, home, seen) == 0)
 		return 0;
 	int error = errno;
 	maildir_close(m);

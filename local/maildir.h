@@ -12,6 +12,9 @@
 #ifndef LOCAL_MAILDIR_H
 #define LOCAL_MAILDIR_H
 
+#include <sys/types.h>
+#include <time.h>
+
 #include "common/msgid.h"
 
 #define MAILDIR_NAME 255      /* with NUL */
@@ -19,8 +22,11 @@
 
 struct maildir { int root, tmp, new, cur; };   /* directories; -1 when closed */
 
+/* The Maildir that this process has synced last, zero at first: as long as nothing was changed in it, once is enough. */
+struct maildir_seen { dev_t dev; ino_t ino; struct timespec changed; };
+
 /* Open `name` under directory home; Maildir, tmp, new and cur are made with mode 0700 where missing, and synced. */
-int maildir_open(struct maildir *m, int home, const char *name);
+int maildir_open(struct maildir *m, int home, const char *name, struct maildir_seen *seen);
 void maildir_close(struct maildir *m);
 
 /* "seconds.ID_index.host"; host as in the Maildir convention, with '/' and ':' as \057 and \072. */

@@ -107,6 +107,19 @@ def test_order_of_syncs(program, home):
     assert at("sync ~/Maildir") < at("answer") and at("sync ~") < at("answer")
 
 
+def test_directories_above_are_synced_until_they_are_settled(program, home):
+    """Of a young Maildir by each process: until its last change is a second ago with each message, then once."""
+    trace = f"{home}/trace"
+    watch = ["strace", "-f", "-qq", "-y", "-o", trace, "-e", "trace=fsync"]
+    syncs = []
+    for first in (1, 4):
+        octets = b"".join(job(number=n, id=ID + n) for n in range(first, first + 3))
+        assert run(program, home, octets, watch)[0] == 0
+        syncs.append(sum(f"<{home}/Maildir>" in line for line in open(trace)))
+        time.sleep(1.2)
+    assert syncs == [3, 1]
+
+
 @pytest.mark.parametrize("cut", [1, 7, 8, 40, -1, -len(BODY), -len(BODY) - 3])
 def test_caller_that_stops(program, home, cut):
     code, said = run(program, home, job()[:cut])

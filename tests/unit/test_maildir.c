@@ -21,7 +21,8 @@ static int make_place(void **state)
 	assert_non_null(mkdtemp(p->path));
 	p->home = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(p->home >= 0);
-	assert_int_equal(maildir_open(&p->box, p->home, "Maildir"), 0);
+	struct maildir_seen seen = { 0 };
+	assert_int_equal(maildir_open(&p->box, p->home, "Maildir", &seen), 0);
 	*state = p;
 	return 0;
 }
