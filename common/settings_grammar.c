@@ -38,7 +38,10 @@ static bool is_literal(struct bytes b)
 
 static void check_domains(struct parse *p, uint32_t n, struct bytes line)
 {
-	if (!is_domain_pattern(line) && !is_literal(line))
+	struct netaddr ignored;
+	if (netaddr_parse(line, &ignored))
+		parse_fault(p, n, "\"%s\" is an address and no domain; write [192.0.2.1] or [IPv6:2001:db8::1] for mail to user@[address]", log_text(line));
+	else if (!is_domain_pattern(line) && !is_literal(line))
 		parse_fault(p, n, "\"%s\" is no domain; write one like example.org, or .example.org for every name below it", log_text(line));
 }
 

@@ -24,6 +24,7 @@ int main(int argc, char **argv) {
 	static char host[HOST_NAME_MAX + 1];
 	bool may_create = argc == 3 && strcmp(argv[1], "-c") == 0;
 	int got;
+	log_program("local");
 	if (getuid() == 0 || geteuid() == 0 || getgid() == 0 || getegid() == 0)
 		die_usage("local never runs as root");
 	if ((argc != 2 && !may_create) || argv[argc - 1][0] != '/')

@@ -30,7 +30,8 @@ static void say_local(struct verify *v, const struct mailaddr *addr, const struc
 			str_addf(out, ", extension %s", box.extension);
 		return;
 	case MAILBOX_NONE:
-		str_add_c(out, "local, but there is no such mailbox: mail would be refused with 550 5.1.1");
+		str_addf(out, "local, but there is no such mailbox (nor a user of uid %llu or more who owns his home directory): mail would be refused with 550 5.1.1",
+			(unsigned long long)v->settings.minuid);
 		worse(v, EX_NOUSER);
 		return;
 	case MAILBOX_UNSURE:

@@ -1,6 +1,6 @@
 /*
  * remote - deliver messages to one destination by SMTP, as long as spawn hands it some.
- *   runs as   tappal-remote (set-uid, executable by tappal-spawn alone)
+ *   runs as   tappal-remote (set-uid and set-gid, executable by tappal-spawn alone)
  *   reads     fd 0: job, job_rcpt... and body_size raw octets, again and again; the control files marked for remote
  *   writes    fd 1: a result for each recipient, then job_done; the network; the resolver's socket
  *   never     the queue, any other file, exec
@@ -183,6 +183,7 @@ int main(void)
 {
 	static struct remote r;
 
+	log_program("remote");
 	drop();
 	settings_or_die(&r.settings, "remote", USED_REMOTE);
 	client_init(&r.client, &r.settings);

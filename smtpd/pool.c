@@ -90,6 +90,16 @@ static int listen_patiently(const struct netaddr *addr, bool any)
 	return fd;
 }
 
+static const char *listen_advice(int error)
+{
+	switch (error) {
+	case EADDRINUSE: return "; `ss -ltnp` shows who listens there";
+	case EACCES: return "; ports below 1024 take root, or a socket from systemd or inetd";
+	case EADDRNOTAVAIL: return "; this host has no such address";
+	default: return "";
+	}
+}
+
 bool pool_listen(struct listeners *l, struct bytes address, struct str *error)
 {
 	static const uint8_t zero[16];
@@ -99,7 +109,7 @@ bool pool_listen(struct listeners *l, struct bytes address, struct str *error)
 		return false;
 	}
 	if (!netaddr_parse_listen(address, &addr) || addr.port == 0) {
-		str_addf(error, "\"%s\" is no address to listen on; write port, host:port or [v6]:port", log_text(address));
+		str_addf(error, "\"%s\" is no address to listen on; write port, address:port or [v6]:port", log_text(address));
 		return false;
 	}
 	bool any = addr.family == AF_INET6 && memcmp(addr.octets, zero, sizeof zero) == 0;
@@ -109,7 +119,7 @@ bool pool_listen(struct listeners *l, struct bytes address, struct str *error)
 		fd = listen_on(&addr, true);
 	}
 	if (fd < 0) {
-		str_addf(error, "cannot listen on %s: %s", log_text(address), strerror(errno));
+		str_addf(error, "cannot listen on %s: %s%s", log_text(address), strerror(errno), listen_advice(errno));
 		return false;
 	}
 	l->fd[l->count++] = fd;
@@ -409,7 +419,7 @@ int pool_run(struct settings *settings, const struct listeners *l)
 	for (size_t i = 0; i < l->count; i++)
 		if (io_set_nonblocking(l->fd[i], true) < 0)
 			die_system("cannot prepare a listening socket");
-	log_info("ready: %zu sessions at most on %zu sockets", p.limit, l->count);
+	log_info("ready: %zu sessions at most on %zu socket%s", p.limit, l->count, l->count == 1 ? "" : "s");
 	int code = pool_loop(&p);
 	access_free(&p.access);
 	munmap(p.children, POOL_SESSIONS_MAX * sizeof(struct child));

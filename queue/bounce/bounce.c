@@ -1,6 +1,6 @@
 /*
  * bounce - write the report about recipients that failed, and queue it for the sender.
- *   runs as   tappal-bounce, a member of tappal-log; cwd the spool
+ *   runs as   tappal-bounce, whose primary group is tappal-log; cwd the spool
  *   in        fifo/bounce; the log and large/, read-only; settings
  *   writes    a message and its envelope into a pipe each, to `enqueue`; log lines
  *   starts    libexec/enqueue, one for each report
@@ -329,6 +329,7 @@ int main(int argc, char **argv) {
 	static const int signals[] = { SIGHUP, 0 };
 	static struct bounce b = { .fifo = -1 };
 	(void)argv;
+	log_program("bounce");
 	open_standard_descriptors();
 	if (argc != 1)
 		die_usage("usage: bounce");

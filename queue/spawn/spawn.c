@@ -1,6 +1,6 @@
 /*
  * spawn local | spawn remote - keep workers that deliver, and hand them what queued says.
- *   runs as   root (local: it becomes each recipient) or tappal-spawn, a member of tappal-log (remote); cwd the spool
+ *   runs as   root (local: it becomes each recipient) or tappal-spawn, whose primary group is tappal-log (remote); cwd the spool
  *   in        fifo/jobs-local or jobs-remote; the log and large/, read-only; workers' stdout; settings; the users' database (local)
  *   writes    fifo/report-*; workers' stdin: their job and exactly its body, spliced unseen; log lines to stderr
  *   starts    libexec/local as the recipient (never uid 0), libexec/remote (set-uid tappal-remote)
@@ -143,6 +143,7 @@ static bool channel_of(const char *word, enum channel *channel_r) {
 int main(int argc, char **argv) {
 	static struct spawn spawn;
 	enum channel channel;
+	log_program("spawn");
 	if (argc != 2 || !channel_of(argv[1], &channel))
 		die_usage("usage: spawn local | spawn remote");
 	start(&spawn, channel);

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 #include "common/io.h"
 #include "common/paths.h"
+#include "common/route.h"
 #include "show.h"
 #include "tappal.h"
 
@@ -110,6 +112,50 @@ static int config_show(int argc, char **argv)
 
 /* ---- check ---- */
 
+/* What is no fault and yet may be a slip. */
+static void note_nothing_local(const struct settings *s)
+{
+	if (s->locals.count == 0 && s->virtualdomains.count == 0)
+		printf("Note: locals and virtualdomains are empty: no mail is delivered on this host.\n");
+}
+
+static void note_taken_and_sent_on(const struct settings *s)
+{
+	for (size_t i = 0; i < s->rcpthosts.count; i++) {
+		struct bytes domain = s->rcpthosts.at[i], relay;
+		struct str text = STR_INIT(ADDRESS_MAX);
+		struct mailaddr addr;
+		struct route route;
+		uint16_t port;
+
+		str_add_c(&text, "postmaster@");
+		str_add(&text, domain);
+		if (domain.at[0] != '.' && mailaddr_parse(str_bytes(&text), &addr) == ADDR_OK && !route_smtp(s, addr.domain, &relay, &port)) {
+			route_find(s, &addr, &route);
+			if (route.channel == CHANNEL_REMOTE)
+				printf("Note: %s/rcpthosts:%lu: mail for %s is taken from anybody and sent on to its MX; to deliver it here, put the domain into locals or virtualdomains.\n",
+					path_etc, (unsigned long)s->rcpthosts.number[i], show_text(domain));
+		}
+		str_free(&text);
+	}
+}
+
+static void note_other_uid(const struct settings *s)
+{
+	for (size_t i = 0; i < s->users.count; i++) {
+		struct bytes rest = s->users.at[i], user;
+		char name[64];
+		uint64_t uid;
+
+		bytes_cut(&rest, ':');
+		user = bytes_cut(&rest, ':');
+		const struct passwd *pw = bytes_to_cstring(user, name, sizeof(name)) ? getpwnam(name) : NULL;
+		if (pw != NULL && bytes_to_u64(bytes_cut(&rest, ':'), UINT32_MAX, &uid) && uid != pw->pw_uid)
+			printf("Note: %s/users:%lu: the account %s has uid %lu, not %llu.\n", path_etc, (unsigned long)s->users.number[i], show_text(user), (unsigned long)pw->pw_uid,
+				(unsigned long long)uid);
+	}
+}
+
 static int config_check(int argc, char **argv)
 {
 	struct str faults = STR_INIT(1 << 20);
@@ -122,6 +168,9 @@ static int config_check(int argc, char **argv)
 	good = settings_load(&s, path_etc, USED_ALL, &faults);
 	if (good) {
 		printf("The settings in %s are good.\n", path_etc);
+		note_nothing_local(&s);
+		note_taken_and_sent_on(&s);
+		note_other_uid(&s);
 		settings_free(&s);
 	} else {
 		fprintf(stderr, "%s", str_c(&faults));
@@ -132,8 +181,18 @@ static int config_check(int argc, char **argv)
 
 /* ---- set, unset ---- */
 
+/* What a program takes once: addresses are bound, and the index is mapped, when it starts. */
+static const char *starts_with(const struct setting_row *row)
+{
+	return strcmp(row->name, "smtpdlisten") == 0 ? "smtpd" : strcmp(row->name, "indexsize") == 0 ? "queued" : NULL;
+}
+
 static void say_effect(const struct setting_row *row)
 {
+	if (starts_with(row) != NULL) {
+		printf("%s uses it when it starts: restart it.\n", starts_with(row));
+		return;
+	}
 	struct str now = STR_INIT(500), later = STR_INIT(500);
 
 	for (size_t i = 0; i < USERS; i++) {
@@ -205,8 +264,10 @@ static int config_set(int argc, char **argv)
 	}
 	if (text.failed)
 		tool_stop("the value is too long");
-	if (!setting_check(row, str_bytes(&text), &fault))
-		tool_usage("%s; %s is as it was", show_text(bytes_trim(str_bytes(&fault))), row->name);
+	if (!setting_check(row, str_bytes(&text), &fault)) {
+		struct bytes faults = str_bytes(&fault);
+		tool_usage("%s; %s is as it was", show_text(bytes_cut(&faults, '\n')), row->name);
+	}
 	replace(row->name, str_bytes(&text));
 	say_effect(row);
 	str_free(&text);
