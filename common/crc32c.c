@@ -1,7 +1,11 @@
 /* crc32c - common room, used by enqueue (intake files) and queued (message log). See crc32c.h. */
 #include "crc32c.h"
 
+#include <stdbool.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 /* One octet's worth of the reflected polynomial 0x82f63b78. */
 static const uint32_t table[256] = {
@@ -67,9 +71,22 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t seed, co
 	return ~(uint32_t)crc;
 }
 
+/* Asked once, at the first checksum: CPUID is a trap in a virtual machine, and the compiler's own way asks for everything there is
+ * at the start of every program. Leaf 1 is there on every x86-64; ECX bit 20 is SSE4.2. */
+static bool has_sse42(void)
+{
+	static enum { UNKNOWN, NO, YES } known;
+	if (known == UNKNOWN) {
+		unsigned a, b, c, d;
+		__cpuid(1, a, b, c, d);
+		known = c & bit_SSE4_2 ? YES : NO;
+	}
+	return known == YES;
+}
+
 uint32_t crc32c(uint32_t seed, const void *data, size_t n)
 {
-	return __builtin_cpu_supports("sse4.2") ? crc32c_sse42(seed, data, n) : crc32c_table(seed, data, n);
+	return has_sse42() ? crc32c_sse42(seed, data, n) : crc32c_table(seed, data, n);
 }
 
 #else

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "exits.h"
+#include "accounts.h"
 #include "log.h"
 
 #define GROUPS_MAX 64
@@ -53,17 +54,23 @@ static void change_ids(uid_t uid, gid_t gid)
 	make_undumpable();
 }
 
-static struct passwd account_or_die(const char *account)
+/* The file first: most have their accounts there, and a program that starts with every connection should not pay for more. */
+static struct account account_or_die(const char *name)
 {
-	errno = 0;
-	struct passwd *pw = getpwnam(account);
-	if (!pw && errno != 0 && errno != ENOENT)
-		die_system("cannot look up the account %s", account);
-	if (!pw)
-		die_usage("the account %s does not exist; `make install` (or etc/accounts) makes it", account);
-	if (pw->pw_uid == 0 || pw->pw_gid == 0)
-		die_usage("the account %s must be neither uid 0 nor gid 0; make it anew with etc/accounts", account);
-	return *pw;
+	struct account a;
+	if (account_by_name(name, &a) != ACCOUNT_FOUND) {
+		errno = 0;
+		const struct passwd *pw = getpwnam(name);
+		if (!pw && errno != 0 && errno != ENOENT)
+			die_system("cannot look up the account %s", name);
+		if (!pw)
+			die_usage("the account %s does not exist; `make install` (or etc/accounts) makes it", name);
+		a.uid = pw->pw_uid;
+		a.gid = pw->pw_gid;
+	}
+	if (a.uid == 0 || a.gid == 0)
+		die_usage("the account %s must be neither uid 0 nor gid 0; make it anew with etc/accounts", name);
+	return a;
 }
 
 /* The account's supplementary groups without its primary one, which initgroups(3) would add. What spawn and bounce may read they
@@ -82,18 +89,37 @@ static void take_supplementary_groups(const char *account, gid_t primary)
 		die_system("cannot take the groups of %s", account);
 }
 
-void priv_become(const char *program, const char *account)
+static void leave_all_groups(void)
 {
-	struct passwd pw = account_or_die(account);
+	if (setgroups(0, NULL) < 0)
+		die_system("cannot leave this process's groups");
+}
+
+static void become(const char *program, const char *account, bool alone)
+{
+	struct account a = account_or_die(account);
 	if (geteuid() == 0) {
-		take_supplementary_groups(account, pw.pw_gid);
-		change_ids(pw.pw_uid, pw.pw_gid);
+		if (alone)
+			leave_all_groups();
+		else
+			take_supplementary_groups(account, a.gid);
+		change_ids(a.uid, a.gid);
 		return;
 	}
-	if (geteuid() != pw.pw_uid)
+	if (geteuid() != a.uid)
 		die_usage("%s must be started as root or as %s, and this is uid %lu", program, account, (unsigned long)geteuid());
-	check_ids(pw.pw_uid, pw.pw_gid);
+	check_ids(a.uid, a.gid);
 	make_undumpable();
+}
+
+void priv_become(const char *program, const char *account)
+{
+	become(program, account, false);
+}
+
+void priv_become_alone(const char *program, const char *account)
+{
+	become(program, account, true);
 }
 
 void priv_become_user(const char *user, uid_t uid, gid_t gid)
@@ -148,24 +174,6 @@ static void reset_process(void)
 	umask(077);
 }
 
-/* The account as /etc/passwd has it, read without the name service: a set-uid program opens no socket to a cache and loads
- * no module. */
-static bool passwd_ids(const char *account, uid_t *uid_r, gid_t *gid_r)
-{
-	FILE *in = fopen("/etc/passwd", "re");
-	bool found = false;
-	for (struct passwd *pw; in && !found && (pw = fgetpwent(in)) != NULL;) {
-		if (strcmp(pw->pw_name, account) != 0)
-			continue;
-		*uid_r = pw->pw_uid;
-		*gid_r = pw->pw_gid;
-		found = true;
-	}
-	if (in)
-		fclose(in);
-	return found;
-}
-
 /* Root's own groups must not stay: while the real uid is still 0, take the way through root. */
 static void leave_root_groups(gid_t gid)
 {
@@ -175,8 +183,8 @@ static void leave_root_groups(gid_t gid)
 
 uid_t priv_setuid_start(const char *account, int *took_effect_r)
 {
-	uid_t caller = getuid(), owner = geteuid(), uid = 0;
-	gid_t gid = 0;
+	uid_t caller = getuid(), owner = geteuid();
+	struct account self;
 	clearenv();
 	priv_standard_descriptors();
 	if (close_range(3, ~0u, 0) < 0)
@@ -185,19 +193,19 @@ uid_t priv_setuid_start(const char *account, int *took_effect_r)
 	priv_limit(0, 0);
 	make_undumpable();
 	*took_effect_r = 0;
-	if (!passwd_ids(account, &uid, &gid))
+	if (account_by_name(account, &self) != ACCOUNT_FOUND)
 		die_usage("the account %s is not in /etc/passwd; `make install` (or etc/accounts) makes it", account);
-	if (owner != uid && owner == caller)
+	if (owner != self.uid && owner == caller)
 		return caller;
-	if (owner != uid || uid == 0)
+	if (owner != self.uid || self.uid == 0)
 		die_usage("this program must be owned by %s and set-uid; `make install` repairs it", account);
 	if (caller == 0)
-		leave_root_groups(gid);
-	else if (getegid() == gid && setresgid(gid, gid, gid) < 0)
+		leave_root_groups(self.gid);
+	else if (getegid() == self.gid && setresgid(self.gid, self.gid, self.gid) < 0)
 		die_system("cannot take the group of %s for good", account);
-	if (setresuid(uid, uid, uid) < 0)
+	if (setresuid(self.uid, self.uid, self.uid) < 0)
 		die_system("cannot become %s for good", account);
-	check_ids(uid, getgid());
+	check_ids(self.uid, getgid());
 	make_undumpable();
 	*took_effect_r = 1;
 	return caller;

@@ -12,6 +12,8 @@
  * Started as root it changes; started already as that account it only checks; started as anybody else it ends the program
  * with EXIT_YOUR_FAULT and says which account is needed. */
 void priv_become(const char *program, const char *account);
+/* The same for an account that is in no other group, or shall not have them: it takes none, and asks nobody which there are. */
+void priv_become_alone(const char *program, const char *account);
 
 /* The same for a user given by numbers (spawn local, before exec of local). uid 0 or gid 0 ends the child. `user` gives the
  * supplementary groups (initgroups); NULL gives none. */

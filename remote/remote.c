@@ -176,7 +176,7 @@ static void drop(void)
 
 	(void)priv_setuid_start(ACCOUNT_REMOTE, &took_effect);
 	if (!took_effect)
-		priv_become("remote", ACCOUNT_REMOTE);
+		priv_become_alone("remote", ACCOUNT_REMOTE);
 }
 
 int main(void)

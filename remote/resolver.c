@@ -356,7 +356,7 @@ static void start(struct resolver *r)
 	admit(r, ACCOUNT_SMTPD);
 	run_directory_make();
 	files_raise();
-	priv_become("resolver", ACCOUNT_DNS);
+	priv_become_alone("resolver", ACCOUNT_DNS);
 	(void)signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		r->client[i].fd = -1;

@@ -107,7 +107,7 @@ static int spawn_child(pid_t *pid_r, int in, int out)
 	char *environment[] = { NULL };
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
-	sigset_t none, defaults;
+	sigset_t none;
 
 	if (snprintf(path, sizeof path, "%s/enqueue", path_libexec) >= (int)sizeof path)
 		return ENAMETOOLONG;
@@ -118,10 +118,8 @@ static int spawn_child(pid_t *pid_r, int in, int out)
 		return ENOMEM;
 	}
 	sigemptyset(&none);
-	sigfillset(&defaults);
 	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &defaults);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
 	int error = posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
 	if (error == 0)
 		error = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);

@@ -163,7 +163,7 @@ static void load_settings(const struct start *start, struct settings *settings)
 static void drop_privilege(void)
 {
 	if (geteuid() == 0 || getuid() == 0)
-		priv_become("smtpd", ACCOUNT_SMTPD);
+		priv_become_alone("smtpd", ACCOUNT_SMTPD);
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		die_system("cannot become undumpable");
 }

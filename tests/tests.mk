@@ -2,7 +2,7 @@
 # Fuzz targets: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/seeds/NAME/; FUZZ_SRC_NAME and FUZZ_LIBS_NAME likewise (sources).
 
 # common
-UNIT += bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c
+UNIT += bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts
 FUZZ += mailaddr envelope linein channel settings
 UNIT += channel log settings route mailbox priv
 UNIT_LIBS_log = -ljansson

@@ -334,7 +334,7 @@ int main(int argc, char **argv) {
 	if (argc != 1)
 		die_usage("usage: bounce");
 	settings_or_die(&b.settings, "bounce", USED_BOUNCE);
-	priv_become("bounce", ACCOUNT_BOUNCE);
+	priv_become_alone("bounce", ACCOUNT_BOUNCE);
 	if (chdir(path_spool) < 0)
 		die_system("cannot enter %s", path_spool);
 	signal(SIGPIPE, SIG_IGN);

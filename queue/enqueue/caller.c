@@ -1,10 +1,10 @@
 /* caller - room: queue (enqueue). See caller.h. */
 #include "caller.h"
 
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/accounts.h"
 #include "common/paths.h"
 
 /* Attributes whose truth nothing here can check, and who is believed. */
@@ -16,30 +16,23 @@ static const struct claims { const char *account, *tags; } claims[CALLER_KINDS] 
 };
 static const char all_claims[] = "CHPAXM";
 
-static void note_account(struct caller *c, const struct passwd *pw) {
-	snprintf(c->name, sizeof(c->name), "%s", pw->pw_name);
+static void note_account(struct caller *c, const struct account *account) {
+	snprintf(c->name, sizeof(c->name), "%s", account->name);
 	for (int kind = 0; kind < CALLER_KINDS; kind++)
-		if (claims[kind].account && strcmp(pw->pw_name, claims[kind].account) == 0)
+		if (claims[kind].account && strcmp(account->name, claims[kind].account) == 0)
 			c->kind = (enum caller_kind)kind;
 }
 
 bool caller_find(uid_t uid, struct caller *c) {
-	const struct passwd *pw;
+	struct account account;
 	*c = (struct caller){ .uid = uid, .kind = uid == 0 ? CALLER_ROOT : CALLER_USER };
 	snprintf(c->name, sizeof(c->name), uid == 0 ? "root" : "#%lu", (unsigned long)uid);
 	if (uid == 0)
 		return true;
-	FILE *in = fopen("/etc/passwd", "re");
-	if (!in)
-		return false;
-	do
-		pw = fgetpwent(in);
-	while (pw && pw->pw_uid != uid);
-	if (pw)
-		note_account(c, pw);
-	bool whole = pw || (!ferror(in) && feof(in));
-	fclose(in);
-	return whole;
+	enum account_result found = account_by_uid(uid, &account);
+	if (found == ACCOUNT_FOUND)
+		note_account(c, &account);
+	return found != ACCOUNT_UNREADABLE;
 }
 
 /* ---- the envelope ---- */
