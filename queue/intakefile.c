@@ -93,7 +93,7 @@ bool intake_checksum(int fd, const struct intake_head *head, uint32_t *checksum_
 		if (got < 0)
 			return false;
 		if ((size_t)got < want) {
-			errno = EIO;
+			errno = ENODATA;
 			return false;
 		}
 		crc = crc32c(crc, buffer, want);

@@ -53,7 +53,7 @@ void intake_name_make(const uint8_t random[16], char out[INTAKE_NAME + 1]);
 /* NAME.ack; `name` is valid. */
 void intake_ack_name(const char *name, char out[INTAKE_ACK_NAME + 1]);
 
-/* CRC-32C of what stands behind the head, read through a buffer: false with errno (EIO: the file is shorter). */
+/* CRC-32C of what stands behind the head, read through a buffer: false with errno (ENODATA: the file is shorter). */
 bool intake_checksum(int fd, const struct intake_head *head, uint32_t *checksum_r);
 
 #endif

@@ -25,11 +25,15 @@ bool adoption_under_way(const struct adoption *a) {
 	return a->next < a->names.len;
 }
 
-static void remove_pair(const struct adoption *a, const char *name) {
+/* False: the file is still there. An ack fifo may stay. */
+static bool remove_pair(const struct adoption *a, const char *name) {
 	char ack[INTAKE_ACK_NAME + 1];
+	bool gone = unlinkat(a->dir, name, 0) == 0 || errno == ENOENT;
+	int error = errno;
 	intake_ack_name(name, ack);
-	unlinkat(a->dir, name, 0);
 	unlinkat(a->dir, ack, 0);
+	errno = error;
+	return gone;
 }
 
 /* What was accepted is synced, then its file goes; what goes must be gone before the index forgets its token. */
@@ -40,8 +44,12 @@ static bool finish_slice(struct adoption *a) {
 		a->taking->fatal = true;
 		return false;
 	}
-	for (size_t i = 0; i < a->waiting; i++)
-		remove_pair(a, a->name[i]);
+	for (size_t i = 0; i < a->waiting; i++) {
+		if (!remove_pair(a, a->name[i])) {
+			log_error("cannot remove intake/%s, which is in the log: %s", a->name[i], strerror(errno));
+			return false;
+		}
+	}
 	a->waiting = 0;
 	if (fsync(a->dir) == 0)
 		return true;
@@ -62,11 +70,23 @@ static void set_aside(struct adoption *a, const char *name, const char *why) {
 		log_error("intake/%s cannot be taken (%s) and is set aside as intake/%s", name, why, bad);
 }
 
+/* The system could not show it now. What it is, and whether somebody was promised it, is not known, so it stays. A start does not go on
+ * without it, for it may be in the log, unless its place on the disk is bad: then it may come twice, should the disk change its mind. */
+static void not_now(struct adoption *a, const char *name, int error) {
+	log_warn("intake/%s cannot be read: %s; it is looked at again", name, strerror(error));
+	a->blind |= a->settling && error != EIO;
+}
+
 static void adopt(struct adoption *a, int fd, const char *name, const struct intake_head *head, wall_ms_t now) {
 	uint32_t checksum;
 	msgid_t id;
-	if (!intake_checksum(fd, head, &checksum) || checksum != head->checksum) {
-		set_aside(a, name, "its checksum is wrong");
+	bool whole = intake_checksum(fd, head, &checksum);
+	if (!whole && errno != ENODATA) {
+		not_now(a, name, errno);
+		return;
+	}
+	if (!whole || checksum != head->checksum) {
+		set_aside(a, name, whole ? "its checksum is wrong" : "it is too short");
 		return;
 	}
 	switch (taking_accept(a->taking, fd, name, head, now, &id)) {
@@ -127,6 +147,10 @@ static void settle(struct adoption *a, const struct intake_head *head) {
 static void judge(struct adoption *a, int fd, const char *name, bool lives, wall_ms_t now) {
 	struct intake_head head;
 	bool valid = taking_read(a->taking, fd, UINT64_MAX, &head);
+	if (!valid && errno != 0) {
+		not_now(a, name, errno);
+		return;
+	}
 	bool adoptable = valid && head.state == INTAKE_ADOPT;
 	bool known = valid && (adoptable || a->settling)
 		&& (is_settled(a, &head) || store_token_seen(a->taking->store, head.token_a, head.token_b));
@@ -138,17 +162,17 @@ static void judge(struct adoption *a, int fd, const char *name, bool lives, wall
 		remove_later(a, name);
 	else if (!lives && adoptable && !a->settling)
 		adopt(a, fd, name, &head, now);
-	else if (!lives && !adoptable) {
-		remove_pair(a, name);
-		a->removed++;
-	}
+	else if (!lives && !adoptable)
+		a->removed += remove_pair(a, name);
 }
 
 static void look_at(struct adoption *a, const char *name, wall_ms_t now) {
 	int fd = taking_open(a->taking, a->dir, name);
 	if (fd < 0) {
-		if (errno != ENOENT)
+		if (errno == EPERM || errno == EINVAL || errno == ELOOP || errno == ENXIO)
 			log_warn("intake/%s is no intake file: %s", name, strerror(errno));
+		else if (errno != ENOENT)
+			not_now(a, name, errno);
 		return;
 	}
 	bool lives = flock(fd, LOCK_EX | LOCK_NB) < 0;
@@ -214,7 +238,7 @@ static void look_at_next(struct adoption *a, wall_ms_t now) {
 static bool look_at_some(struct adoption *a, size_t most, wall_ms_t now) {
 	for (size_t count = 0; adoption_under_way(a) && count < most && !a->full && a->waiting < ADOPTION_SLICE && !a->taking->fatal; count++)
 		look_at_next(a, now);
-	return !a->taking->fatal && finish_slice(a);
+	return !a->taking->fatal && !a->blind && finish_slice(a);
 }
 
 /* A scan ended, or was given up for want of space. */
@@ -233,8 +257,9 @@ static void tell(struct adoption *a) {
 
 enum adoption_result adoption_scan(struct adoption *a, wall_ms_t now) {
 	if (!adoption_under_way(a) && !list(a)) {
+		bool later = !a->settling && (errno == EMFILE || errno == ENFILE || errno == ENOMEM);
 		log_error("cannot read %s: %s", SPOOL_INTAKE, strerror(errno));
-		return ADOPTION_LOST;
+		return later ? ADOPTION_DONE : ADOPTION_LOST;
 	}
 	if (!look_at_some(a, ADOPTION_LOOK, now))
 		return ADOPTION_LOST;

@@ -20,6 +20,7 @@ struct adoption {
 	bool settling;               /* the scan at the start, before the fifo is open and before any commit of the index */
 	struct str names;            /* of this scan, a NUL behind each */
 	size_t next;                 /* the name to look at next; names.len: no scan is under way */
+	bool blind;                  /* a file could not be looked at when it mattered */
 	bool full;                   /* the store refused for want of space: leave the rest */
 	size_t adopted, removed;
 	size_t settled;

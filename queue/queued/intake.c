@@ -13,14 +13,26 @@
 
 #define STEPS_MAX (4 * INTAKE_TURN)   /* records and reads in one turn, whatever they are */
 
+static void keep_spare(struct intake *in) {
+	if (in->spare < 0)
+		in->spare = fcntl(in->fifo, F_DUPFD_CLOEXEC, 3);
+}
+
+static void drop_spare(struct intake *in) {
+	if (in->spare >= 0)
+		close(in->spare);
+	in->spare = -1;
+}
+
 bool intake_open(struct intake *in, struct taking *taking, int dir) {
 	memset(in, 0, sizeof(*in));
 	in->taking = taking;
-	in->keep = in->place = -1;
+	in->keep = in->place = in->spare = -1;
 	senders_init(&in->senders, taking, dir);
 	in->fifo = io_open_fifo_read(AT_FDCWD, FIFO_INTAKE);
 	if (in->fifo >= 0)
 		in->keep = io_open_fifo_write(AT_FDCWD, FIFO_INTAKE);
+	keep_spare(in);
 	record_reader_init(&in->in, in->fifo);
 	return in->keep >= 0;
 }
@@ -28,6 +40,7 @@ bool intake_open(struct intake *in, struct taking *taking, int dir) {
 void intake_close(struct intake *in) {
 	senders_free(&in->senders);
 	record_reader_free(&in->in);
+	drop_spare(in);
 	if (in->keep >= 0)
 		close(in->keep);
 	if (in->fifo >= 0)
@@ -81,19 +94,31 @@ static void take(struct intake *in, struct sender *sender, const struct offer *o
 		in->recent[in->recents++ % INTAKE_RECENT] = (struct intake_recent){ offer->token_a, offer->token_b, id };
 }
 
-/* Offered again, and its file is not there: it was large, and the queued before had renamed it and came to grief. */
-static void refuse_gone(struct intake *in, const struct offer *offer, const char *name) {
+/* An answer at once, by a descriptor that is not kept: there is none left but the spare, or the message was offered again and its file is
+ * not there (it was large, and the queued before had renamed it and came to grief). */
+static void refuse(struct intake *in, const struct offer *offer, const char *name) {
 	struct ack ack = { .token_a = offer->token_a, .token_b = offer->token_b, .result = ENQ_QUEUE_ERROR };
 	struct str octets = STR_INIT(PIPE_BUF);
 	char ack_name[INTAKE_ACK_NAME + 1];
 	taken_before(in, offer, &ack);
 	intake_ack_name(name, ack_name);
+	drop_spare(in);
 	int fd = ack_encode(&ack, &octets) ? io_open_fifo_write(in->senders.dir, ack_name) : -1;
 	if (fd >= 0) {
 		(void)!write(fd, octets.at, octets.len);
 		close(fd);
 	}
+	keep_spare(in);
 	str_free(&octets);
+}
+
+/* An offer without a file or a fifo behind it: its sender has gone (ENXIO, ENOENT), or lies, or the system is at fault. */
+static void no_sender(struct intake *in, const struct offer *offer, const char *name, int error) {
+	bool lie = error == EPERM || error == EINVAL || error == ELOOP;
+	if (error != ENXIO && error != ENOENT)
+		log_warn("cannot open what enqueue offers, intake/%s: %s", name, strerror(error));
+	if (error == ENOENT ? offer->flags & OFFER_AGAIN : error != ENXIO && !lie)
+		refuse(in, offer, name);
 }
 
 /* An answer is prepared only for one who still waits: without him the message is worth nothing and is not taken. */
@@ -102,10 +127,7 @@ static void take_offer(struct intake *in, const struct offer *offer, wall_ms_t n
 	bytes_to_cstring(offer->name, name, sizeof(name));
 	struct sender *sender = senders_find(&in->senders, name);
 	if (!sender) {
-		if (errno == ENOENT && offer->flags & OFFER_AGAIN)
-			refuse_gone(in, offer, name);
-		else if (errno != ENXIO && errno != ENOENT)
-			log_warn("cannot open what enqueue offers, intake/%s: %s", name, strerror(errno));
+		no_sender(in, offer, name, errno);
 		return;
 	}
 	struct intake_answer *answer = &in->answer[in->answers++];

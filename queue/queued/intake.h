@@ -18,6 +18,7 @@ struct intake {
 	struct taking *taking;
 	struct senders senders;
 	int fifo, keep;                  /* read end; write end of our own, so that it never ends */
+	int spare;                       /* given up for a moment to say no when no descriptor is left */
 	int place;
 	struct record_reader in;
 	bool more;                       /* the turn ended before the fifo was empty */

@@ -52,25 +52,36 @@ void senders_free(struct senders *s) {
 
 void senders_sweep(struct senders *s) {
 	struct pollfd fds[SENDERS_MAX];
-	for (size_t i = 0; i < SENDERS_MAX; i++)
-		fds[i] = (struct pollfd){ .fd = s->at[i].name[0] ? s->at[i].ack : -1 };
-	if (poll(fds, SENDERS_MAX, 0) <= 0)
+	uint16_t place[SENDERS_MAX];
+	nfds_t count = 0;
+	for (uint16_t i = 0; i < SENDERS_MAX; i++) {
+		if (!s->at[i].name[0])
+			continue;
+		fds[count] = (struct pollfd){ .fd = s->at[i].ack };
+		place[count++] = i;
+	}
+	if (poll(fds, count, 0) <= 0)
 		return;
-	for (size_t i = 0; i < SENDERS_MAX; i++)
-		if (fds[i].revents && s->at[i].used != s->turn)
-			senders_forget(s, &s->at[i]);
+	for (nfds_t i = 0; i < count; i++)
+		if (fds[i].revents && s->at[place[i]].used != s->turn)
+			senders_forget(s, &s->at[place[i]]);
 }
 
-static void make_room(struct senders *s) {
+/* False: all are in use in this turn. */
+static bool forget_oldest(struct senders *s) {
 	struct sender *oldest = NULL;
-	senders_sweep(s);
-	if (s->free)
-		return;
 	for (size_t i = 0; i < SENDERS_MAX; i++)
-		if (s->at[i].used != s->turn && (!oldest || s->at[i].used < oldest->used))
+		if (s->at[i].name[0] && s->at[i].used != s->turn && (!oldest || s->at[i].used < oldest->used))
 			oldest = &s->at[i];
 	if (oldest)
 		senders_forget(s, oldest);
+	return oldest != NULL;
+}
+
+static void make_room(struct senders *s) {
+	senders_sweep(s);
+	if (!s->free)
+		forget_oldest(s);
 }
 
 static bool open_sender(const struct senders *s, struct sender *sender, const char *name) {
@@ -89,20 +100,30 @@ static bool open_sender(const struct senders *s, struct sender *sender, const ch
 	return false;
 }
 
+/* When descriptors have run out, those who are silent give theirs. */
+static bool open_somehow(struct senders *s, struct sender *sender, const char *name) {
+	while (!open_sender(s, sender, name))
+		if ((errno != EMFILE && errno != ENFILE) || !forget_oldest(s))
+			return false;
+	return true;
+}
+
 static struct sender *add(struct senders *s, const char *name) {
+	struct sender opened = { .file = -1, .ack = -1 };
 	if (!s->free)
 		make_room(s);
 	if (!s->free) {
 		errno = EMFILE;
 		return NULL;
 	}
-	struct sender *sender = &s->at[s->free - 1];
-	uint16_t place = s->free, after = sender->next, *bucket = bucket_of(s, name);
-	if (!open_sender(s, sender, name))
+	if (!open_somehow(s, &opened, name))
 		return NULL;
-	memcpy(sender->name, name, INTAKE_NAME + 1);
-	s->free = after;
-	sender->next = *bucket;
+	uint16_t place = s->free, *bucket = bucket_of(s, name);
+	struct sender *sender = &s->at[place - 1];
+	s->free = sender->next;
+	memcpy(opened.name, name, INTAKE_NAME + 1);
+	opened.next = *bucket;
+	*sender = opened;
 	*bucket = place;
 	return sender;
 }

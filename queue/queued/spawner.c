@@ -14,6 +14,7 @@
 #define OUT_MAX (8u << 20)
 #define OUT_ENOUGH (256u << 10)     /* no more jobs are claimed while so much waits for spawn */
 #define TURN_RECORDS 8192u
+#define REOPEN_MS 200u
 #define PARTIAL_MS (5u * SECOND_MS)   /* half a record is not waited for longer: behind a false length everything would be swallowed */
 
 bool spawner_open(struct spawner *sp, enum channel channel, struct store *store, struct events *events) {
@@ -58,15 +59,28 @@ static void end_session(struct spawner *sp, wall_ms_t now, const char *why) {
 	sp->slots = 0;
 }
 
-/* The fifo ended. Opened anew it is silent until the next spawn comes; the new end is opened first, so that no spawn finds none. */
-static void reopen_report(struct spawner *sp) {
+/* The fifo ended. Opened anew it is silent until the next spawn comes; the new end is opened first, so that no spawn finds none. Without a
+ * descriptor for it, the old one, which says that it ended over and over, is not watched. */
+static void reopen_report(struct spawner *sp, deadline_t now) {
 	int fd = io_open_fifo_read(AT_FDCWD, sp->report_name);
+	sp->reopen = fd < 0 ? deadline_in(now, REOPEN_MS) : 0;
 	if (fd < 0)
 		return;
-	close(sp->report);
+	if (sp->report >= 0)
+		close(sp->report);
 	record_reader_free(&sp->in);
 	sp->report = fd;
 	record_reader_init(&sp->in, fd);
+}
+
+/* Nobody reads the report fifo for a moment: spawn sees it, and says hello again. */
+static void hang_up(struct spawner *sp, deadline_t now) {
+	close(sp->report);
+	record_reader_free(&sp->in);
+	sp->report = -1;
+	record_reader_init(&sp->in, -1);
+	sp->more = sp->deaf = false;
+	sp->reopen = deadline_in(now, REOPEN_MS);
 }
 
 /* A spawn that is there but was not understood must hear that its session is over: its jobs fifo ends. If it has none open, it gets
@@ -78,6 +92,7 @@ static void refuse(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 	sp->complained = turn->now;
 	end_session(sp, now, "its session is ended");
 	int fd = had_jobs ? -1 : io_open_fifo_write(AT_FDCWD, sp->jobs_name);
+	sp->deaf |= !had_jobs && fd < 0 && errno != ENXIO;
 	if (fd >= 0)
 		close(fd);
 }
@@ -105,7 +120,8 @@ static bool on_hello(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 	end_session(sp, now, "it started anew");
 	sp->out.fd = io_open_fifo_write(AT_FDCWD, sp->jobs_name);
 	if (sp->out.fd < 0) {
-		log_warn("%s does not read %s: %s", sp->name, sp->jobs_name, strerror(errno));
+		sp->deaf = errno != ENXIO;
+		log_warn("%s cannot be given jobs by %s: %s", sp->name, sp->jobs_name, strerror(errno));
 		return true;
 	}
 	sp->session = hello.session;
@@ -203,7 +219,10 @@ static void skip_to_hello(struct spawner *sp) {
 }
 
 void spawner_prepare(struct spawner *sp, struct turn *turn) {
-	sp->place_report = turn_watch(turn, sp->report, POLLIN);
+	if (deadline_passed(sp->reopen, turn->now))
+		reopen_report(sp, turn->now);
+	turn_until(turn, sp->reopen);
+	sp->place_report = sp->reopen ? -1 : turn_watch(turn, sp->report, POLLIN);
 	sp->place_jobs = turn_watch(turn, sp->out.fd, record_writer_pending(&sp->out) ? POLLOUT : 0);
 	if (sp->more)
 		turn_until(turn, turn->now);
@@ -211,14 +230,14 @@ void spawner_prepare(struct spawner *sp, struct turn *turn) {
 		turn_until(turn, deadline_in(sp->partial, PARTIAL_MS));
 }
 
-static void fill(struct spawner *sp, wall_ms_t now) {
+static void fill(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 	ssize_t got = record_reader_fill(&sp->in);
 	if (got > 0)
 		return;
 	sp->more = false;
 	if (got == 0) {
 		end_session(sp, now, "it has gone");
-		reopen_report(sp);
+		reopen_report(sp, turn->now);
 	}
 }
 
@@ -232,11 +251,13 @@ static void read_report(struct spawner *sp, const struct turn *turn, wall_ms_t n
 		if (got == RECORD_OK)
 			sp->partial = 0;
 		if (got == RECORD_MORE)
-			fill(sp, now);
+			fill(sp, turn, now);
 		else if (got == RECORD_BAD || !act(sp, &record, now)) {
 			if (!sp->lost)
 				refuse(sp, turn, now);
 		}
+		if (sp->deaf)
+			hang_up(sp, turn->now);
 	}
 }
 

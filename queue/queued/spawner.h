@@ -33,6 +33,8 @@ struct spawner {
 	struct spawner_job job[SPAWNER_FLYING];
 	bool more, lost;             /* lost: the store failed */
 	deadline_t complained;
+	bool deaf;                   /* it said hello, and there was no descriptor to answer with */
+	deadline_t reopen;           /* report ended and could not be opened anew: when to try again; 0: it is open */
 	deadline_t partial;          /* since when half a record waits for its rest; 0: none */
 	int place_jobs, place_report;
 };

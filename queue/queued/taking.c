@@ -60,6 +60,7 @@ bool taking_read(struct taking *t, int fd, uint64_t size, struct intake_head *he
 	errno = 0;
 	if (!read_more(t, fd, size < FIRST_READ ? (size_t)size : FIRST_READ, 0))
 		return false;
+	errno = 0;
 	return t->buffer.len >= INTAKE_HEAD && intake_head_decode(t->buffer.at, head_r);
 }
 

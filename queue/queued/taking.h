@@ -25,7 +25,7 @@ void taking_free(struct taking *t);
 /* Open intake/NAME (`dir` is intake/): a regular file of tappal-intake's with one name. -1 with errno (EPERM: somebody else's). */
 int taking_open(const struct taking *t, int dir, const char *name);
 
-/* Read the head and at most `size` octets of file. False: no valid head, or errno. */
+/* Read the head and at most `size` octets of file. False: no valid head (errno 0), or it could not be read (errno). */
 bool taking_read(struct taking *t, int fd, uint64_t size, struct intake_head *head_r);
 
 /* After taking_read: into the store. ENQ_OK: it will be on disk after store_sync, and a large file has been renamed away. */
