@@ -347,6 +347,7 @@ struct store *store_open_sized(const struct settings *settings, wall_ms_t now, s
 		return NULL;
 	}
 	st->apply.live = true;
+	st->apply.changes++;   /* this run's pid and start: the tools see them with the first commit, a tick's */
 	return st;
 }
 

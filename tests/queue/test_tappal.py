@@ -371,6 +371,44 @@ def test_without_queued(queue, four):
         queue.queued = queue.i.start_queued()
 
 
+def test_status_names_the_queued_that_runs(queue):
+    """Also when nothing has come in since it started."""
+    queue.i.kill(queue.queued, signal.SIGTERM)
+    queue.queued = queue.i.start_queued()
+    end = time.monotonic() + 10
+    while (status := json.loads(queue.out("status", "--json")))["pid"] != queue.queued.pid and time.monotonic() < end:
+        time.sleep(0.05)
+    assert status["pid"] == queue.queued.pid and abs(status["started"] - time.time()) < 60
+
+
+def test_a_spool_gone_wrong_is_told_with_its_remedy(queue):
+    queue.i.kill(queue.queued, signal.SIGTERM)
+    log = f"{queue.i.spool}/log"
+    os.chmod(log, 0)
+    try:
+        before = len(queue.i.log())
+        assert queue.i.start("queued").wait(20) == 111
+        said = queue.i.log()[before:]
+        assert f"fatal: {log}: Permission denied" in said and "spool-tree" in said and "tappal/queued[" in said
+    finally:
+        os.chmod(log, 0o750)
+        queue.queued = queue.i.start_queued()
+
+
+def test_an_unknown_control_file_is_in_the_log(queue):
+    queue.i.set("concurencyremote", "5")
+    try:
+        before = len(queue.i.log())
+        queue.queued.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 10
+        while "reloaded" not in queue.i.log()[before:] or "concurencyremote" not in queue.i.log()[before:]:
+            assert time.monotonic() < end, queue.i.log()[before:]
+            time.sleep(0.05)
+        assert "warning: " in queue.i.log()[before:] and "did you mean concurrencyremote?" in queue.i.log()[before:]
+    finally:
+        os.unlink(f"{queue.i.etc}/concurencyremote")
+
+
 def test_queued_dies_in_the_middle(queue, four):
     queue.queued.send_signal(signal.SIGSTOP)
     process = subprocess.Popen([f"{queue.i.libexec}/tappal", "queue", "hold", four[0]], stderr=subprocess.PIPE, text=True)
@@ -403,8 +441,18 @@ def test_config(queue):
     out = queue.out("config", "set", "locals", "a.example", "b.example")
     assert "tappal reload" in out and "queued" in out
     assert open(f"{etc}/locals").read() == "a.example\nb.example\n" and stat.S_IMODE(os.stat(f"{etc}/locals").st_mode) == 0o644
+    out = queue.out("config", "set", "smtpdlisten", "127.0.0.1:2525")
+    assert "restart it" in out and "reload" not in out
+    queue.out("config", "unset", "smtpdlisten")
+    queue.i.set("rcpthosts", ["a.example", "far.example", ".near.example", "routed.example"])
+    queue.i.set("smtproutes", "routed.example:mx.example")
+    queue.i.set("users", "=x@a.example:nobody:1:1:/home/x:::")
+    out = queue.out("config", "check")
+    assert [line.split(":")[1:3] for line in out.splitlines() if line.startswith("Note")] == [[f" {etc}/rcpthosts", "2"], [f" {etc}/users", "1"]], out
+    for name in ("rcpthosts", "smtproutes", "users"):
+        os.unlink(f"{etc}/{name}")
     r = queue.run("config", "set", "queuelifetime", "soon")
-    assert r.returncode == 100 and "as it was" in r.stderr and not os.path.exists(f"{etc}/queuelifetime")
+    assert r.returncode == 100 and "like 30m; queuelifetime is as it was" in r.stderr and not os.path.exists(f"{etc}/queuelifetime")
     r = queue.run("config", "set", "locls", "x")
     assert r.returncode == 100 and "did you mean locals" in r.stderr
     assert queue.run("config", "set", "me", "a.example", "b.example").returncode == 100
