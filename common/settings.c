@@ -215,6 +215,19 @@ bool setting_check(const struct setting_row *row, struct bytes text, struct str 
 
 /* ---- for programs ---- */
 
+void settings_warn_names(void)
+{
+	struct str faults = STR_INIT(FAULTS_MAX);
+	struct load l = { NULL, path_etc, open(path_etc, O_RDONLY | O_DIRECTORY | O_CLOEXEC), USED_ALL, &faults, true };
+	if (l.dir_fd < 0)
+		return;
+	check_names(&l);
+	close(l.dir_fd);
+	for (struct bytes rest = str_bytes(&faults); rest.len > 0;)
+		log_warn("%s", log_text(bytes_cut(&rest, '\n')));
+	str_free(&faults);
+}
+
 static void log_faults(const struct str *faults)
 {
 	struct bytes rest = str_bytes(faults);

@@ -56,6 +56,8 @@ void settings_free(struct settings *s);
 
 /* For programs: load from path_etc, or print the faults and die_usage. Also calls log_init with `program`. */
 void settings_or_die(struct settings *s, const char *program, unsigned used_by);
+/* One warning in the log for each file of path_etc that is no setting. A slip in a name stops no program; it should not be silent either. */
+void settings_warn_names(void);
 /* For SIGHUP: load anew; on faults log them, keep *s as it is and return false. On true the old snapshot has been freed. */
 bool settings_reload(struct settings *s, unsigned used_by);
 

@@ -56,6 +56,23 @@ struct queued {
 
 /* ---- the beginning ---- */
 
+/* What an installation gone wrong looks like is told with its remedy, before it becomes an error of the disk. */
+static void check_spool(void) {
+	static const struct { const char *name; int mode; } places[] = {
+		{ SPOOL_INTAKE, R_OK | W_OK | X_OK }, { SPOOL_LARGE, R_OK | W_OK | X_OK }, { SPOOL_LOG, R_OK | W_OK | X_OK },
+		{ SPOOL_INDEX, R_OK | W_OK | X_OK }, { SPOOL_REPLY, X_OK }, { FIFO_INTAKE, R_OK | W_OK }, { FIFO_CONTROL, R_OK | W_OK },
+		{ FIFO_JOBS_LOCAL, W_OK }, { FIFO_JOBS_REMOTE, W_OK }, { FIFO_REPORT_LOCAL, R_OK }, { FIFO_REPORT_REMOTE, R_OK }, { FIFO_BOUNCE, W_OK },
+	};
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		if (access(places[i].name, places[i].mode) == 0)
+			continue;
+		const char *why = strerror(errno);
+		errno = 0;
+		die_system("%s/%s: %s; as root, %s/spool-tree makes what is missing in the spool and repairs owners and modes", path_spool, places[i].name, why,
+			path_libexec);
+	}
+}
+
 /* The lock's file holds the owner's pid, for people. */
 static void take_lock(struct queued *q) {
 	char pid[32] = "";
@@ -88,7 +105,7 @@ static void open_store(struct queued *q) {
 	q->store = store_open(&q->settings, q->events.now, events_write, &q->events, &error);
 	if (!q->store) {
 		errno = 0;
-		die_system("cannot open the queue: %s", str_c(&error));
+		die_system("cannot open the queue in %s: %s", path_spool, str_c(&error));
 	}
 	str_free(&error);
 }
@@ -120,9 +137,11 @@ static void start(struct queued *q) {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, 0 };
 	priv_become("queued", ACCOUNT_QUEUE);
 	settings_or_die(&q->settings, "queued", USED_QUEUED);
+	settings_warn_names();
 	umask(027);
 	if (chdir(path_spool) < 0)
 		die_system("cannot enter %s", path_spool);
+	check_spool();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	raise_files();
@@ -146,8 +165,10 @@ static void take_signals(struct queued *q) {
 		for (ssize_t i = 0; i < got; i++) {
 			if (numbers[i] != SIGHUP)
 				q->stop = true;
-			else if (settings_reload(&q->settings, USED_QUEUED))
+			else if (settings_reload(&q->settings, USED_QUEUED)) {
+				settings_warn_names();
 				store_settings(q->store, &q->settings);
+			}
 		}
 }
 
@@ -260,6 +281,7 @@ static int finish(struct queued *q, bool good) {
 int main(int argc, char **argv) {
 	static struct queued queued;
 	(void)argv;
+	log_program("queued");
 	if (argc != 1)
 		die_usage("usage: queued (no arguments; settings are the files in %s)", path_etc);
 	start(&queued);
