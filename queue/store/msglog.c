@@ -28,6 +28,7 @@
 #define BUFFER_MAX (96u << 20)
 #define FLUSH_AT (4u << 20)
 #define RESERVE_DIVISOR 16u     /* of a segment, kept for results while no next segment can be made */
+#define START_SIZE (MSGLOG_HEAD + RECORD_HEAD + 24u)   /* of a log_start record */
 #define HARDEN_CHUNK (1u << 20)
 
 /* ---- heads ---- */
@@ -359,12 +360,42 @@ static int spare_unused(struct msglog *log, uint64_t last)
 	return 0;
 }
 
+/* Does a segment begin with a whole log_start? */
+static bool read_log_start(struct msglog *log, uint64_t segment, struct log_start *start_r)
+{
+	char octets[START_SIZE], name[PREPARE_NAME_MAX];
+	struct msglog_head head;
+	struct record record;
+	size_t used;
+	prepare_name(segment, name);
+	int fd = io_open_regular(log->dirfd, name);
+	ssize_t got = fd < 0 ? -1 : io_pread_full(fd, octets, sizeof octets, 0);
+	if (fd >= 0)
+		close(fd);
+	if (got != (ssize_t)sizeof octets || !msglog_head_decode(octets, &head) || head.segment != segment || head.length != START_SIZE - MSGLOG_HEAD)
+		return false;
+	struct bytes payload = { octets + MSGLOG_HEAD, head.length };
+	return crc32c(0, payload.at, payload.len) == head.payload_crc && record_take(payload, &record, &used) == RECORD_OK &&
+		record.type == REC_log_start && log_start_decode(record.payload, start_r);
+}
+
+/* Where the log ends without a last segment that holds nothing but its log_start: that one is begun again. Else each start on a full disk,
+ * where none can be made, would use up one that was ready. */
+static struct place without_empty(struct msglog *log, struct place end)
+{
+	struct log_start start;
+	if (end.offset != START_SIZE || end.segment == 0 || !read_log_start(log, end.segment, &start))
+		return end;
+	return (struct place){ end.segment - 1, start.previous_end };
+}
+
 enum msglog_result msglog_start(struct msglog *log, struct place end, uint64_t run, wall_ms_t now)
 {
 	struct prepared next;
 	log->run = run;
 	log->now = now;
 	unlinkat(log->dirfd, "making", 0);
+	end = without_empty(log, end);
 	if (spare_unused(log, end.segment) != 0)
 		return msglog_broken(log, "spare", end.segment);
 	log->prepare = prepare_start(log->dirfd, log->segment_size);

@@ -78,7 +78,8 @@ enum msglog_result msglog_harden(struct msglog *log, struct place from, struct p
 
 /* ---- appending ---- */
 
-/* Begin to append behind `end` (of a whole scan), always in a new segment; files with a higher number are unused and become spares.
+/* Begin to append behind `end` (of a whole scan), always in a new segment (or one that only a log_start is in); files with a higher number
+ * are unused and become spares.
  * Waits for the preparer. */
 enum msglog_result msglog_start(struct msglog *log, struct place end, uint64_t run, wall_ms_t now);
 

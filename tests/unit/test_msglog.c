@@ -471,6 +471,33 @@ static void test_restarts_reuse_files(void **state)
 	end(&f);
 }
 
+/* On a full disk nothing new can be made: starts that come to nothing must not use up what is there. */
+static void test_fruitless_starts(void **state)
+{
+	struct fixture f;
+	(void)state;
+	begin(&f);
+	start(&f, 1);
+	append_sync(&f, 1, 100);
+	for (unsigned run = 2; run < 8; run++) {
+		msglog_close(f.log);
+		start(&f, run);
+		assert_int_equal(msglog_sync(f.log), MSGLOG_OK);
+		assert_int_equal(msglog_end(f.log).segment, 2);
+	}
+	append_sync(&f, 2, 100);
+	msglog_close(f.log);
+	assert_true(count_files(f.dir) <= 4);
+	start(&f, 9);
+	append_sync(&f, 3, 100);
+	reopen(&f);
+	scan(&f, &seen);
+	assert_numbers(&seen, 1, 3);
+	assert_int_equal(seen.damaged, 0);
+	assert_int_equal(seen.run, 9);
+	end(&f);
+}
+
 /* A body that looks like a record: found only when the record around it is destroyed, and even then not believed. */
 static void test_forged_record_in_body(void **state)
 {
@@ -525,6 +552,7 @@ int main(void)
 		cmocka_unit_test(test_set_aside),
 		cmocka_unit_test(test_recycled_segment_shows_nothing_old),
 		cmocka_unit_test(test_restarts_reuse_files),
+		cmocka_unit_test(test_fruitless_starts),
 		cmocka_unit_test(test_forged_record_in_body),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
