@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "crc32c.h"
 #include "domain.h"
 #include "io.h"
 #include "log.h"
@@ -172,6 +173,31 @@ static void fill_defaults(struct load *l)
 
 /* ---- the interface ---- */
 
+/* Which files there are, and in which state. Taken before they are read: what changes meanwhile differs afterwards. */
+static uint32_t stamp_of(int dir_fd, unsigned used_by)
+{
+	uint32_t stamp = 0;
+	for (size_t i = 0; i < setting_count; i++) {
+		struct stat st;
+		if (!(setting_table[i].used_by & used_by) || fstatat(dir_fd, setting_table[i].name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		const uint64_t what[] = { i, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec, (uint64_t)st.st_mtim.tv_nsec,
+			(uint64_t)st.st_ctim.tv_sec, (uint64_t)st.st_ctim.tv_nsec };
+		stamp = crc32c(stamp, what, sizeof what);
+	}
+	return stamp;
+}
+
+bool settings_changed(const struct settings *s, const char *dir, unsigned used_by)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	uint32_t stamp = stamp_of(fd, used_by);
+	close(fd);
+	return stamp != s->stamp;
+}
+
 bool settings_load(struct settings *s, const char *dir, unsigned used_by, struct str *faults)
 {
 	struct load l = { s, dir, -1, used_by, faults, true };
@@ -182,6 +208,8 @@ bool settings_load(struct settings *s, const char *dir, unsigned used_by, struct
 		load_fault(&l, ".", "no memory", "free some memory and try again");
 	else if (l.dir_fd < 0)
 		load_fault(&l, ".", strerror(errno), "`make install` makes the directory of the settings");
+	if (l.dir_fd >= 0)
+		s->stamp = stamp_of(l.dir_fd, used_by);
 	for (size_t i = 0; s->memory && l.dir_fd >= 0 && i < setting_count; i++)
 		load_one(&l, &setting_table[i]);
 	if (l.dir_fd >= 0 && used_by == USED_ALL)

@@ -31,6 +31,7 @@ struct settings {
 #include "settings.def"
 #undef SETTING
 	struct settings_memory *memory;   /* private: what all views point into */
+	uint32_t stamp;                   /* private: of the files as they were (settings_changed) */
 };
 
 enum setting_type { SETTING_TYPE_NUM, SETTING_TYPE_SECONDS, SETTING_TYPE_SIZE, SETTING_TYPE_FLAG, SETTING_TYPE_DOMAIN, SETTING_TYPE_LINE, SETTING_TYPE_WORD, SETTING_TYPE_LIST };
@@ -60,6 +61,8 @@ void settings_or_die(struct settings *s, const char *program, unsigned used_by);
 void settings_warn_names(void);
 /* For SIGHUP: load anew; on faults log them, keep *s as it is and return false. On true the old snapshot has been freed. */
 bool settings_reload(struct settings *s, unsigned used_by);
+/* Is any control file in `dir` that `used_by` uses another one than when `s` was loaded from there for the same `used_by`? By inode, size and times. */
+bool settings_changed(const struct settings *s, const char *dir, unsigned used_by);
 
 const struct setting_row *setting_find(struct bytes name);          /* NULL when unknown */
 const char *setting_nearest(struct bytes name);                      /* for "did you mean"; NULL when nothing is near */

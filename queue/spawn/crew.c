@@ -9,11 +9,12 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/paths.h"
 #include "recipient.h"
 
 #define CLOSING_SPARE 16u     /* processes beyond twice the slots: those that take their time to end */
 
-void crew_init(struct crew *crew, enum channel channel, const struct settings *settings) {
+void crew_init(struct crew *crew, enum channel channel, struct settings *settings) {
 	*crew = (struct crew){ .channel = channel, .settings = settings };
 	flights_init(&crew->waiting);
 	flights_init(&crew->done);
@@ -107,10 +108,22 @@ static bool start_remote(struct crew *crew, struct flight *f, struct launched *l
 	return false;
 }
 
+/* A mailbox that was added a moment ago is known to an smtpd that reads the settings for each connection, and to sendmail: mail for it must
+ * not be returned only because nobody has told spawn. */
+static enum mailbox_result find_mailbox(struct crew *crew, const struct flight *f, struct mailbox *box, const char **text_r) {
+	enum mailbox_result result = recipient_find(crew->settings, f, box, text_r);
+	if (result == MAILBOX_FOUND || !settings_changed(crew->settings, path_etc, USED_SPAWN))
+		return result;
+	if (settings_reload(crew->settings, USED_SPAWN))
+		return recipient_find(crew->settings, f, box, text_r);
+	*text_r = "the mailbox could not be looked up: the settings have faults";
+	return MAILBOX_UNSURE;
+}
+
 /* False: the flight has its end already. */
 static bool start_local(struct crew *crew, struct flight *f, struct mailbox *box, struct launched *launched) {
 	const char *text;
-	enum mailbox_result result = recipient_find(crew->settings, f, box, &text);
+	enum mailbox_result result = find_mailbox(crew, f, box, &text);
 	if (result == MAILBOX_NONE) {
 		fail_flight(crew, f, V_PERM, "5.1.1", text);
 		return false;

@@ -15,14 +15,14 @@
 
 struct crew {
 	enum channel channel;
-	const struct settings *settings;   /* borrowed; the caller's, replaced in place at a reload */
+	struct settings *settings;         /* borrowed; the caller's, replaced in place at a reload */
 	struct worker *workers;
 	size_t count;                      /* all of them, those that are closing included */
 	struct flights waiting;            /* taken and not yet with a worker */
 	struct flights done;               /* finished: for queued */
 };
 
-void crew_init(struct crew *crew, enum channel channel, const struct settings *settings);
+void crew_init(struct crew *crew, enum channel channel, struct settings *settings);
 uint32_t crew_slots(const struct crew *crew);
 size_t crew_busy(const struct crew *crew);            /* jobs waiting or with a worker */
 

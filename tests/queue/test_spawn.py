@@ -244,6 +244,24 @@ def test_who_receives_no_mail(local, queued):
     assert not os.path.exists("/root/Maildir")
 
 
+def test_a_mailbox_added_since_the_start_is_found(local, queued):
+    """Without a SIGHUP: an smtpd under tcpserver knows it at once, and what it takes must not come back as a bounce."""
+    with open(f"{local.etc}/users") as f:
+        before = f.read()
+    late = f"=late@{ME}:late:{VIRTUAL_UID}:{VIRTUAL_UID}:{local.root}/home/late:::\n"
+    try:
+        with open(f"{local.etc}/users", "w") as f:
+            f.write(late)
+        assert queued.says(*to("late"))[0] == 0
+        with open(f"{local.etc}/users", "w") as f:
+            f.write(late + "later\n")
+        assert queued.says(*to("later"))[:2] == (1, "4.3.0")     # nobody knows what is meant
+    finally:
+        with open(f"{local.etc}/users", "w") as f:
+            f.write(before)
+    assert queued.says(*to("later"))[:2] == (2, "5.1.1")
+
+
 def test_uid_0_is_refused(local):
     for uid, gid in ((0, 0), (0, 1), (1, 0)):
         r = subprocess.run([f"{local.libexec}/local", "/root"], user=uid, group=gid, extra_groups=[], stdin=subprocess.DEVNULL, capture_output=True)

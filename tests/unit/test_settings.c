@@ -250,6 +250,29 @@ static void only_used(void **state)
 	str_free(&faults);
 }
 
+static void changed(void **state)
+{
+	(void)state;
+	struct str faults = STR_INIT(10000);
+	struct settings s;
+	put("users", "");
+	assert_true(settings_load(&s, dir, USED_SPAWN, &faults));
+	assert_false(settings_changed(&s, dir, USED_SPAWN));
+	put("retryfirst", "1h\n");
+	assert_false(settings_changed(&s, dir, USED_SPAWN));      /* queued's */
+	put("locals", "example.org\n");
+	assert_true(settings_changed(&s, dir, USED_SPAWN));
+	settings_free(&s);
+	assert_true(settings_load(&s, dir, USED_SPAWN, &faults));
+	assert_false(settings_changed(&s, dir, USED_SPAWN));
+	drop("locals");
+	assert_true(settings_changed(&s, dir, USED_SPAWN));
+	settings_free(&s);
+	drop("retryfirst");
+	drop("users");
+	str_free(&faults);
+}
+
 static void no_plain_files(void **state)
 {
 	(void)state;
@@ -398,7 +421,7 @@ int main(void)
 		cmocka_unit_test(list_grammars),
 		cmocka_unit_test(all_faults),
 		cmocka_unit_test(unknown_names),
-		cmocka_unit_test(only_used),
+		cmocka_unit_test(only_used), cmocka_unit_test(changed),
 		cmocka_unit_test(no_plain_files),
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(line_numbers),
