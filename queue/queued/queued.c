@@ -4,7 +4,7 @@
  *   reads     settings; intake/; fifo/intake, fifo/control, fifo/report-local, fifo/report-remote
  *   writes    log/, large/, index/; fifo/jobs-local, fifo/jobs-remote, fifo/bounce; intake/NAME.ack; reply/NAME; log lines
  *   never     the network, exec, users' files, waiting for anybody but the disk
- *   signals   TERM: ends the turn, syncs, commits, exits 0. HUP: settings anew
+ *   signals   TERM: takes what spawns have to tell, syncs, commits, exits 0. HUP: settings anew
  *   exit      0 | 100 settings | 111 the system: another queued runs, or the disk failed (the next queued replays)
  *   killed    nothing that was acknowledged is lost (docs/QUEUE.md)
  *
@@ -35,6 +35,7 @@
 
 #define PLACES 16u
 #define FILES_WANTED 4096u       /* two for each sender, and the store's */
+#define PARTING_MS (2 * SECOND_MS)   /* at the end, for a spawn that does not let go */
 #define BLOCKED_MS SECOND_MS     /* work is due that cannot be handed out: look again after this */
 
 struct queued {
@@ -48,7 +49,7 @@ struct queued {
 	struct spawner spawner[CHANNEL_COUNT];
 	struct bouncer bouncer;
 	int lock, dir /* intake/ */, signals, place_signals;
-	deadline_t adopt_at;
+	deadline_t adopt_at, part_by /* 0: not stopping */;
 	bool stop;
 	size_t claimed;              /* jobs and bounces handed out in this turn */
 	struct pollfd fds[PLACES];
@@ -234,6 +235,7 @@ static void prepare(struct queued *q, struct turn *turn) {
 	bouncer_prepare(&q->bouncer, turn);
 	wait_for_store(q, turn);
 	turn_until(turn, q->adopt_at);
+	turn_until(turn, q->part_by);
 }
 
 /* False: the queue is lost. */
@@ -257,6 +259,26 @@ static bool run_turn(struct queued *q) {
 	good = good && adopt(q, &turn, now) && (q->stop || hand_out(q, &turn, now));
 	good = good && store_tick(q->store, now, ready == 0) == STORE_OK;
 	log_release();
+	return good;
+}
+
+static bool have_parted(const struct queued *q) {
+	bool all = true;
+	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
+		all &= spawner_has_parted(&q->spawner[channel]);
+	return all;
+}
+
+/* Asked to stop: turns go on until both spawns have told what they had to tell. */
+static bool part(struct queued *q) {
+	bool good = true;
+	deadline_t now = clock_monotonic_ms();
+	q->part_by = deadline_in(now, PARTING_MS);
+	q->claimed = 0;
+	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
+		spawner_part(&q->spawner[channel], now);
+	while (good && !have_parted(q) && !deadline_passed(q->part_by, clock_monotonic_ms()))
+		good = run_turn(q);
 	return good;
 }
 
@@ -288,5 +310,5 @@ int main(int argc, char **argv) {
 	bool good = true;
 	while (good && !queued.stop)
 		good = run_turn(&queued);
-	return finish(&queued, good);
+	return finish(&queued, good && part(&queued));
 }

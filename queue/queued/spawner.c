@@ -75,7 +75,8 @@ static void reopen_report(struct spawner *sp, deadline_t now) {
 
 /* Nobody reads the report fifo for a moment: spawn sees it, and says hello again. */
 static void hang_up(struct spawner *sp, deadline_t now) {
-	close(sp->report);
+	if (sp->report >= 0)
+		close(sp->report);
 	record_reader_free(&sp->in);
 	sp->report = -1;
 	record_reader_init(&sp->in, -1);
@@ -87,7 +88,7 @@ static void hang_up(struct spawner *sp, deadline_t now) {
  * one that ends at once. */
 static void refuse(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 	bool had_jobs = sp->out.fd >= 0;
-	if (!sp->complained || turn->now - sp->complained >= SECOND_MS)
+	if (!sp->parting && (!sp->complained || turn->now - sp->complained >= SECOND_MS))
 		log_warn("%s: a record in %s makes no sense; starting anew with it", sp->name, sp->report_name);
 	sp->complained = turn->now;
 	end_session(sp, now, "its session is ended");
@@ -95,6 +96,8 @@ static void refuse(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 	sp->deaf |= !had_jobs && fd < 0 && errno != ENXIO;
 	if (fd >= 0)
 		close(fd);
+	if (sp->parting)
+		hang_up(sp, turn->now);
 }
 
 /* ---- what spawn says ---- */
@@ -118,6 +121,8 @@ static bool on_hello(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 	if (!hello_decode(payload, &hello) || hello.channel != (uint8_t)sp->channel || hello.session == 0)
 		return false;
 	end_session(sp, now, "it started anew");
+	if (sp->parting)
+		return false;   /* all of the session before was read; there is no next one */
 	sp->out.fd = io_open_fifo_write(AT_FDCWD, sp->jobs_name);
 	if (sp->out.fd < 0) {
 		sp->deaf = errno != ENXIO;
@@ -219,9 +224,10 @@ static void skip_to_hello(struct spawner *sp) {
 }
 
 void spawner_prepare(struct spawner *sp, struct turn *turn) {
-	if (deadline_passed(sp->reopen, turn->now))
+	if (!sp->parting && deadline_passed(sp->reopen, turn->now))
 		reopen_report(sp, turn->now);
-	turn_until(turn, sp->reopen);
+	if (!sp->parting)
+		turn_until(turn, sp->reopen);
 	sp->place_report = sp->reopen ? -1 : turn_watch(turn, sp->report, POLLIN);
 	sp->place_jobs = turn_watch(turn, sp->out.fd, record_writer_pending(&sp->out) ? POLLOUT : 0);
 	if (sp->more)
@@ -237,7 +243,10 @@ static void fill(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 	sp->more = false;
 	if (got == 0) {
 		end_session(sp, now, "it has gone");
-		reopen_report(sp, turn->now);
+		if (sp->parting)
+			hang_up(sp, turn->now);
+		else
+			reopen_report(sp, turn->now);
 	}
 }
 
@@ -279,6 +288,19 @@ bool spawner_run(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 		end_session(sp, now, "it reads its jobs no more");
 	sp->place_jobs = sp->place_report = -1;
 	return !sp->lost;
+}
+
+void spawner_part(struct spawner *sp, deadline_t now) {
+	if (sp->out.fd >= 0)
+		close(sp->out.fd);
+	sp->out.fd = -1;
+	sp->parting = true;
+	if (sp->state == SPAWNER_AWAY)
+		hang_up(sp, now);
+}
+
+bool spawner_has_parted(const struct spawner *sp) {
+	return sp->parting && sp->report < 0;
 }
 
 /* ---- jobs out ---- */

@@ -32,6 +32,7 @@ struct spawner {
 	size_t flying;
 	struct spawner_job job[SPAWNER_FLYING];
 	bool more, lost;             /* lost: the store failed */
+	bool parting;                /* no jobs any more; what spawn wrote is read to its end */
 	deadline_t complained;
 	bool deaf;                   /* it said hello, and there was no descriptor to answer with */
 	deadline_t reopen;           /* report ended and could not be opened anew: when to try again; 0: it is open */
@@ -45,6 +46,10 @@ void spawner_close(struct spawner *sp);
 void spawner_prepare(struct spawner *sp, struct turn *turn);
 /* Take results. False: the store is lost. */
 bool spawner_run(struct spawner *sp, const struct turn *turn, wall_ms_t now);
+/* queued stops: spawn sees the end of its jobs and lets go of its report fifo. What it wrote before is still taken (prepare, run), because a result
+ * that stays in a fifo without a reader is gone, and its delivery would be made again. */
+void spawner_part(struct spawner *sp, deadline_t now);
+bool spawner_has_parted(const struct spawner *sp);
 /* After the sync: hand out what is due. False: the store is lost. *claimed_r grows by the jobs handed out. */
 bool spawner_claim(struct spawner *sp, wall_ms_t now, size_t *claimed_r);
 

@@ -76,6 +76,41 @@ def test_in_and_out(i):
     assert i.intake_files() == []
 
 
+class LastWord(FakeSpawn):
+    """Tells what it has in hand when its jobs fifo has ended already: so late are results that are under way when queued stops."""
+
+    def serve(self, jobs, report):
+        super().serve(jobs, report)
+        for job, rcpts in list(self.inflight.values()):
+            self.finish(job, rcpts, ["ok"] * len(rcpts), b"", report)
+
+
+def test_stop_takes_the_last_results(i):
+    """TERM is no crash: no delivery is made twice because queued stopped in an orderly way."""
+    queued = i.start_queued()
+    spawn = LastWord(i, "remote", answer=lambda job, rcpt: "silence")
+    assert i.enqueue(body_of("late"))[0] == OK
+    wait_until(lambda: spawn.inflight)
+    began = time.monotonic()
+    assert i.kill(queued, signal.SIGTERM) == 0
+    assert time.monotonic() - began < 1.5     # it does not sit out its wait for a spawn that does not let go
+    assert "status=sent" in i.log()
+    i.start_queued()
+    wait_until(lambda: i.log().count("spawn remote is ready") == 2)
+    time.sleep(0.5)
+    spawn.stop()
+    assert len(spawn.jobs) == 1
+
+
+def test_stop_with_a_spawn_that_holds_on(i):
+    queued = i.start_queued()
+    report = os.open(i.fifo("report-remote"), os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        assert i.kill(queued, signal.SIGTERM) == 0
+    finally:
+        os.close(report)
+
+
 def test_local_and_remote(i):
     i.start_queued()
     local, remote = FakeSpawn(i, "local"), FakeSpawn(i, "remote")
