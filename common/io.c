@@ -9,8 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SLURP_FIRST 4096u
-#define SLURP_MOST 65536u
+#define SLURP_STEP 65536u
 
 /* ---- whole reads and writes ---- */
 
@@ -108,9 +107,7 @@ int io_slurp(int fd, struct str *out)
 		size_t left = out->max > out->len ? out->max - out->len : 0;
 		if (left == 0)
 			return slurp_at_ceiling(fd);
-		size_t step = out->len < SLURP_FIRST ? SLURP_FIRST : out->len < SLURP_MOST ? out->len : SLURP_MOST;
-		if (step > left)
-			step = left;
+		size_t step = left < SLURP_STEP ? left : SLURP_STEP;
 		char *at = str_reserve(out, step);
 		if (!at) {
 			errno = ENOMEM;

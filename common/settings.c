@@ -29,6 +29,7 @@ struct load {
 	unsigned used_by;
 	struct str *faults;
 	bool ok;
+	struct str text;          /* of the file at hand: one buffer for all */
 };
 
 /* A fault of a file as a whole. */
@@ -39,8 +40,9 @@ static void load_fault(struct load *l, const char *name, const char *what, const
 }
 
 /* The text of one control file: 1 read, 0 there is none, -1 a fault. */
-static int read_file(struct load *l, const char *name, struct str *text)
+static int read_file(struct load *l, const char *name)
 {
+	str_clear(&l->text);
 	int fd = io_open_regular(l->dir_fd, name);
 	if (fd < 0 && errno == ENOENT)
 		return 0;
@@ -52,7 +54,7 @@ static int read_file(struct load *l, const char *name, struct str *text)
 		load_fault(l, name, errno == EINVAL || errno == ELOOP ? "it is no regular file" : strerror(errno), "put a plain file in its place, or remove it");
 		return -1;
 	}
-	int result = io_slurp(fd, text);
+	int result = io_slurp(fd, &l->text);
 	int error = errno;
 	close(fd);
 	if (result < 0) {
@@ -64,19 +66,17 @@ static int read_file(struct load *l, const char *name, struct str *text)
 
 static void load_one(struct load *l, const struct setting_row *row)
 {
-	struct str text = STR_INIT(FILE_MAX);
 	char file[4096];
 	void *member = (char *)l->s + row->offset;
 	snprintf(file, sizeof file, "%s/%s", l->dir, row->name);
 	struct parse p = { row, file, l->s->memory, l->faults, true };
-	int there = row->used_by & l->used_by ? read_file(l, row->name, &text) : 0;
-	if (there > 0 && !parse_setting(&p, str_bytes(&text), member))
+	int there = row->used_by & l->used_by ? read_file(l, row->name) : 0;
+	if (there > 0 && !parse_setting(&p, str_bytes(&l->text), member))
 		l->ok = false;
 	/* A default that depends on others is empty here and filled in by fill_defaults. */
 	bool own_default = row->type == SETTING_TYPE_DOMAIN && !row->default_text[0];
 	if (there == 0 && !own_default && !parse_setting(&p, bytes_of(row->default_text), member))
 		l->ok = false;
-	str_free(&text);
 }
 
 static bool is_file(int dir_fd, const char *name)
@@ -200,7 +200,7 @@ bool settings_changed(const struct settings *s, const char *dir, unsigned used_b
 
 bool settings_load(struct settings *s, const char *dir, unsigned used_by, struct str *faults)
 {
-	struct load l = { s, dir, -1, used_by, faults, true };
+	struct load l = { .s = s, .dir = dir, .dir_fd = -1, .used_by = used_by, .faults = faults, .ok = true, .text = STR_INIT(FILE_MAX) };
 	memset(s, 0, sizeof *s);
 	s->memory = calloc(1, sizeof *s->memory);
 	l.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -218,6 +218,7 @@ bool settings_load(struct settings *s, const char *dir, unsigned used_by, struct
 		fill_defaults(&l);
 	if (l.dir_fd >= 0)
 		close(l.dir_fd);
+	str_free(&l.text);
 	if (!l.ok)
 		settings_free(s);
 	return l.ok;
@@ -246,7 +247,7 @@ bool setting_check(const struct setting_row *row, struct bytes text, struct str 
 void settings_warn_names(void)
 {
 	struct str faults = STR_INIT(FAULTS_MAX);
-	struct load l = { NULL, path_etc, open(path_etc, O_RDONLY | O_DIRECTORY | O_CLOEXEC), USED_ALL, &faults, true };
+	struct load l = { .dir = path_etc, .dir_fd = open(path_etc, O_RDONLY | O_DIRECTORY | O_CLOEXEC), .used_by = USED_ALL, .faults = &faults, .ok = true };
 	if (l.dir_fd < 0)
 		return;
 	check_names(&l);
