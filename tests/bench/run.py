@@ -163,6 +163,10 @@ def rows_of(run, medians):
     return rows
 
 
+def short(value):
+    return "" if value is None else f"{float(f'{value:.4g}'):g}"
+
+
 def table(rows, about):
     text = f"{about}\n\n| workload | sessions | metric | tappal | Postfix | ratio |\n|---|---|---|---|---|---|\n"
     peers = {(r["workload"], r["sessions"], r["metric"]): r["value"] for r in rows if r["server"] == "postfix"}
@@ -170,8 +174,8 @@ def table(rows, about):
         if r["server"] == "postfix":
             continue
         name = r["workload"] + (" (tcpserver)" if r["server"].endswith("tcpserver") else "")
-        ratio = "" if r["ratio_to_postfix"] is None else f"{r['ratio_to_postfix']:g}"
-        text += f"| {name} | {r['sessions']} | {r['metric']} | {r['value']:g} | {peers.get((r['workload'], r['sessions'], r['metric']), '')} | {ratio} |\n"
+        peer = peers.get((r["workload"], r["sessions"], r["metric"]))
+        text += f"| {name} | {r['sessions']} | {r['metric']} | {short(r['value'])} | {short(peer)} | {short(r['ratio_to_postfix'])} |\n"
     return text
 
 
