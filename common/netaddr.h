@@ -14,7 +14,7 @@ struct netblock { struct netaddr base; unsigned bits; };
 
 bool netaddr_parse(struct bytes text, struct netaddr *a_r);           /* "192.0.2.1", "2001:db8::1" */
 bool netaddr_parse_literal(struct bytes text, struct netaddr *a_r);   /* "[192.0.2.1]", "[IPv6:2001:db8::1]" (RFC 5321 4.1.3) */
-/* "host:port", "[v6]:port", ":port" (any address, family AF_INET6), "port" alone likewise. */
+/* "address:port", "[v6]:port", ":port" (any address, family AF_INET6), "port" alone likewise. */
 bool netaddr_parse_listen(struct bytes text, struct netaddr *a_r);
 void netaddr_format(const struct netaddr *a, char out[NETADDR_TEXT]); /* "unknown" for family 0 */
 bool netaddr_equal(const struct netaddr *a, const struct netaddr *b); /* address only; a v4-mapped v6 equals its v4 */

@@ -3,6 +3,7 @@
  *   runs as   whoever builds      writes  mdoc(7) on stdout      exit    0 | 111
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "common/exits.h"
 #include "common/settings.h"
@@ -65,8 +66,11 @@ static void put_setting(const struct setting_row *row)
 	printf(".\n.br\nValue: %s", type_words(row->type));
 	if (row->max > 0)
 		printf(", %llu to %llu", (unsigned long long)row->min, (unsigned long long)row->max);
-	fputs(".\n.br\nDefault: ", stdout);
-	put_text(row->default_text[0] != '\0' ? row->default_text : "none");
+	/* A default that depends on another setting is in the text. */
+	if (row->default_text[0] != '\0' || strstr(row->help, "default: ") == NULL) {
+		fputs(".\n.br\nDefault: ", stdout);
+		put_text(row->default_text[0] != '\0' ? row->default_text : "none");
+	}
 	fputs(".\n.br\nUsed by: ", stdout);
 	put_users(row->used_by);
 	fputs(".\n", stdout);
@@ -77,9 +81,11 @@ int main(void)
 	fputs(".Dd November 21, 2026\n.Dt TAPPAL-CONTROL 5\n.Os\n.Sh NAME\n.Nm tappal-control\n.Nd the settings of tappal\n.Sh DESCRIPTION\n"
 		"Each setting is a file of its own in\n.Pa /etc/tappal ,\nwith the name and, where qmail has one, the meaning of qmail's.\n"
 		"A file that is missing has its default.\nIn lists, empty lines and lines that begin with\n.Sq #\ndo not count.\n"
-		"A file of an unknown name is an error, so that a slip is not silent; names that begin with a dot do not count.\n.Pp\n"
-		"A program reads the files it uses when it starts.\nDaemons read them again at SIGHUP\n.Pq Ql tappal reload ;\n"
+		"A file of an unknown name is a slip that\n.Ql tappal config check\nrefuses with the nearest name, and that\n.Xr tappal-queued 8\nwarns of in the log;\n"
+		"names that begin with a dot, and directories, do not count.\nA line that ends with a carriage return, or holds another control character, is a fault.\n.Pp\n"
+		"A program reads the files it uses when it starts, and no others.\nDaemons read them again at SIGHUP\n.Pq Ql tappal reload ;\n"
 		"a wrong value then leaves the old ones in force and is logged, and at a start it ends the program with file, line and what to do.\n"
+		".Cm spawn local\nalso reads them again by itself before it calls a mailbox unknown, when they have changed.\n"
 		".Ql tappal config\nshows, checks and changes settings.\n.Bl -tag -width Ds\n", stdout);
 	for (size_t i = 0; i < setting_count; i++)
 		put_setting(&setting_table[i]);

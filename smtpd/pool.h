@@ -22,7 +22,7 @@
 
 struct listeners { int fd[POOL_LISTENERS]; size_t count; };
 
-/* Bind and listen on one address ("25", "host:port", "[v6]:port"); false with a line in `error`. */
+/* Bind and listen on one address ("25", "address:port", "[v6]:port"); false with a line in `error`. */
 bool pool_listen(struct listeners *l, struct bytes address, struct str *error);
 
 /* Serve until SIGTERM. The sockets become nonblocking. Returns an exit code. `settings` is replaced at SIGHUP. */
