@@ -296,9 +296,12 @@ class Cell:
             self.supervisor.start()
 
     def wait_ready(self, seconds=20):
-        for fifo, name in (("intake", "queued"), ("jobs-local", "spawn-local"), ("jobs-remote", "spawn-remote"), ("bounce", "bounce")):
-            if name in self.running:
-                self.wait_reader(fifo, seconds)
+        if "queued" in self.running:
+            self.wait_reader("intake", seconds)
+        end = time.monotonic() + seconds
+        for channel in ("local", "remote"):
+            while f"spawn-{channel}" in self.running and f"spawn {channel} is ready" not in self.log() and time.monotonic() < end:
+                time.sleep(0.01)
         if "smtpd" in self.running and not wait_for_port(ADDRESS, PORT, seconds, b"220"):
             raise RuntimeError("smtpd does not answer: " + self.log()[-3000:])
 

@@ -6,19 +6,19 @@ at the same moment. The ledger at that moment is what the record's marks say; th
 """
 import os
 import random
-import re
 import struct
+import subprocess
 import threading
 import time
 
-from cell import ADDRESS, Cell, DAEMONS, SHM, SINK_PORT
-from ledger import Ledger, Message, judge
+from cell import Cell
+from ledger import Message, judge
 from matrix import find_leaks
-from scenario import ANN, BAD, FAR, JOE, LARGE, SAM, World
-from sink import Sink
+from scenario import ANN, BAD, FAR, JOE, LARGE, SAM, SLOW, World, operate
 
 BLOCK, SECTOR = 4096, 512
-SIZES = (72, 24)            # megabytes of the spool's disk and the Maildirs'
+SIZES = (72, 24)            # megabytes of the spool's disk and the Maildirs'; for segments as they are sold
+FULL_SIZES = (400, 24)
 ZERO = bytes(BLOCK)
 
 
@@ -30,7 +30,7 @@ def messages_of(seed, count):
     for n in range(count):
         rcpts = rng.choice([[JOE], [ANN], [FAR], [JOE, FAR], [JOE, ANN], [BAD], [BAD, ANN]])
         out.append(Message(f"k-{n}", SAM, rcpts, LARGE if n % 8 == 5 else rng.choice([600, 3000, 9000, 60000])))
-    return out
+    return out + [Message("k-slow", SAM, [SLOW]), Message("k-gone", SAM, [SLOW])]
 
 
 def run_recording(spec):
@@ -38,9 +38,9 @@ def run_recording(spec):
     images = [f"{spec['at']}/disk{i}" for i in range(2)]
     with Cell(spec["root"]) as cell:
         cell.fresh_logs()
-        cell.make_images(images, spec.get("sizes", SIZES))
+        cell.make_images(images, spec["sizes"])
         for image in images:
-            os.system(f"cp --sparse=always {image} {image}.base")
+            subprocess.run(["cp", "--sparse=always", image, f"{image}.base"], check=True)
         cell.record(images, f"{spec['at']}/events")
         messages = messages_of(spec["seed"], spec["count"])
         world = World(cell, messages)
@@ -52,18 +52,24 @@ def run_recording(spec):
         world.stop()
         states = list(world.ledger.state.values())
         cell.end_record()
-        return {"violations": found, "acked": states.count("A"), "log": cell.log()[-6000:] if found else ""}
+        return {"violations": found, "acked": states.count("A"), "log": cell.log()[-20000:] if found else ""}
 
 
 def send_all(world, messages, clients):
-    parts = [messages[i::clients] for i in range(clients)]
+    parts = [messages[:-2][i::clients] for i in range(clients)]
     threads = [threading.Thread(target=send_part, args=(world, part, i)) for i, part in enumerate(parts)]
+    threads.append(threading.Thread(target=send_and_operate, args=(world, messages[-2:])))
     for thread in threads:
         thread.start()
     time.sleep(0.4)
     world.cell.restart("queued")       # meanwhile enqueue leaves mail for adoption
     for thread in threads:
         thread.join(120)
+
+
+def send_and_operate(world, messages):
+    world.smtp(messages)
+    operate(world)
 
 
 def send_part(world, messages, number):
@@ -265,4 +271,4 @@ def run_state(spec):
             arrivals.count[key, rcpt] += 1
         found = stuck + leaks + judge(world.ledger, arrivals, crashes=1, in_flight=3)
         world.stop()
-        return {"violations": found, "log": cell.log()[-6000:] if found else ""}
+        return {"violations": found, "log": cell.log()[-20000:] if found else ""}

@@ -31,7 +31,8 @@ SECONDS = 120     # of one state, at most
 
 
 class Tally:
-    def __init__(self):
+    def __init__(self, keeps=True):
+        self.keeps = keeps
         self.states, self.idle, self.kinds, self.failed, self.errors, self.surprises = 0, 0, collections.Counter(), [], 0, []
 
     def take(self, phase, run, label):
@@ -54,6 +55,8 @@ class Tally:
 
     def keep(self, phase, run, found):
         spec = {k: v for k, v in run.argument.items() if k in ("faults", "state", "recording", "seed", "count")}
+        if not self.keeps:
+            return
         self.failed.append({"phase": phase, "spec": spec, "found": found, "log": (run.result or {}).get("log", "")})
         with open(FAILED, "w") as f:
             json.dump(self.failed, f, indent=1)
@@ -112,13 +115,17 @@ class Plan:
         recordings = 1 if self.arguments.sample else RECORDINGS
         for n in range(recordings):
             self.lose_power(self.root, f"{self.arguments.seed} {n}", count // recordings, self.tally)
+        if not self.arguments.sample:
+            root = cell.build("crash-full", segment=64 << 20)
+            self.lose_power(root, f"{self.arguments.seed} full", count // 10, self.tally, sizes=power.FULL_SIZES)
+            shutil.rmtree(root, ignore_errors=True)
 
-    def lose_power(self, root, seed, count, tally, patient=True):
+    def lose_power(self, root, seed, count, tally, patient=True, sizes=None):
         """`count` states of one recording. Impatient: only until something is found."""
-        at = f"{cell.SHM}/tappal-{os.path.basename(root)}"
+        at, sizes = f"{cell.SHM}/tappal-{os.path.basename(root)}", sizes or power.SIZES
         shutil.rmtree(at, ignore_errors=True)
         os.makedirs(at)
-        record = cell.Run(power.run_recording, {"root": root, "at": at, "seed": seed, "count": MESSAGES, "clients": 4}, SECONDS)
+        record = cell.Run(power.run_recording, {"root": root, "at": at, "seed": seed, "count": MESSAGES, "clients": 4, "sizes": sizes}, SECONDS)
         while not record.poll():
             time.sleep(0.05)
         if record.error or (record.result["violations"] and patient):
@@ -131,18 +138,18 @@ class Plan:
             random.Random(seed).shuffle(states)
         progress = Progress("power", len(states))
         for part in [sorted(states)] if patient else [[s] for s in states]:
-            self.run_states(root, at, events, part, seed, tally, progress)
+            self.run_states(root, at, events, part, seed, tally, progress, sizes)
             if not patient and tally.kinds["lost"]:
                 break
         shutil.rmtree(at)
 
-    def run_states(self, root, at, events, states, seed, tally, progress):
+    def run_states(self, root, at, events, states, seed, tally, progress, sizes):
         builder, waiting, running, n = power.Builder(at, events), list(states), [], 0
         while waiting or running:
             while waiting and len(running) < self.arguments.jobs:
                 state, n = waiting.pop(0), n + 1
                 images = [f"{at}/state{n}-{i}" for i in range(2)]
-                marks = builder.save(state, images, power.SIZES)
+                marks = builder.save(state, images, sizes)
                 running.append(cell.Run(power.run_state, {"root": root, "images": images, "marks": marks, "seed": seed, "count": MESSAGES, "state": state},
                                         SECONDS))
             time.sleep(0.01)
@@ -156,7 +163,7 @@ class Plan:
     # ---- does the rig see what it is there for?
     def rig(self):
         for mutant, call in cell.MUTANTS.items():
-            tally = Tally()
+            tally = Tally(keeps=False)
             root = cell.build(f"crash-{mutant}", mutant)
             with Silence():
                 self.lose_power(root, f"{self.arguments.seed} {mutant}", RIG_STATES, tally, patient=False)
