@@ -10,7 +10,7 @@
 
 enum verdict { V_OK, V_TEMP, V_PERM };
 
-/* How far a delivery got (DESIGN: `stage`). The order is the wire order: append only. */
+/* How far a delivery got. The order is the wire order: append only. */
 enum stage { STAGE_NONE, STAGE_DNS, STAGE_CONNECT, STAGE_GREETING, STAGE_TLS, STAGE_HELO, STAGE_AUTH, STAGE_MAIL, STAGE_RCPT, STAGE_DATA,
 	STAGE_FINAL /* reply to the final dot */, STAGE_LOCAL /* writing the mailbox */, STAGE_QUEUE /* decided by the queue itself: expired, deleted */, STAGE_COUNT };
 
