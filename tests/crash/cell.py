@@ -214,7 +214,8 @@ class Cell:
     def __init__(self, root):
         self.root = root
         self.spool, self.mail, self.libexec, self.bin = f"{root}/var/spool/tappal", f"{root}/mail", f"{root}/usr/libexec/tappal", f"{root}/usr/bin"
-        self.running, self.wrapped, self.deaths, self.going = {}, {}, [], False
+        self.running, self.deaths, self.going = {}, [], False
+        self.wrapped = {}    # daemon or command: what stands before it at its first start, its second, ...
         self.lock = threading.RLock()
         self.recorder = None
 
@@ -283,7 +284,7 @@ class Cell:
 
     def start_one(self, name):
         with open(f"{self.root}/log/{name}", "ab") as log:
-            wrap = self.wrapped.pop(name, [])
+            wrap = self.wrapped[name].pop(0) if self.wrapped.get(name) else []
             self.running[name] = subprocess.Popen([*wrap, *self.argv(name)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def start(self, *names):

@@ -66,24 +66,25 @@ def moments(traces):
 
 
 def play(cell, world, wraps):
+    """wraps: (daemon or command, what stands before it); a second one of the same daemon is for the start after its death."""
     cell.fresh_memory()
-    for starter, words in wraps.items():
-        cell.wrapped[starter] = words
+    for starter, words in wraps:
+        cell.wrapped.setdefault(starter, []).append(words)
     cell.start()
     cell.wait_ready()
-    play_small(world, cell.wrapped.pop("script", ()), cell.wrapped.pop("tappal", ()))
+    play_small(world, *((cell.wrapped.pop(command, None) or [()])[0] for command in ("script", "tappal")))
 
 
 def run_faults(spec):
     """spec: root, faults [(target, call, occurrence, act)], census (of a clean run), kill [(daemon, seconds)]."""
     with Cell(spec["root"]) as cell:
         world = World(cell, small_messages())
-        traces, wraps = [], {}
+        traces, wraps = [], []
         for n, (target, name, when, act) in enumerate(spec["faults"]):
             traces.append(f"{cell.root}/log/trace{n}")
             call, kind = (name.split() + ["-"])[:2]
             order = ["-s", str(NUMBERS[call]), "-k", kind, "-n", str(when), "-a", act_of(act)]
-            wraps[TARGETS[target][0]] = wrap(cell, target, traces[-1], order)
+            wraps.append((TARGETS[target][0], wrap(cell, target, traces[-1], order)))
         play(cell, world, wraps)
         stuck = world.drain()
         acted = moments(traces)
@@ -101,7 +102,7 @@ def run_clean(spec):
         world = World(cell, small_messages())
         trace = f"{cell.root}/log/trace"
         target = spec["target"]
-        play(cell, world, {TARGETS[target][0]: wrap(cell, target, trace)})
+        play(cell, world, [(TARGETS[target][0], wrap(cell, target, trace))])
         found = world.drain()
         census = take_census(cell)
         found += find_leaks(cell, [], None) + judge(world.ledger, world.arrivals())
@@ -181,7 +182,7 @@ def wait_none(look, seconds):
 
 def find_leaks(cell, faults, census):
     """Stops the host. Looks while it is idle, when it has stopped, and after one more start of queued, which sweeps."""
-    out = compare_census(take_census(cell), census) if census else []
+    out = wait_none(lambda: compare_census(take_census(cell), census), 2) if census else []
     dead = wait_none(lambda: zombies(cell, {fault[0] for fault in faults}), 2)
     out += [(LEAK, f"a zombie: {cell.processes().get(pid)}") for pid in dead]
     out += [(LEAK, text) for text in cell.stop()]
@@ -233,6 +234,16 @@ def plan_errors(counts):
             for n in range(1, count + 1)]
 
 
+def any_kill(counts, target, rng):
+    name = rng.choice(list(counts[target]))
+    return target, name, rng.randint(1, counts[target][name]), "kill"
+
+
+def plan_again(counts, count, rng):
+    """queued killed anywhere, and killed anywhere when it has started anew."""
+    return [[any_kill(counts, "queued", rng), any_kill(counts, "queued", rng)] for _ in range(count)]
+
+
 def plan_pairs(counts, count, rng):
     """Two programs killed in one run, anywhere."""
     out = []
@@ -241,9 +252,5 @@ def plan_pairs(counts, count, rng):
         pair = rng.sample(starters, 2)
         if TARGETS[pair[0]][0] == TARGETS[pair[1]][0]:
             continue
-        faults = []
-        for target in pair:
-            name = rng.choice(list(counts[target]))
-            faults.append((target, name, rng.randint(1, counts[target][name]), "kill"))
-        out.append(faults)
+        out.append([any_kill(counts, target, rng) for target in pair])
     return out

@@ -216,11 +216,12 @@ def tear(event, rng):
 
 
 class Builder:
-    """Walks through the record once and makes the states it is asked for, in the order of their moments."""
+    """Walks through a record once and makes the states it is asked for, in the order of their moments. bases: the disks before the record;
+    marks: what the world had been told then."""
 
-    def __init__(self, at, events):
-        self.disks = [Disk.load(f"{at}/disk{i}.base") for i in range(2)]
-        self.events, self.moment, self.pending, self.marks = events, 0, [[], []], []
+    def __init__(self, bases, events, marks=()):
+        self.disks = [Disk.load(base) for base in bases]
+        self.events, self.moment, self.pending, self.marks = events, 0, [[], []], list(marks)
 
     def go_to(self, moment):
         for e in self.events[self.moment:moment]:
@@ -249,15 +250,18 @@ class Builder:
 # ---- a state
 
 def run_state(spec):
-    """spec: root, images, marks, messages (seed, count)."""
+    """Start on what is left, drain, judge. spec: root, images, marks, seed, count; crashes before this; record: write down what happens, too."""
     with Cell(spec["root"]) as cell:
         cell.fresh_logs()
+        if spec.get("record"):
+            cell.record(spec["images"], spec["record"])
+        else:
+            for image, place in zip(spec["images"], (cell.spool, cell.mail)):
+                cell.mount_image(image, place)
         world = World(cell, messages_of(spec["seed"], spec["count"]))
         for text in spec["marks"]:
             world.ledger.note(text)
         before = list(world.ledger.taken)
-        for image, place in zip(spec["images"], (cell.spool, cell.mail)):
-            cell.mount_image(image, place)
         cell.start("queued", "spawn-local", "spawn-remote", "bounce")
         cell.wait_ready()
         stuck = world.drain()
@@ -269,6 +273,8 @@ def run_state(spec):
         arrivals = world.arrivals()
         for key, rcpt in before:
             arrivals.count[key, rcpt] += 1
-        found = stuck + leaks + judge(world.ledger, arrivals, crashes=1, in_flight=3)
+        found = stuck + leaks + judge(world.ledger, arrivals, crashes=spec.get("crashes", 1), in_flight=3)
         world.stop()
+        if cell.recorder:
+            cell.end_record()
         return {"violations": found, "log": cell.log()[-20000:] if found else ""}

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """run - proves promise 1: what was acknowledged is delivered or comes back, whatever is killed, fails or loses its power.
 
-    run.py [--sample N] [--seed N] [--only power,kills,errors,pairs,rig] [--jobs N]
+    run.py [--sample N] [--seed N] [--only power,kills,errors,pairs,again,rig] [--jobs N]
     run.py --fault "queued fdatasync file#21 ENOSPC and remote poll#3 kill"
 
 Without --sample: every system call of every program is killed once, every error of the table is made once, and 1,500 power losses. With it:
@@ -22,10 +22,11 @@ import cell
 import matrix
 import power
 
-FULL_POWER, FULL_PAIRS, RECORDINGS, MESSAGES = 1500, 300, 5, 24
+FULL_POWER, FULL_AGAIN, FULL_PAIRS, RECORDINGS, MESSAGES = 1500, 300, 300, 5, 24
+RECOVERIES = 20      # states whose way back is recorded and cut off again
 RIG_STATES = 16
-SHARES = {"power": 0.4, "kills": 0.3, "errors": 0.2, "pairs": 0.1}
-PHASES = ["power", "kills", "errors", "pairs", "rig"]
+SHARES = {"power": 0.35, "recovery": 0.15, "kills": 0.2, "errors": 0.15, "pairs": 0.05, "again": 0.1}
+PHASES = ["power", "kills", "errors", "pairs", "again", "rig"]
 FAILED = f"{cell.TOOLS}/failed.json"
 SECONDS = 120     # of one state, at most
 
@@ -89,15 +90,10 @@ class Plan:
     def faults(self, phase, plans):
         rng = random.Random(f"{self.arguments.seed} {phase}")
         rng.shuffle(plans)
-        plans = plans[:self.number(phase, len(plans))]
+        plans = plans[:self.number(phase, len(plans))] if phase in ("kills", "errors") else plans
         specs = [{"root": self.root, "faults": plan, "census": self.census} for plan in plans]
-        label = lambda faults: " and ".join(f"{target} {call}#{when} {act}" for target, call, when, act in faults)
-        progress = Progress(phase, len(specs))
-
-        def done(run):
-            self.tally.take(phase, run, label(run.argument["faults"]))
-            progress.step(self.tally)
-        cell.run_all(matrix.run_faults, specs, self.arguments.jobs, SECONDS, done)
+        label = lambda run: " and ".join(f"{target} {call}#{when} {act}" for target, call, when, act in run.argument["faults"])
+        cell.run_all(matrix.run_faults, specs, self.arguments.jobs, SECONDS, Show(self.tally, phase, label, len(specs)))
 
     def kills(self):
         self.faults("kills", matrix.plan_kills(self.counts))
@@ -108,6 +104,10 @@ class Plan:
     def pairs(self):
         rng = random.Random(f"{self.arguments.seed} pairs")
         self.faults("pairs", matrix.plan_pairs(self.counts, self.number("pairs", FULL_PAIRS), rng))
+
+    def again(self):
+        rng = random.Random(f"{self.arguments.seed} again")
+        self.faults("again", matrix.plan_again(self.counts, self.number("again", FULL_AGAIN), rng))
 
     # ---- power
     def power(self):
@@ -136,29 +136,55 @@ class Plan:
         states = power.plan_states(events, count, random.Random(seed))
         if not patient:
             random.Random(seed).shuffle(states)
-        progress = Progress("power", len(states))
+        bases = [f"{at}/disk{i}.base" for i in range(2)]
+        common = {"root": root, "seed": seed, "count": MESSAGES}
+        label = lambda run: f"event {run.argument['state'][0]} {run.argument['state'][1]}"
         for part in [sorted(states)] if patient else [[s] for s in states]:
-            self.run_states(root, at, events, part, seed, tally, progress, sizes)
+            self.run_states(at, power.Builder(bases, events), part, common, sizes, Show(tally, "power", label, len(states)))
             if not patient and tally.kinds["lost"]:
                 break
+        if patient and root == self.root:
+            self.recoveries(at, bases, events, common, sizes, tally)
         shutil.rmtree(at)
 
-    def run_states(self, root, at, events, states, seed, tally, progress, sizes):
-        builder, waiting, running, n = power.Builder(at, events), list(states), [], 0
+    def run_states(self, at, builder, states, common, sizes, show):
+        waiting, running, n = list(states), [], 0
         while waiting or running:
             while waiting and len(running) < self.arguments.jobs:
                 state, n = waiting.pop(0), n + 1
                 images = [f"{at}/state{n}-{i}" for i in range(2)]
                 marks = builder.save(state, images, sizes)
-                running.append(cell.Run(power.run_state, {"root": root, "images": images, "marks": marks, "seed": seed, "count": MESSAGES, "state": state},
-                                        SECONDS))
+                running.append(cell.Run(power.run_state, {**common, "images": images, "marks": marks, "state": state}, SECONDS))
             time.sleep(0.01)
             for run in [r for r in running if r.poll()]:
                 running.remove(run)
                 for image in run.argument["images"]:
                     os.unlink(image)
-                tally.take("power", run, f"event {run.argument['state'][0]} {run.argument['state'][1]}")
-                progress.step(tally)
+                show(run)
+
+    def recoveries(self, at, bases, events, common, sizes, tally):
+        """The power goes again while the host finds its way back."""
+        full = -(-FULL_AGAIN // RECORDINGS)
+        count = self.number("recovery", full)
+        rng = random.Random(f"{common['seed']} recovery")
+        firsts = sorted(power.plan_states(events, max(1, min(RECOVERIES // RECORDINGS, count // 2)), rng))
+        builder = power.Builder(bases, events)
+        for first in firsts:
+            images = [f"{at}/again{i}" for i in range(2)]
+            marks = builder.save(first, images, sizes)
+            for image in images:
+                shutil.copyfile(image, f"{image}.base")
+            run = cell.Run(power.run_state, {**common, "images": images, "marks": marks, "state": first, "record": f"{at}/again"}, SECONDS)
+            while not run.poll():
+                time.sleep(0.02)
+            tally.take("power", run, f"event {first[0]} {first[1]}, recorded")
+            if run.error:
+                continue
+            later = power.read_events(f"{at}/again")
+            states = sorted(power.plan_states(later, -(-count // len(firsts)), rng))
+            label = lambda run: f"event {first[0]} {first[1]}, then event {run.argument['state'][0]} {run.argument['state'][1]}"
+            self.run_states(at, power.Builder([f"{image}.base" for image in images], later, marks), states, {**common, "crashes": 2}, sizes,
+                            Show(tally, "recovery", label, len(states)))
 
     # ---- does the rig see what it is there for?
     def rig(self):
@@ -175,7 +201,7 @@ class Plan:
                 self.tally.surprises.append(mutant)
 
     def run(self):
-        if {"kills", "errors", "pairs"} & set(self.arguments.only):
+        if {"kills", "errors", "pairs", "again"} & set(self.arguments.only):
             self.count_calls()
         for phase in PHASES:
             if phase in self.arguments.only:
@@ -193,6 +219,17 @@ class Progress:
         if time.monotonic() - self.shown > 60:
             self.shown = time.monotonic()
             print(f"{self.phase}: {self.at} of {self.total}, {len(tally.failed)} failed", flush=True)
+
+
+class Show:
+    """Takes a run into the tally, under its label."""
+
+    def __init__(self, tally, phase, label, total):
+        self.tally, self.phase, self.label, self.progress = tally, phase, label, Progress(phase, total)
+
+    def __call__(self, run):
+        self.tally.take(self.phase, run, self.label(run))
+        self.progress.step(self.tally)
 
 
 class Silence:
