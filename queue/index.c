@@ -8,11 +8,13 @@
 #include "index.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/route.h"
 
@@ -22,6 +24,9 @@ static const char *const db_name[DB_COUNT] = { "messages", "rcpts", "due", "wake
 #define NAME_MAX_OCTETS (DESTINATION_MAX + 1)     /* one more than a name has: a place right behind one */
 #define KEY_MAX (NAME_MAX_OCTETS + 1 + 20)
 #define ROW_MAX 16384u
+#define AHEAD (16u << 20)         /* disk space that is kept behind the end of the file */
+#define RESERVE_MAX (1u << 30)    /* of the map, left for what happens to mail that is queued already; at most half of it */
+#define LOCK_SIZE 8192u           /* of LMDB's lock file */
 #define READER_CHECK 64u       /* commits between two looks for dead readers */
 
 struct key { size_t len; unsigned char at[KEY_MAX]; };
@@ -34,6 +39,7 @@ struct index {
 	bool read_only, opened;
 	struct str row;            /* the row being written */
 	uint64_t commits;
+	uint64_t allocated;        /* the file has its blocks up to here */
 	char error[160];
 };
 
@@ -207,6 +213,21 @@ static void set_mode(const char *dir, const char *name, mode_t mode)
 		(void)!chmod(path, mode);
 }
 
+/* The lock file is a map: on a full disk a hole in it would be a signal, not an error. */
+static int fill_lock_file(const char *dir)
+{
+	char path[4096];
+	int n = snprintf(path, sizeof path, "%s/lock.mdb", dir);
+	if (n < 0 || (size_t)n >= sizeof path)
+		return ENAMETOOLONG;
+	int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0660);
+	if (fd < 0)
+		return errno;
+	int rc = posix_fallocate(fd, 0, LOCK_SIZE);
+	close(fd);
+	return rc == ENOSPC || rc == EDQUOT ? rc : 0;
+}
+
 static int open_environment(struct index *ix, const char *dir, uint64_t map_size)
 {
 	int rc = mdb_env_create(&ix->env);
@@ -214,6 +235,8 @@ static int open_environment(struct index *ix, const char *dir, uint64_t map_size
 		rc = mdb_env_set_mapsize(ix->env, map_size);
 	if (rc == MDB_SUCCESS)
 		rc = mdb_env_set_maxdbs(ix->env, DB_COUNT);
+	if (rc == MDB_SUCCESS && !ix->read_only)
+		rc = fill_lock_file(dir);
 	if (rc == MDB_SUCCESS)
 		rc = mdb_env_open(ix->env, dir, MDB_NOTLS | (ix->read_only ? MDB_RDONLY : 0), 0640);
 	if (rc == MDB_SUCCESS && !ix->read_only) {
@@ -226,6 +249,23 @@ static int open_environment(struct index *ix, const char *dir, uint64_t map_size
 	if (rc == MDB_SUCCESS)
 		rc = open_databases(ix);
 	return rc;
+}
+
+/* Blocks behind the end of the file, so that a commit finds room on a full disk: results of deliveries must be written then, for only they
+ * make mail go away. False: there is no space for them. A file system that cannot has none, and does without. */
+static bool allocate_ahead(struct index *ix)
+{
+	mdb_filehandle_t fd;
+	struct stat st;
+	if (mdb_env_get_fd(ix->env, &fd) != MDB_SUCCESS || fstat(fd, &st) != 0)
+		return true;
+	uint64_t end = (uint64_t)st.st_size + AHEAD;
+	if (end - AHEAD / 2 <= ix->allocated)
+		return true;
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)ix->allocated, (off_t)(end - ix->allocated)) != 0)
+		return errno != ENOSPC && errno != EDQUOT;
+	ix->allocated = end;
+	return true;
 }
 
 struct index *index_open(const char *dir, uint64_t map_size, bool read_only, struct str *error)
@@ -245,11 +285,46 @@ struct index *index_open(const char *dir, uint64_t map_size, bool read_only, str
 	}
 	if (rc == MDB_SUCCESS && !read_only)
 		rc = mdb_txn_begin(ix->env, NULL, 0, &ix->txn);
+	if (rc == MDB_SUCCESS && !read_only)
+		(void)allocate_ahead(ix);
 	if (rc == MDB_SUCCESS)
 		return ix;
 	str_addf(error, "index %s: %s", dir, rc == MDB_NOTFOUND || rc == ENOENT ? "there is no queue here yet" : mdb_strerror(rc));
 	index_close(ix);
 	return NULL;
+}
+
+/* Pages that are free for good: LMDB's own table of them has the count of each transaction's first in its row. */
+static uint64_t free_pages(struct index *ix)
+{
+	MDB_cursor *c;
+	MDB_val key, data;
+	uint64_t pages = 0;
+	if (mdb_cursor_open(ix->txn, 0, &c) != MDB_SUCCESS)
+		return 0;
+	while (mdb_cursor_get(c, &key, &data, MDB_NEXT) == MDB_SUCCESS) {
+		size_t count = 0;
+		if (data.mv_size >= sizeof count)
+			memcpy(&count, data.mv_data, sizeof count);
+		pages += count;
+	}
+	mdb_cursor_close(c);
+	return pages;
+}
+
+uint64_t index_room(struct index *ix)
+{
+	MDB_envinfo info;
+	MDB_stat stat;
+	if (!allocate_ahead(ix) || mdb_env_info(ix->env, &info) != MDB_SUCCESS || mdb_env_stat(ix->env, &stat) != MDB_SUCCESS)
+		return 0;
+	uint64_t reserve = info.me_mapsize / 2 < RESERVE_MAX ? info.me_mapsize / 2 : RESERVE_MAX;
+	uint64_t used = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+	uint64_t room = used < info.me_mapsize ? info.me_mapsize - used : 0;
+	/* The table is long when the queue was; it is read only when it matters. */
+	if (room < 2 * reserve)
+		room += free_pages(ix) * stat.ms_psize;
+	return room > reserve ? room - reserve : 0;
 }
 
 /* What was not committed is dropped. */
@@ -300,6 +375,8 @@ enum index_result index_commit(struct index *ix)
 	ix->txn = NULL;
 	if (rc == MDB_SUCCESS)
 		rc = mdb_txn_begin(ix->env, NULL, 0, &ix->txn);
+	if (rc == MDB_SUCCESS)
+		(void)allocate_ahead(ix);
 	return rc == MDB_SUCCESS ? INDEX_OK : broken(ix, "commit", mdb_strerror(rc));
 }
 

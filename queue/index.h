@@ -41,6 +41,9 @@ const char *index_error(const struct index *ix);   /* of the last INDEX_FATAL */
 /* Tools: a read snapshot. Writer: a write transaction is always open (begun by index_open and by index_commit). */
 bool index_read_begin(struct index *ix);
 void index_read_end(struct index *ix);
+/* Writer: octets of rows that still find room, in the size the index may grow to and on its disk, with enough left for what happens to
+ * those that are there. Asks the system; once a second is often enough. */
+uint64_t index_room(struct index *ix);
 enum index_result index_commit(struct index *ix);  /* blocks on two syncs */
 
 enum index_result index_get_message(struct index *ix, msgid_t id, struct row_message *row_r);

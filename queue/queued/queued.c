@@ -88,8 +88,9 @@ static void take_lock(struct queued *q) {
 		die_system("the queue in %s belongs to another queued, pid %s", path_spool, pid[0] ? pid : "unknown");
 	}
 	int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-	if (ftruncate(q->lock, 0) < 0 || io_pwrite_full(q->lock, pid, (size_t)n, 0) < 0)
-		die_system("cannot write %s/%s", path_spool, SPOOL_LOCK);
+	/* Over what stands there: on a full disk a block that was given back could not be had again. */
+	if (io_pwrite_full(q->lock, pid, (size_t)n, 0) < 0 || ftruncate(q->lock, n) < 0)
+		log_warn("cannot write the pid into %s/%s: %s", path_spool, SPOOL_LOCK, strerror(errno));
 }
 
 static void raise_files(void) {

@@ -11,6 +11,7 @@
 #include "common/paths.h"
 
 #define FIRST_READ 65536u    /* nearly every message is whole in it */
+#define FULL_EVERY_MS MINUTE_MS
 #define BUFFER_MAX (INTAKE_HEAD + INTAKE_LARGE + ENVELOPE_MAX)
 
 static uid_t uid_of(const char *account) {
@@ -85,10 +86,17 @@ static bool load(struct taking *t, int fd, const struct intake_head *head, struc
 	return true;
 }
 
-static enum enqueue_exit exit_of(struct taking *t, enum store_result result) {
+static void tell_full(struct taking *t, wall_ms_t now) {
+	if (t->told_full != 0 && now >= t->told_full && now - t->told_full < FULL_EVERY_MS)
+		return;
+	t->told_full = now;
+	log_warn("new mail is refused: %s", store_full_reason(t->store));
+}
+
+static enum enqueue_exit exit_of(struct taking *t, enum store_result result, wall_ms_t now) {
 	switch (result) {
 	case STORE_OK: return ENQ_OK;
-	case STORE_FULL: return ENQ_NO_SPACE;
+	case STORE_FULL: tell_full(t, now); return ENQ_NO_SPACE;
 	case STORE_FATAL: t->fatal = true; return ENQ_QUEUE_ERROR;
 	default: return ENQ_QUEUE_ERROR;
 	}
@@ -108,5 +116,5 @@ enum enqueue_exit taking_accept(struct taking *t, int fd, const char *name, cons
 		.id_offset = head->id_offset, .token_a = head->token_a, .token_b = head->token_b, .uid = head->uid,
 		.from_bounce = head->uid == t->bounce_uid,
 	};
-	return exit_of(t, store_accept(t->store, &new, now, id_r));
+	return exit_of(t, store_accept(t->store, &new, now, id_r), now);
 }

@@ -16,6 +16,7 @@ struct taking {
 	uid_t bounce_uid;      /* who may say that its message is a bounce of ours */
 	struct str buffer;     /* head, then what was read behind it */
 	bool fatal;            /* the store is lost */
+	wall_ms_t told_full;   /* when it was last said that new mail is refused */
 };
 
 /* Looks up the accounts; ends the program when they are missing. */

@@ -25,7 +25,6 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "common/io.h"
 #include "common/paths.h"
 #include "store_inside.h"
 
@@ -108,7 +107,7 @@ enum store_result store_sync(struct store *st)
 		return STORE_FATAL;
 	if (!store_dirty(st))
 		return STORE_OK;
-	if (st->large_dirty && io_sync_dir(AT_FDCWD, SPOOL_LARGE) != 0)
+	if (st->large_dirty && fsync(st->large) != 0)
 		return store_fail(st, "large/: sync failed");
 	st->large_dirty = false;
 	if (msglog_sync(st->log) != MSGLOG_OK)
@@ -217,7 +216,7 @@ static enum store_result replay(struct store *st, wall_ms_t now, struct place *e
 		return store_index_result(st, applied);
 	if (r != MSGLOG_END || msglog_harden(st->log, st->hardened, *end_r) != MSGLOG_OK)
 		return store_fail(st, msglog_error(st->log));
-	return io_sync_dir(AT_FDCWD, SPOOL_LARGE) == 0 ? STORE_OK : store_fail(st, "large/: sync failed");
+	return fsync(st->large) == 0 ? STORE_OK : store_fail(st, "large/: sync failed");
 }
 
 /* ---- open ---- */
@@ -278,6 +277,11 @@ static enum store_result start_log(struct store *st, struct place end, wall_ms_t
 
 static enum store_result make_parts(struct store *st, const struct settings *settings, size_t segment_size, struct str *error)
 {
+	st->large = open(SPOOL_LARGE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (st->large < 0) {
+		str_addf(error, SPOOL_LARGE ": %s", strerror(errno));
+		return STORE_FATAL;
+	}
 	st->ix = index_open(SPOOL_INDEX, settings->indexsize, false, error);
 	if (!st->ix)
 		return STORE_FATAL;
@@ -316,6 +320,8 @@ static void free_parts(struct store *st)
 	usage_free(st->usage);
 	msglog_close(st->log);
 	index_close(st->ix);
+	if (st->large >= 0)
+		close(st->large);
 	tokens_free(&st->tokens);
 	free(st->arrived);
 	free(st->ended.at);

@@ -53,6 +53,8 @@ struct store_new {
 	bool from_bounce;                /* uid is tappal-bounce: envelope->bounce_of is believed and that batch becomes RCPT_BOUNCED */
 };
 enum store_result store_accept(struct store *st, const struct store_new *in, wall_ms_t now, msgid_t *id_r);
+/* Why store_accept last said STORE_FULL, for the operator: static text. */
+const char *store_full_reason(const struct store *st);
 /* Is this token's message in the log since the last checkpoint? For the adoption of intake files. */
 bool store_token_seen(const struct store *st, uint64_t token_a, uint64_t token_b);
 

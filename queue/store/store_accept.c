@@ -25,18 +25,38 @@
 #include "store_inside.h"
 
 #define SPACE_EVERY_MS 1000u
+#define INDEX_OCTETS 6u          /* of rows for each octet of an envelope, at most ... */
+#define INDEX_RCPT 250u         /* ... and for each recipient */
 #define MESSAGE_BOUND 256u      /* fields of a log_message record, with its head */
 
 /* ---- space ---- */
 
-static bool space_is_low(struct store *st, wall_ms_t now)
+static enum store_result full(struct store *st, const char *reason)
+{
+	st->full_reason = reason;
+	return STORE_FULL;
+}
+
+const char *store_full_reason(const struct store *st)
+{
+	return st->full_reason ? st->full_reason : "";
+}
+
+static enum store_result check_space(struct store *st, const struct envelope *envelope, wall_ms_t now)
 {
 	struct statvfs fs;
-	if (st->space_ms != 0 && now >= st->space_ms && now - st->space_ms < SPACE_EVERY_MS)
-		return st->space_low;
-	st->space_ms = now;
-	st->space_low = statvfs(".", &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < st->settings->freespace;
-	return st->space_low;
+	uint64_t rows = (uint64_t)envelope->raw.len * INDEX_OCTETS + (uint64_t)envelope->rcpt_count * INDEX_RCPT;
+	if (st->space_ms == 0 || now < st->space_ms || now - st->space_ms >= SPACE_EVERY_MS) {
+		st->space_ms = now;
+		st->space_low = statvfs(".", &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < st->settings->freespace;
+		st->index_room = index_room(st->ix);
+	}
+	if (st->space_low)
+		return full(st, "less space is free than freespace says");
+	if (rows > st->index_room)
+		return full(st, "the index has no room for it: see indexsize, and the free space of its disk");
+	st->index_room -= rows;
+	return STORE_OK;
 }
 
 /* ---- large files ---- */
@@ -88,7 +108,7 @@ static enum store_result take_large(struct store *st, const struct store_new *in
 		size_t room = st->arrived_room ? 2 * st->arrived_room : 16;
 		struct arrived *more = realloc(st->arrived, room * sizeof *more);
 		if (!more)
-			return STORE_FULL;
+			return full(st, "out of memory");
 		st->arrived = more;
 		st->arrived_room = room;
 	}
@@ -96,7 +116,7 @@ static enum store_result take_large(struct store *st, const struct store_new *in
 	if (rename(from, to) != 0) {
 		if (errno == EIO)
 			return store_fail(st, "large/: rename: input/output error");
-		return errno == ENOSPC || errno == EDQUOT ? STORE_FULL : STORE_NONE;
+		return errno == ENOSPC || errno == EDQUOT ? full(st, "no space in large/") : STORE_NONE;
 	}
 	st->large_dirty = true;
 	st->arrived[st->arrived_count++] = (struct arrived){ id, in->id_offset ? in->body_offset + in->id_offset : 0 };
@@ -133,20 +153,20 @@ enum store_result store_accept(struct store *st, const struct store_new *in, wal
 	struct str *record;
 	if (st->fatal)
 		return STORE_FATAL;
-	if (space_is_low(st, now))
+	if (check_space(st, in->envelope, now) != STORE_OK)
 		return STORE_FULL;
 	msgid_t id = msgid_next(st->apply.status.last_id, now);
 	struct log_message fields = record_of(in, id, now);
 	size_t inline_octets = in->large_file ? 0 : in->body.len;
 	enum store_result r = store_append_begin(st, MESSAGE_BOUND + in->envelope->raw.len + inline_octets, true, &record);
 	if (r != STORE_OK)
-		return r;
+		return r == STORE_FULL ? full(st, "no space for another segment of the log") : r;
 	bool whole = log_message_encode(&fields, record) && str_add(record, in->envelope->raw) && (in->large_file || str_add(record, in->body));
 	if (whole && in->large_file)
 		r = take_large(st, in, id);
 	if (!whole || r != STORE_OK) {
 		msglog_cancel(st->log);
-		return whole ? r : STORE_FULL;
+		return whole ? r : full(st, "out of memory");
 	}
 	if (!in->large_file)
 		patch_inline(record, in, id);

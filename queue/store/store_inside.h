@@ -50,7 +50,10 @@ struct store {
 
 	wall_ms_t space_ms;               /* when free space was last looked at */
 	bool space_low;
-	bool large_dirty;                 /* names in large/ that are not synced */
+	const char *full_reason;          /* of the last STORE_FULL */
+	uint64_t index_room;              /* for rows, as of then less what was taken since */
+	int large;                        /* the directory: held, so that its sync needs no descriptor */
+	bool large_dirty;                 /* names in it that are not synced */
 	struct arrived *arrived;
 	size_t arrived_count, arrived_room;
 	struct ids ended;                 /* large files to unlink after the next sync */

@@ -32,7 +32,8 @@ def books(host):
     """Everything runs, and at the end everything has arrived."""
     revive(host)
     book = Books(host, f"box{next(boxes)}@faults.tappal")
-    assert book.send()[0] == 250
+    first = book.send()
+    assert first[0] == 250, first
     yield book
     revive(host)
     book.settle()
@@ -132,3 +133,153 @@ def test_left_mail_that_cannot_be_read(host, books, fault):
     for p in [p for p, name in programs(host).items() if name == "queued"]:
         os.kill(p, signal.SIGTERM)
     strace.wait(10)
+
+
+# ---- full disks
+
+@pytest.fixture(scope="module")
+def small():
+    settings = {"locals": ["small.tappal"], "retryfirst": "1", "retrymax": "2", "freespace": "32M", "maxerrors": "1000", "smtpdsessions": "40"}
+    with Host("small", "127.0.0.42", settings=settings) as h, Disk(h) as disk:
+        for n in range(8):
+            h.add_mailbox(f"box{n}@small.tappal")
+        h.disk = disk
+        yield h
+
+
+@pytest.fixture
+def narrow(small, request):
+    """The host on its small disk, running; books for a mailbox of its own."""
+    box = iter(range(8)) if not hasattr(small, "boxes") else small.boxes
+    small.boxes = box
+    revive(small)
+    wait_ready(small)
+    book = Books(small, f"box{next(box)}@small.tappal")
+    first = book.send()
+    assert first[0] == 250, first
+    yield book
+    small.disk.empty()
+    revive(small)
+    assert wait_until(lambda: book.send()[0] == 250)
+    book.settle()
+
+
+def refused(books, session):
+    """By a session that has its file, by a new one, and with a large message."""
+    return [books.send(session=session), books.send(), books.send(300000)]
+
+
+def test_below_freespace(small, narrow):
+    """452 before anything is accepted; what is queued is delivered; and it is over by itself."""
+    with small.smtp() as session:
+        small.kill("spawn-local")
+        narrow.burst(40)
+        assert len(narrow.acked) == 41
+        for left in (16 << 20, 0):
+            assert small.disk.fill(left) <= left
+            assert wait_until(lambda: narrow.send()[0] == 452, 5)
+            for code, text in refused(narrow, session):
+                assert code == 452 and text.startswith(NO_SPACE)
+        small.start("spawn-local")
+        narrow.settle()
+        assert small.wait_empty()
+        assert small.running["queued"].poll() is None
+        small.disk.empty()
+        assert wait_until(lambda: narrow.send(session=session)[0] == 250, 5)
+        assert [code for code, _ in refused(narrow, session)] == [250, 250, 250]
+    assert small.running["queued"].poll() is None
+
+
+def test_without_inodes(small, narrow):
+    """A session that has its file goes on; others hear 452."""
+    small.restart("smtpd", signal.SIGTERM)
+    with small.smtp() as session:
+        assert narrow.send(session=session)[0] == 250
+        small.disk.fill_inodes()
+        assert narrow.send(session=session)[0] == 250
+        for _ in range(3):
+            code, text = narrow.send()
+            assert code == 452 and text.startswith(NO_SPACE)
+        narrow.settle()
+        small.disk.empty()
+        assert [code for code, _ in refused(narrow, session)] == [250, 250, 250]
+    assert small.running["queued"].poll() is None
+
+
+def test_full_without_a_reserve(small, narrow):
+    """freespace 0: the space ends in the middle of things. Whatever is killed then comes back, and what is queued is delivered."""
+    small.set("freespace", "0")
+    small.restart("queued", signal.SIGTERM)
+    wait_ready(small)
+    try:
+        small.kill("spawn-local")
+        narrow.burst(2000)
+        small.disk.fill(0)
+        with small.smtp() as session:
+            for _ in range(200):
+                code, _ = narrow.send(20000, session)
+                assert code in (250, 452)
+        assert 452 in narrow.codes
+        for _ in range(4):
+            small.restart("queued")
+            wait_ready(small)
+        small.kill("queued")
+        assert narrow.send()[0] in (250, 452)       # left for adoption, if it found room
+        small.start("queued")
+        wait_ready(small)
+        small.start("spawn-local")
+        narrow.settle(60)
+        assert small.running["queued"].poll() is None
+    finally:
+        small.disk.empty()
+        small.set("freespace", "32M")
+        small.restart("queued", signal.SIGTERM)
+
+
+def test_first_start_on_a_full_disk(small, narrow):
+    """Says why, and ends; nothing worse."""
+    small.kill("queued", signal.SIGTERM)
+    os.rename(f"{small.spool}/index", f"{small.spool}/index.old")
+    subprocess.run(["sh", "etc/spool-tree", small.root], check=True)
+    small.disk.fill(0)
+    small.start("queued")
+    assert small.running.pop("queued").wait(10) == 111
+    assert "No space left" in small.log()
+    subprocess.run(["rm", "-r", f"{small.spool}/index"], check=True)
+    os.rename(f"{small.spool}/index.old", f"{small.spool}/index")
+
+
+def test_index_at_its_size(host, books):
+    """Refused before it is full: what is queued must be able to go, whatever that writes."""
+    host.set("indexsize", "16M")
+    host.restart("queued", signal.SIGTERM)
+    wait_ready(host)
+    try:
+        long = [f"{'x' * 50}{n}@far.tappal" for n in range(10000)]
+        message = b"Subject: many\n\nx\n"
+        codes = [enqueue(host, message, long) for _ in range(4)]
+        assert codes[0] == 0 and codes[-1] == 59, codes
+        host.restart("queued")
+        wait_ready(host)
+        assert wait_until(lambda: enqueue(host, message, long) == 59, 10)
+        host.tappal("queue", "delete", *(m["queue_id"] for m in host.queue()))
+        assert wait_until(lambda: enqueue(host, message, long[:1000]) == 0)
+        host.tappal("queue", "delete", *(m["queue_id"] for m in host.queue()))
+        assert host.running["queued"].poll() is None
+    finally:
+        revive(host)
+        host.set("indexsize", "64G")
+        host.restart("queued", signal.SIGTERM)
+
+
+def enqueue(host, message, recipients, sender="a@b.tappal"):
+    """One shot, as any user; its exit code."""
+    octets = b"".join(f.encode() + b"\0" for f in ["F" + sender] + ["T" + r for r in recipients]) + b"\0"
+    r, w = os.pipe()
+    with subprocess.Popen([f"{host.libexec}/enqueue"], stdin=subprocess.PIPE, stdout=r, stderr=subprocess.DEVNULL, user="nobody") as process:
+        os.close(r)
+        process.stdin.write(message)
+        process.stdin.close()
+        with os.fdopen(w, "wb") as end, contextlib.suppress(BrokenPipeError):
+            end.write(octets)
+        return process.wait(60)

@@ -21,6 +21,11 @@ static void require(bool claim) {
 		abort();
 }
 
+const char *store_full_reason(const struct store *st) {
+	(void)st;
+	return "";
+}
+
 enum store_result store_accept(struct store *st, const struct store_new *in, wall_ms_t now, msgid_t *id_r) {
 	struct envelope again;
 	(void)st;

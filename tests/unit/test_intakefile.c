@@ -113,6 +113,11 @@ static char last_large[INTAKE_NAME + 1];
 static size_t last_rcpts;
 static enum store_result give;
 
+const char *store_full_reason(const struct store *st) {
+	(void)st;
+	return "";
+}
+
 enum store_result store_accept(struct store *st, const struct store_new *in, wall_ms_t now, msgid_t *id_r) {
 	(void)st;
 	last = *in;
