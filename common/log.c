@@ -4,6 +4,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include "clock.h"
 #include "exits.h"
 
-#define LINE_OCTETS 2000
+#define LINE_OCTETS 2000          /* less than PIPE_BUF, see write_held */
 #define TEXT_OCTETS 512
 #define TEXT_BUFFERS 8
 #define HELD_OCTETS 65536
@@ -193,9 +194,17 @@ static void write_out(const char *at, size_t n)
 	}
 }
 
+/* Other programs write into the same pipe, and only up to PIPE_BUF octets are sure to stand together there: so many whole lines go out in one
+ * write. UNSAFE: a line is shorter than PIPE_BUF and what is held ends with one, so a line's end is found. */
 static void write_held(void)
 {
-	write_out(logger.held, logger.held_len);
+	for (size_t from = 0, n; from < logger.held_len; from += n) {
+		n = logger.held_len - from;
+		if (n > PIPE_BUF)
+			for (n = PIPE_BUF; logger.held[from + n - 1] != '\n';)
+				n--;
+		write_out(logger.held + from, n);
+	}
 	logger.held_len = 0;
 }
 

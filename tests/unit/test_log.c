@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <regex.h>
 #include <setjmp.h>
@@ -251,10 +252,40 @@ static void held_lines(void **state)
 	assert_string_equal(at, "");
 }
 
+/* A pipe in packet mode keeps writes apart: each is whole lines, and no more than the kernel keeps together. */
+static void held_writes(void **state)
+{
+	(void)state;
+	char packet[8192], word[900] = { 0 };
+	int fds[2], lines = 0;
+	ssize_t n;
+	memset(word, 'y', sizeof word - 1);
+	log_init("queued", "mx", LOG_TO_STDERR, LOG_LINE);
+	assert_int_equal(pipe2(fds, O_DIRECT), 0);
+	fcntl(fds[1], F_SETPIPE_SZ, 1 << 20);
+	int saved = dup(2);
+	dup2(fds[1], 2);
+	close(fds[1]);
+	log_hold();
+	for (int i = 0; i < 60; i++)
+		log_info("%.*s", i * 15, word);
+	log_release();
+	dup2(saved, 2);
+	close(saved);
+	while ((n = read(fds[0], packet, sizeof packet)) > 0) {
+		assert_true(n <= PIPE_BUF && packet[n - 1] == '\n');
+		for (ssize_t i = 0; i < n; i++)
+			lines += packet[i] == '\n';
+	}
+	close(fds[0]);
+	assert_int_equal(lines, 60);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(held_lines),
+		cmocka_unit_test(held_writes),
 		cmocka_unit_test(shape),
 		cmocka_unit_test(neutered),
 		cmocka_unit_test(long_lines),
