@@ -1,7 +1,8 @@
 /*
  * enqueuer - the session's own `enqueue -s`: a child on two pipes that takes messages in records 10 to 15 of common/records.def.
  *
- * It is started by the first message and kept for the life of the process, so that a message costs no fork. One message is
+ * It is started at the first recipient that is taken (enqueuer_warm), while the client thinks, and kept for the life of the process, so
+ * that a message costs no fork. One message is
  *     begin  body*  (commit | abort)
  * begin, envelope and small bodies stay in memory and leave with the commit in one write. If the child dies, what it had is
  * lost with it and nothing was promised: commit says temporary, and the next begin starts a fresh child. A child that had
