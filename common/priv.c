@@ -73,6 +73,38 @@ static struct account account_or_die(const char *name)
 	return a;
 }
 
+static bool is_member(const struct group *g, const char *account)
+{
+	char **member = g->gr_mem;
+	while (*member && strcmp(*member, account) != 0)
+		member++;
+	return *member != NULL;
+}
+
+static bool has_gid(const gid_t *all, int count, gid_t gid)
+{
+	while (count > 0 && all[count - 1] != gid)
+		count--;
+	return count > 0;
+}
+
+/* getgrouplist says nothing of a group file that it could not read: the program would go on, without what it may do. */
+static void check_group_file(const char *account, const gid_t *all, int count)
+{
+	const struct group *g;
+	FILE *in = fopen("/etc/group", "re");
+	if (!in && errno == ENOENT)
+		return;
+	while (in && (g = fgetgrent(in)) != NULL)
+		if (is_member(g, account) && !has_gid(all, count, g->gr_gid)) {
+			errno = 0;
+			die_system("cannot learn the groups of %s: %s is not among them", account, g->gr_name);
+		}
+	if (!in || ferror(in) || !feof(in))
+		die_system("cannot read /etc/group");
+	fclose(in);
+}
+
 /* The account's supplementary groups without its primary one, which initgroups(3) would add. What spawn and bounce may read they
  * may by their uid and primary gid; a set-uid and set-gid program that they start (remote, enqueue) replaces both, and so
  * inherits none of it. Supplementary groups would stay with it. */
@@ -82,6 +114,7 @@ static void take_supplementary_groups(const char *account, gid_t primary)
 	int count = GROUPS_MAX, kept = 0;
 	if (getgrouplist(account, primary, all, &count) < 0)
 		die_usage("the account %s is in more than %d groups; take it out of some", account, GROUPS_MAX);
+	check_group_file(account, all, count);
 	for (int i = 0; i < count; i++)
 		if (all[i] != primary)
 			all[kept++] = all[i];

@@ -7,6 +7,7 @@ FUZZ += mailaddr envelope linein channel settings
 UNIT += channel log settings route mailbox priv
 UNIT_LIBS_log = -ljansson
 UNIT_LIBS_settings = -Wl,--wrap=open
+UNIT_LIBS_priv = -Wl,--wrap=fopen
 UNIT_LIBS_mailbox = -Wl,--wrap=getpwnam,--wrap=stat
 
 # spawn, local, bounce

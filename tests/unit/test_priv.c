@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -30,6 +31,19 @@ const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";
+}
+
+/* What /etc/group is said to hold; NULL: it cannot be opened. Only in children. */
+static const char *group_file = "/etc/group";
+FILE *__real_fopen(const char *path, const char *mode);
+FILE *__wrap_fopen(const char *path, const char *mode);
+
+FILE *__wrap_fopen(const char *path, const char *mode)
+{
+	if (strcmp(path, "/etc/group") != 0 || (group_file && group_file[0] == '/'))
+		return __real_fopen(path, mode);
+	errno = EMFILE;
+	return group_file ? fmemopen((void *)(uintptr_t)group_file, strlen(group_file), "r") : NULL;
 }
 
 static void need_root(void)
@@ -64,6 +78,34 @@ static bool wholly(uid_t uid, gid_t gid)
 	uid_t r, e, s;
 	gid_t rg, eg, sg;
 	return getresuid(&r, &e, &s) == 0 && getresgid(&rg, &eg, &sg) == 0 && r == uid && e == uid && s == uid && rg == gid && eg == gid && sg == gid;
+}
+
+static void act_groups_unknown(void)
+{
+	group_file = NULL;
+	priv_become("test", "games");
+}
+
+static void act_groups_not_told(void)
+{
+	group_file = "other:x:4241:root\nplayers:x:4242:root,games\n";
+	priv_become("test", "games");
+}
+
+static void act_groups_of_others(void)
+{
+	group_file = "other:x:4241:root,gamesters\nempty:x:4242:\n";
+	priv_become("test", "games");
+}
+
+/* A program that went on without its groups would fail at what it is there for, as long as it lives. */
+static void groups_that_cannot_be_learnt(void **state)
+{
+	(void)state;
+	need_root();
+	assert_int_equal(exit_of(act_groups_unknown), EXIT_SYSTEM);
+	assert_int_equal(exit_of(act_groups_not_told), EXIT_SYSTEM);
+	assert_int_equal(exit_of(act_groups_of_others), 0);
 }
 
 static void act_become(void)
@@ -267,7 +309,7 @@ static void limits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(become),
+		cmocka_unit_test(groups_that_cannot_be_learnt), cmocka_unit_test(become),
 		cmocka_unit_test(become_user),
 		cmocka_unit_test(set_uid_start),
 		cmocka_unit_test(limits),
