@@ -299,12 +299,18 @@ class Cell:
     def wait_ready(self, seconds=20):
         if "queued" in self.running:
             self.wait_reader("intake", seconds)
-        end = time.monotonic() + seconds
-        for channel in ("local", "remote"):
-            while f"spawn-{channel}" in self.running and f"spawn {channel} is ready" not in self.log() and time.monotonic() < end:
-                time.sleep(0.01)
+        self.wait_sessions(seconds)
         if "smtpd" in self.running and not wait_for_port(ADDRESS, PORT, seconds, b"220"):
             raise RuntimeError("smtpd does not answer: " + self.log()[-3000:])
+
+    def wait_sessions(self, seconds):
+        """Until the queued of now has heard from both spawns; asking their fifos would disturb them."""
+        end = time.monotonic() + seconds
+        for channel in ("local", "remote"):
+            while f"spawn-{channel}" in self.running and time.monotonic() < end:
+                if f"spawn {channel} is ready" in self.log().rpartition("queue manager started")[2]:
+                    break
+                time.sleep(0.02)
 
     def wait_reader(self, fifo, seconds):
         end = time.monotonic() + seconds
@@ -366,8 +372,9 @@ class Cell:
 
     # ---- looking
     def log(self):
+        """queued's comes last."""
         text = ""
-        for name in DAEMONS:
+        for name in reversed(DAEMONS):
             try:
                 text += open(f"{self.root}/log/{name}", errors="replace").read()
             except OSError:

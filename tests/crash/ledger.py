@@ -8,7 +8,7 @@ A message and each of its recipients is at any moment
 A temporary refusal that came while something was made to fail is UNKNOWN as well: the message may have reached the log before the failure
 (docs/QUEUE.md, Q1), and the client will send it again.
 
-Marks, one a line, are the ledger's form in a record of a disk: "S key", "A key", "R key", "T key", "G key rcpt" (a sink took it), "D key"
+Marks, one a line, are the ledger's form in a record of a disk: "S key", "A key", "R key", "T key", "G key rcpt" (a sink took it), "I key id" (its queue id), "D key"
 (an operator asked for its deletion), "X key" (and was told that it is done).
 """
 import collections
@@ -43,12 +43,15 @@ class Ledger:
     def __init__(self, messages):
         self.messages = {m.key: m for m in messages}
         self.state = {}                     # key: one of S A R T
+        self.ids = {}                       # key: queue id
         self.asked, self.deleted, self.taken = set(), set(), []   # taken: (key, rcpt) in the order in which the sink took them
 
     def note(self, text):
         kind, key, *rest = text.split()
         if kind == "G":
             self.taken.append((key, rest[0]))
+        elif kind == "I":
+            self.ids[key] = rest[0]
         elif kind == "D":
             self.asked.add(key)
         elif kind == "X":
@@ -91,13 +94,21 @@ class Arrivals:
         self.count[message.key, rcpt] += 1
 
     def bounce(self, octets, ledger):
-        key = KEY.search(octets)
         failed = re.findall(rb"^Final-Recipient: *rfc822; *(\S+)", octets, re.M | re.I)
-        if not key or key[1].decode() not in ledger.messages or not failed:
-            self.strange.append(("bounce", octets[:300]))
+        key = self.bounced_key(octets, ledger)
+        if key not in ledger.messages or not failed:
+            self.strange.append(("a bounce", octets[:300]))
             return
         for rcpt in failed:
-            self.bounces[key[1].decode(), rcpt.decode()] += 1
+            self.bounces[key, rcpt.decode()] += 1
+
+    @staticmethod
+    def bounced_key(octets, ledger):
+        """By the original; a report whose original could not be read has only the queue id."""
+        if key := KEY.search(octets):
+            return key[1].decode()
+        found = re.search(rb"^Message-ID: <(\w+)\.\d+\.bounce@", octets, re.M)
+        return next((key for key, id in ledger.ids.items() if found and id == found[1].decode()), None)
 
 
 def judge(ledger, arrivals, crashes=0, in_flight=0):

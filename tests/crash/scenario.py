@@ -30,7 +30,6 @@ class World:
         self.gate_open = False
         self.arrived = []              # octets the sink took: (rcpt, octets)
         self.windows = {}              # key: (begin, end) of its sending, CLOCK_MONOTONIC
-        self.ids = {}
         rules = {"RCPT": {BAD: "550 5.1.1 no such user", SLOW: self.slow}}
         self.sink = Sink(ADDRESS, SINK_PORT, rules)
         self.sink.take = self.take
@@ -192,8 +191,8 @@ class Client:
         self.sock.sendall(b".\r\n")
         reply = self.reply()
         world.note(f"{'A' if reply[:1] == b'2' else 'R' if reply[:1] == b'5' else 'T'} {message.key}")
-        if message.key not in world.ids and (found := re.search(rb"queued as (\S+)", reply)):
-            world.ids[message.key] = found[1].decode()
+        if found := re.search(rb"queued as (\S+)", reply):
+            world.note(f"I {message.key} {found[1].decode()}")
 
 
 # ---- the scenarios
@@ -225,7 +224,7 @@ def play_small(world, wrap_script=(), wrap_tappal=()):
 
 def operate(world, wrap=()):
     """Hold one waiting message and delete another; what was answered must hold."""
-    slow, gone = world.ids.get("k-slow"), world.ids.get("k-gone")
+    slow, gone = world.ledger.ids.get("k-slow"), world.ledger.ids.get("k-gone")
     if slow:
         world.cell.tappal("queue", "hold", slow)
     if gone and world.wait_for(lambda: any(row["queue_id"] == gone for row in world.cell.queue()), 3):
