@@ -30,7 +30,7 @@ ERRORS = {
     "read socket": ["EINTR", "ECONNRESET"], "fsync file": ["EIO", "ENOSPC", "EINTR"], "fdatasync file": ["EIO", "ENOSPC", "EINTR"], "msync": ["EIO"],
     "fallocate": ["ENOSPC", "EIO"], "ftruncate": MAKE, "open": OPEN, "openat": OPEN, "rename": MAKE, "renameat": MAKE, "renameat2": MAKE,
     "link": MAKE, "linkat": MAKE, "unlink": ["EIO"], "unlinkat": ["EIO"], "mknod": MAKE, "mknodat": MAKE, "mkdir": MAKE, "mkdirat": MAKE,
-    "mmap": ["ENOMEM"], "brk": ["ENOMEM"], "fork": ["EAGAIN", "ENOMEM"], "vfork": ["EAGAIN", "ENOMEM"], "clone": ["EAGAIN", "ENOMEM"],
+    "mmap": ["ENOMEM"], "fork": ["EAGAIN", "ENOMEM"], "vfork": ["EAGAIN", "ENOMEM"], "clone": ["EAGAIN", "ENOMEM"],
     "clone3": ["EAGAIN", "ENOMEM"], "pipe2": ["EMFILE", "ENFILE"], "poll": ["EINTR", "ENOMEM"], "getdents64": ["EIO"], "flock": ["EINTR", "ENOLCK"],
     "statfs": ["EIO"], "newfstatat": ["EIO"], "fstat": ["EIO"], "socket": ["EMFILE"], "connect": ["EINTR"], "accept4": ["EMFILE"],
     "getrandom": ["EINTR"], "sendto": ["EINTR", "ECONNRESET"], "recvfrom": ["EINTR", "ECONNRESET"],
