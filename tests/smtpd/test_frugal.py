@@ -20,7 +20,7 @@ def test_memory_of_idle_sessions(server):
     held = [server.connect().greet() for _ in range(40)]
     costs = [private_kib(p) for p in sessions(pool.pid)]
     print(sorted(costs))
-    assert max(costs) <= 60   # 56, or one page more, as the kernel places the stack
+    assert max(costs) <= 80   # 56 to 68 were seen, as the kernel places pages; promised are 100
     for c in held:
         c.close()
 
