@@ -226,7 +226,10 @@ uid_t priv_setuid_start(const char *account, int *took_effect_r)
 	priv_limit(0, 0);
 	make_undumpable();
 	*took_effect_r = 0;
-	if (account_by_name(account, &self) != ACCOUNT_FOUND)
+	enum account_result found = account_by_name(account, &self);
+	if (found == ACCOUNT_UNREADABLE)
+		die_system("cannot look up the account %s", account);
+	if (found == ACCOUNT_NONE)
 		die_usage("the account %s is not in /etc/passwd; `make install` (or etc/accounts) makes it", account);
 	if (owner != self.uid && owner == caller)
 		return caller;
