@@ -67,7 +67,7 @@ static _Noreturn void child_local(const struct mailbox *box) {
 	snprintf(place, sizeof place, "%s", box->home);
 	/* A failure here is local's to report: it finds the home missing and says so for every recipient. */
 	if (box->is_virtual && home_make(box->home, box->uid, box->gid) < 0 && errno != EPERM)
-		log_warn("cannot make the home %s: %m", log_text(bytes_of(box->home)));
+		log_warn("cannot make the home %s: %m; the directory above it must be there, and be root's or its owner's", log_text(bytes_of(box->home)));
 	priv_become_user(box->is_virtual ? NULL : box->user, box->uid, box->gid);
 	char *argv[] = { (char[]){ "local" }, (char[]){ "-c" }, place, NULL };
 	char *plain[] = { argv[0], place, NULL };

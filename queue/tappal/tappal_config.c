@@ -119,25 +119,36 @@ static void note_nothing_local(const struct settings *s)
 		printf("Note: locals and virtualdomains are empty: no mail is delivered on this host.\n");
 }
 
+/* Neither delivered here nor given to a relay. */
+static bool goes_to_mx(const struct settings *s, struct bytes domain)
+{
+	struct str text = STR_INIT(ADDRESS_MAX);
+	struct bytes relay;
+	struct mailaddr addr;
+	struct route route = { .channel = CHANNEL_LOCAL };
+	uint16_t port;
+
+	str_add_c(&text, "postmaster@");
+	str_add(&text, domain);
+	if (mailaddr_parse(str_bytes(&text), &addr) == ADDR_OK && !route_smtp(s, addr.domain, &relay, &port))
+		route_find(s, &addr, &route);
+	str_free(&text);
+	return route.channel == CHANNEL_REMOTE;
+}
+
+static void note_bare_names(const struct settings *s)
+{
+	if (goes_to_mx(s, s->defaulthost))
+		printf("Note: mail to a name without a domain, like cron's to root, goes to the MX of %s; to deliver it here, put that host into locals, or a domain of locals into defaulthost.\n",
+			show_text(s->defaulthost));
+}
+
 static void note_taken_and_sent_on(const struct settings *s)
 {
-	for (size_t i = 0; i < s->rcpthosts.count; i++) {
-		struct bytes domain = s->rcpthosts.at[i], relay;
-		struct str text = STR_INIT(ADDRESS_MAX);
-		struct mailaddr addr;
-		struct route route;
-		uint16_t port;
-
-		str_add_c(&text, "postmaster@");
-		str_add(&text, domain);
-		if (domain.at[0] != '.' && mailaddr_parse(str_bytes(&text), &addr) == ADDR_OK && !route_smtp(s, addr.domain, &relay, &port)) {
-			route_find(s, &addr, &route);
-			if (route.channel == CHANNEL_REMOTE)
-				printf("Note: %s/rcpthosts:%lu: mail for %s is taken from anybody and sent on to its MX; to deliver it here, put the domain into locals or virtualdomains.\n",
-					path_etc, (unsigned long)s->rcpthosts.number[i], show_text(domain));
-		}
-		str_free(&text);
-	}
+	for (size_t i = 0; i < s->rcpthosts.count; i++)
+		if (s->rcpthosts.at[i].at[0] != '.' && goes_to_mx(s, s->rcpthosts.at[i]))
+			printf("Note: %s/rcpthosts:%lu: mail for %s is taken from anybody and sent on to its MX; to deliver it here, put the domain into locals or virtualdomains.\n",
+				path_etc, (unsigned long)s->rcpthosts.number[i], show_text(s->rcpthosts.at[i]));
 }
 
 static void note_other_uid(const struct settings *s)
@@ -169,6 +180,7 @@ static int config_check(int argc, char **argv)
 	if (good) {
 		printf("The settings in %s are good.\n", path_etc);
 		note_nothing_local(&s);
+		note_bare_names(&s);
 		note_taken_and_sent_on(&s);
 		note_other_uid(&s);
 		settings_free(&s);

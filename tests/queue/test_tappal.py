@@ -448,7 +448,8 @@ def test_config(queue):
     queue.i.set("smtproutes", "routed.example:mx.example")
     queue.i.set("users", "=x@a.example:nobody:1:1:/home/x:::")
     out = queue.out("config", "check")
-    assert [line.split(":")[1:3] for line in out.splitlines() if line.startswith("Note")] == [[f" {etc}/rcpthosts", "2"], [f" {etc}/users", "1"]], out
+    assert [line.split(":")[1:3] for line in out.splitlines() if line.startswith(f"Note: {etc}")] == [[f" {etc}/rcpthosts", "2"], [f" {etc}/users", "1"]], out
+    assert "goes to the MX of queue.tappal" in out
     for name in ("rcpthosts", "smtproutes", "users"):
         os.unlink(f"{etc}/{name}")
     r = queue.run("config", "set", "queuelifetime", "soon")
