@@ -31,7 +31,7 @@ ADDRESS, PORT, SINK_PORT = "127.0.0.1", 2525, 2526
 DOMAIN = "crash.tappal"
 MAILBOXES = ["joe", "ann", "sam"]
 ACCOUNT = "tappal-peer"
-SEGMENT = 512 << 10
+SEGMENT = 256 << 10
 DAEMONS = {"queued": ["queued"], "spawn-local": ["spawn", "local"], "spawn-remote": ["spawn", "remote"], "bounce": ["bounce"], "smtpd": ["smtpd", "--pool"]}
 # A word for each way to build a tappal that is wrong, and what it does wrong (mutant.c).
 MUTANTS = {"early": "fdatasync", "dirs": "fsync"}
@@ -349,6 +349,14 @@ class Cell:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            self.start_one(name)
+
+    def without(self, name, act):
+        """Stop a daemon in order, act() while it is away, start it."""
+        with self.lock:
+            self.running[name].terminate()
+            self.running[name].wait(10)
+            act()
             self.start_one(name)
 
     def stop(self, *names):

@@ -4,14 +4,15 @@
  *   fault -x PROGRAM -o TRACE [-s NR -k KIND -n K -a kill|short|ERRNO] COMMAND [ARGUMENT...]
  *
  * PROGRAM is a path: calls of any process whose executable it is are counted, whoever started it, set-uid or not (strace counts for each
- * thread and cannot choose a program). KIND says what a call's first argument is: `file`, `pipe`, `own` (a pipe of which
- * the process has the other end, too) or `socket` for calls that read, write or sync a descriptor, `-` for others. At the K-th occurrence of system call NR with this KIND: `kill` is SIGKILL before it happens; `short`
+ * thread and cannot choose a program). KIND says what a call's first argument is: `file`, `pipe`, `fifo` (a pipe that is not
+ * waited for), `own` (a pipe of which the process has the other end, too) or `socket` for calls that read, write or sync a descriptor, `-` for others. At the K-th occurrence of system call NR with this KIND: `kill` is SIGKILL before it happens; `short`
  * makes a write take only half; a number is the errno it fails with, unexecuted. Then everything is let go and runs on untraced.
  * TRACE gets "acted MILLISECONDS" (CLOCK_MONOTONIC) at that moment; without -s, "NR KIND COUNT" for each system call when all has ended.
  * SIGTERM and SIGHUP go on to COMMAND; its exit code is ours (128 + signal when it was killed).
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -37,8 +38,8 @@
 #define CALLS_MAX 600
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
-enum kind { KIND_NONE, KIND_FILE, KIND_PIPE, KIND_OWN, KIND_SOCKET, KINDS };
-static const char *const kind_names[KINDS] = { "-", "file", "pipe", "own", "socket" };
+enum kind { KIND_NONE, KIND_FILE, KIND_PIPE, KIND_FIFO, KIND_OWN, KIND_SOCKET, KINDS };
+static const char *const kind_names[KINDS] = { "-", "file", "pipe", "fifo", "own", "socket" };
 
 enum act { ACT_NONE, ACT_KILL, ACT_SHORT, ACT_ERROR };
 
@@ -160,6 +161,18 @@ static bool has_both_ends(pid_t pid, const struct stat *pipe) {
 	return ends > 1;
 }
 
+static bool is_waited_for(pid_t pid, int descriptor) {
+	char path[64], text[200];
+	snprintf(path, sizeof(path), "/proc/%ld/fdinfo/%d", (long)pid, descriptor);
+	FILE *in = fopen(path, "r");
+	size_t n = in ? fread(text, 1, sizeof(text) - 1, in) : 0;
+	if (in)
+		fclose(in);
+	text[n] = '\0';
+	const char *flags = strstr(text, "flags:");
+	return !flags || !(strtoul(flags + 6, NULL, 8) & O_NONBLOCK);
+}
+
 static enum kind kind_of(pid_t pid, uint64_t call, uint64_t descriptor) {
 	static const uint64_t calls[] = { SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_sendfile, SYS_splice, SYS_fsync, SYS_fdatasync };
 	char path[64];
@@ -173,7 +186,7 @@ static enum kind kind_of(pid_t pid, uint64_t call, uint64_t descriptor) {
 	if (stat(path, &st) < 0)
 		return KIND_FILE;
 	if (S_ISFIFO(st.st_mode))
-		return has_both_ends(pid, &st) ? KIND_OWN : KIND_PIPE;
+		return has_both_ends(pid, &st) ? KIND_OWN : is_waited_for(pid, (int)descriptor) ? KIND_PIPE : KIND_FIFO;
 	return S_ISSOCK(st.st_mode) ? KIND_SOCKET : KIND_FILE;
 }
 

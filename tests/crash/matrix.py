@@ -22,9 +22,11 @@ TARGETS = {
     "bounce-enqueue": ("bounce", "enqueue"), "script": ("script", "enqueue"), "tappal": ("tappal", "tappal"),
 }
 WRITE, OPEN, MAKE = ["EIO", "ENOSPC", "EINTR", "short"], ["EMFILE", "ENOMEM", "EIO", "ENOSPC", "EINTR"], ["EIO", "ENOSPC"]
-# By system call and what it is done to. A pipe takes a record of at most PIPE_BUF whole or not at all, so its writes are not halved.
+# By system call and what it is done to (fault.c says what the words mean): what Linux can answer there. A pipe takes a record of at most PIPE_BUF
+# whole or not at all, so its writes are not halved; a fifo that is not waited for is not interrupted.
 ERRORS = {
     "write file": WRITE, "pwrite64 file": WRITE, "writev file": WRITE, "write pipe": ["EPIPE", "EINTR"], "writev pipe": ["EPIPE", "EINTR"],
+    "write fifo": ["EPIPE"], "writev fifo": ["EPIPE"], "sendfile fifo": ["EIO"],
     "write socket": ["EINTR", "ECONNRESET", "short"], "writev socket": ["EINTR", "ECONNRESET", "short"], "sendfile pipe": ["EIO", "EINTR"],
     "splice file": ["EIO", "EINTR"], "read file": ["EIO", "EINTR", "short"], "pread64 file": ["EIO", "EINTR", "short"], "read pipe": ["EINTR"],
     "read socket": ["EINTR", "ECONNRESET"], "fsync file": ["EIO", "ENOSPC", "EINTR"], "fdatasync file": ["EIO", "ENOSPC", "EINTR"], "msync": ["EIO"],

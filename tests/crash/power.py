@@ -17,6 +17,7 @@ from matrix import find_leaks
 from scenario import ANN, BAD, FAR, JOE, LARGE, SAM, SLOW, World, operate
 
 BLOCK, SECTOR = 4096, 512
+CLIENTS = 4
 SIZES = (72, 24)            # megabytes of the spool's disk and the Maildirs'; for segments as they are sold
 FULL_SIZES = (400, 24)
 ZERO = bytes(BLOCK)
@@ -30,11 +31,12 @@ def messages_of(seed, count):
     for n in range(count):
         rcpts = rng.choice([[JOE], [ANN], [FAR], [JOE, FAR], [JOE, ANN], [BAD], [BAD, ANN]])
         out.append(Message(f"k-{n}", SAM, rcpts, LARGE if n % 8 == 5 else rng.choice([600, 3000, 9000, 60000])))
-    return out + [Message("k-slow", SAM, [SLOW]), Message("k-gone", SAM, [SLOW])]
+    away = [Message("k-away-1", SAM, [JOE, FAR]), Message("k-away-2", SAM, [ANN], LARGE), Message("k-away-3", SAM, [BAD])]
+    return out, away, [Message("k-slow", SAM, [SLOW]), Message("k-gone", SAM, [SLOW])]
 
 
 def run_recording(spec):
-    """Spool and Maildirs on recorded disks while mail goes through; queued is away for a moment, and starts anew once."""
+    """Spool and Maildirs on recorded disks while mail goes through; queued starts anew once, and is away for a moment while mail comes."""
     images = [f"{spec['at']}/disk{i}" for i in range(2)]
     with Cell(spec["root"]) as cell:
         cell.fresh_logs()
@@ -43,10 +45,10 @@ def run_recording(spec):
             subprocess.run(["cp", "--sparse=always", image, f"{image}.base"], check=True)
         cell.record(images, f"{spec['at']}/events")
         messages = messages_of(spec["seed"], spec["count"])
-        world = World(cell, messages)
+        world = World(cell, sum(messages, []))
         cell.start()
         cell.wait_ready()
-        send_all(world, messages, spec["clients"])
+        send_all(world, *messages)
         stuck = world.drain()
         found = stuck + judge(world.ledger, world.arrivals()) + [("leak", text) for text in cell.stop()]
         world.stop()
@@ -55,14 +57,16 @@ def run_recording(spec):
         return {"violations": found, "acked": states.count("A"), "log": cell.log()[-20000:] if found else ""}
 
 
-def send_all(world, messages, clients):
-    parts = [messages[:-2][i::clients] for i in range(clients)]
+def send_all(world, messages, away, slow):
+    parts = [messages[i::CLIENTS] for i in range(CLIENTS)]
     threads = [threading.Thread(target=send_part, args=(world, part, i)) for i, part in enumerate(parts)]
-    threads.append(threading.Thread(target=send_and_operate, args=(world, messages[-2:])))
+    threads.append(threading.Thread(target=send_and_operate, args=(world, slow)))
     for thread in threads:
         thread.start()
     time.sleep(0.4)
-    world.cell.restart("queued")       # meanwhile enqueue leaves mail for adoption
+    world.cell.restart("queued")
+    time.sleep(0.2)
+    world.cell.without("queued", lambda: (world.smtp(away[:2]), world.one_shot(away[2])))
     for thread in threads:
         thread.join(120)
 
@@ -258,7 +262,7 @@ def run_state(spec):
         else:
             for image, place in zip(spec["images"], (cell.spool, cell.mail)):
                 cell.mount_image(image, place)
-        world = World(cell, messages_of(spec["seed"], spec["count"]))
+        world = World(cell, sum(messages_of(spec["seed"], spec["count"]), []))
         for text in spec["marks"]:
             world.ledger.note(text)
         before = list(world.ledger.taken)

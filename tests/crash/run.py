@@ -22,7 +22,7 @@ import cell
 import matrix
 import power
 
-FULL_POWER, FULL_AGAIN, FULL_PAIRS, RECORDINGS, MESSAGES = 1500, 300, 300, 5, 24
+FULL_POWER, FULL_AGAIN, FULL_PAIRS, RECORDINGS, MESSAGES = 1500, 300, 300, 5, 36
 RECOVERIES = 20      # states whose way back is recorded and cut off again
 RIG_STATES = 16
 SHARES = {"power": 0.35, "recovery": 0.15, "kills": 0.2, "errors": 0.15, "pairs": 0.05, "again": 0.1}
@@ -125,7 +125,7 @@ class Plan:
         at, sizes = f"{cell.SHM}/tappal-{os.path.basename(root)}", sizes or power.SIZES
         shutil.rmtree(at, ignore_errors=True)
         os.makedirs(at)
-        record = cell.Run(power.run_recording, {"root": root, "at": at, "seed": seed, "count": MESSAGES, "clients": 4, "sizes": sizes}, SECONDS)
+        record = cell.Run(power.run_recording, {"root": root, "at": at, "seed": seed, "count": MESSAGES, "sizes": sizes}, SECONDS)
         while not record.poll():
             time.sleep(0.05)
         if record.error or (record.result["violations"] and patient):
