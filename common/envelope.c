@@ -98,7 +98,7 @@ static const struct tag {
 	{ 'E', false, ENVELOPE_VALUE_MAX, check_visible_ascii },
 	{ 'R', false, 10,                 check_ret },
 	{ 'X', false, 32,                 check_bounce },
-	{ 'M', false, 250,                check_text },
+	{ 'M', false, ENVELOPE_ID_MAX,    check_text },
 	{ 'N', true,  100,                check_notify },
 	{ 'O', true,  ENVELOPE_VALUE_MAX, check_visible },
 };

@@ -13,7 +13,7 @@
  *   E envid        RFC 3461 ENVID, still xtext                R ret          FULL or HDRS
  *   N notify       RFC 3461 NOTIFY of the T before            O orcpt        RFC 3461 ORCPT of the T before, still as sent
  *   X id batch     this message is the bounce of that batch (only believed from tappal-bounce)
- *   M message-id   the Message-ID header as smtpd saw it, for the log (at most 250 octets)
+ *   M message-id   the Message-ID header, for the log (at most ENVELOPE_ID_MAX octets); believed from anybody, whose message it is
  *
  * A struct envelope is a parsed view that owns nothing and is valid as long as the octets. Ten thousand recipients
  * cost no memory: iterate.
@@ -28,6 +28,7 @@
 #define ENVELOPE_MAX (8u << 20)       /* octets */
 #define ENVELOPE_RCPT_MAX 20000u
 #define ENVELOPE_VALUE_MAX 1000u      /* octets of any one value */
+#define ENVELOPE_ID_MAX 250u          /* octets of M */
 
 struct envelope {
 	struct bytes raw;              /* all octets, final NUL included */

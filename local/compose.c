@@ -182,6 +182,23 @@ static void build_header(const struct compose *c, struct bytes fields, struct st
 	str_add_char(out, '\n');
 }
 
+/* For the log. What is no visible ASCII is left out, folds with it. */
+static void note_message_id(struct compose *c, struct bytes fields)
+{
+	struct header_field field;
+	size_t n = 0;
+
+	for (size_t offset = 0; header_next(fields, &offset, &field);) {
+		if (field.id != HDR_MESSAGE_ID)
+			continue;
+		for (size_t i = 0; i < field.value.len && n < sizeof(c->message_id); i++)
+			if (field.value.at[i] > ' ' && field.value.at[i] < 127)
+				c->message_id[n++] = field.value.at[i];
+		break;
+	}
+	c->message_id[n < sizeof(c->message_id) ? n : 0] = '\0';
+}
+
 static void explain(struct compose *c, const struct header_fault *fault)
 {
 	struct bytes near = bytes_slice(fault->near, 0, 200);
@@ -245,6 +262,7 @@ static enum compose_result write_all(struct compose *c, struct input *in, struct
 	int got = 1;
 
 	build_header(c, fields, &text);
+	note_message_id(c, str_bytes(&text));
 	good = !text.failed && put(c, str_bytes(&text)) && put(c, body);
 	while (good && got > 0) {
 		str_clear(&text);

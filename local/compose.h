@@ -7,6 +7,7 @@
 #ifndef LOCAL_COMPOSE_H
 #define LOCAL_COMPOSE_H
 
+#include "common/envelope.h"
 #include "header.h"
 
 enum compose_result {
@@ -26,6 +27,7 @@ struct compose {
 	void *context;
 	/* set by compose_message */
 	int fd;                        /* the message, at its start; the caller closes it */
+	char message_id[ENVELOPE_ID_MAX + 1];   /* its Message-ID as the log gets it: visible ASCII, empty when it is longer */
 	struct str why;                /* a sentence when it is not COMPOSE_OK */
 };
 

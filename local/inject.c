@@ -174,6 +174,7 @@ int main(int argc, char **argv)
 	case COMPOSE_READ: stop(EXIT_SYSTEM, str_c(&compose.why));
 	case COMPOSE_HEADER: stop(EXIT_YOUR_FAULT, str_c(&compose.why));
 	}
+	in.out.message_id = bytes_of(compose.message_id);
 	if (in.print)
 		print_message(compose.fd);
 	else

@@ -204,7 +204,7 @@ bool outgoing_envelope(const struct outgoing *o, struct str *out)
 	bool good = mailaddr_parse(str_bytes(&o->sender), &addr) == ADDR_OK && envelope_begin(out, &addr);
 
 	good = good && (!o->body_8bit || envelope_add(out, 'B', LIT(""))) && (!o->utf8 || envelope_add(out, 'U', LIT("")));
-	good = good && add_if_given(out, 'E', o->envid) && add_if_given(out, 'R', o->ret);
+	good = good && add_if_given(out, 'E', o->envid) && add_if_given(out, 'R', o->ret) && add_if_given(out, 'M', o->message_id);
 	while (good && rest.len > 0) {
 		struct bytes text = bytes_cut(&rest, '\0');
 

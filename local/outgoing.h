@@ -19,6 +19,7 @@ struct outgoing {
 	struct { size_t *slot; size_t room; } seen;   /* hash of offsets + 1 in recipients: an address is taken once */
 	bool utf8;                     /* some address needs SMTPUTF8 */
 	struct bytes envid, ret, notify;   /* RFC 3461 wishes as they stand in the envelope; empty: none */
+	struct bytes message_id;       /* for the log, at most ENVELOPE_ID_MAX octets of visible ASCII; empty: none */
 	bool body_8bit;
 	struct str from_value;         /* see outgoing_from */
 };

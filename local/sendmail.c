@@ -255,6 +255,7 @@ static int deliver(struct sendmail *m, struct outgoing *out)
 	out->notify = str_bytes(&m->notify);
 	out->ret = str_bytes(&m->ret);
 	out->envid = str_bytes(&m->envid);
+	out->message_id = bytes_of(c.message_id);
 	if (!outgoing_envelope(out, &envelope))
 		stop(EX_OSERR, "the envelope is too long or memory is short; nothing was sent", "");
 	submit_message(c.fd, str_bytes(&envelope), &answer);

@@ -89,6 +89,14 @@ static void add_id(struct str *out, msgid_t id) {
 	str_add_c(out, text);
 }
 
+static void add_message_id(const struct report *r, struct str *out) {
+	str_add_char(out, '<');
+	add_id(out, r->begin->id);
+	str_addf(out, ".%" PRIu32 ".bounce@", r->begin->batch);
+	str_add(out, r->from_host);
+	str_add_char(out, '>');
+}
+
 static void add_header(const struct report *r, struct str *out) {
 	add_date(out, "Date: ", r->now);
 	str_add_c(out, "From: Mail Delivery System <");
@@ -98,11 +106,9 @@ static void add_header(const struct report *r, struct str *out) {
 	str_add_c(out, ">\r\nTo: <");
 	str_add(out, r->to.text);
 	str_add_c(out, r->is_double ? ">\r\nSubject: Undelivered mail of this system\r\n" : ">\r\nSubject: Your mail was not delivered\r\n");
-	str_add_c(out, "Message-ID: <");
-	add_id(out, r->begin->id);
-	str_addf(out, ".%" PRIu32 ".bounce@", r->begin->batch);
-	str_add(out, r->from_host);
-	str_add_c(out, ">\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"");
+	str_add_c(out, "Message-ID: ");
+	add_message_id(r, out);
+	str_add_c(out, "\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"");
 	str_add_c(out, r->boundary);
 	str_add_c(out, "\"\r\n");
 	if (report_is_8bit(r))
@@ -322,15 +328,19 @@ bool report_end(const struct report *r, struct str *out) {
 bool report_envelope(const struct report *r, struct str *out) {
 	static const struct mailaddr nobody = { .kind = ADDR_NULL };
 	char id[MSGID_TEXT + 1];
-	struct str batch = STR_INIT(40);
+	struct str batch = STR_INIT(40), message_id = STR_INIT(ENVELOPE_VALUE_MAX);
 	msgid_format(r->begin->id, id);
+	add_message_id(r, &message_id);
 	str_addf(&batch, "%s %" PRIu32, id, r->begin->batch);
 	bool ok = !batch.failed && envelope_begin(out, &nobody);
 	if (ok && report_is_8bit(r))
 		ok = envelope_add(out, 'B', LIT(""));
 	if (ok && report_is_utf8(r))
 		ok = envelope_add(out, 'U', LIT(""));
+	if (ok && message_id.len <= ENVELOPE_ID_MAX)
+		ok = envelope_add(out, 'M', str_bytes(&message_id));
 	ok = ok && envelope_add(out, 'X', str_bytes(&batch)) && envelope_add_rcpt(out, &r->to) && envelope_end(out);
 	str_free(&batch);
+	str_free(&message_id);
 	return ok && !out->failed;
 }

@@ -58,7 +58,7 @@ bool report_is_8bit(const struct report *r);             /* it needs 8BITMIME */
 bool report_begin(const struct report *r, struct str *out);
 bool report_end(const struct report *r, struct str *out);
 
-/* The envelope: <> to r->to, with B, U and X. */
+/* The envelope: <> to r->to, with B, U, M and X. */
 bool report_envelope(const struct report *r, struct str *out);
 
 #endif

@@ -7,9 +7,9 @@
 #include "common/accounts.h"
 #include "common/paths.h"
 
-/* Attributes whose truth nothing here can check, and who is believed. */
+/* Attributes whose truth nothing here can check, and who is believed. The Message-ID is his who writes the message. */
 static const struct claims { const char *account, *tags; } claims[CALLER_KINDS] = {
-	[CALLER_USER] = { NULL, "" },
+	[CALLER_USER] = { NULL, "M" },
 	[CALLER_SMTPD] = { ACCOUNT_SMTPD, "CHPAM" },
 	[CALLER_BOUNCE] = { ACCOUNT_BOUNCE, "XM" },
 	[CALLER_ROOT] = { "root", "CHPAXM" },

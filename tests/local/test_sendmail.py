@@ -64,13 +64,16 @@ def inject(*options, message=MESSAGE, **keys):
 
 
 def envelope():
-    """Fields of the envelope that enqueue got, or None when it got none."""
+    """Fields of the envelope that enqueue got, or None when it got none. The Message-ID in it is the header's, or there is none."""
     try:
         data = open(f"{LIBEXEC}/envelope", "rb").read()
     except OSError:
         return None
     assert data.endswith(b"\0\0")
-    return data[:-2].decode().split("\0")
+    found = data[:-2].decode().split("\0")
+    ids = [f[1:] for f in found if f[0] == "M"]
+    assert ids == ["".join(c for c in value if "!" <= c <= "~") for value in fields("Message-ID")[:1] if 0 < len(value) <= 250]
+    return [f for f in found if f[0] != "M"]
 
 
 def message():

@@ -152,13 +152,13 @@ def test_bad_envelopes(i):
 
 
 def test_what_a_user_may_claim(i):
-    lies = ["Clocalhost[127.0.0.1]", "Hmx", "PESMTPA", "Aboss", "X0000000000AB 1", "M<forged@id>", "B", "U"]
+    lies = ["Clocalhost[127.0.0.1]", "Hmx", "PESMTPA", "Aboss", "X0000000000AB 1", "M<own@id>", "B", "U"]
     with peer(i) as p:
         assert i.enqueue(b"x\n", raw=envelope("a@b.org", ["c@d.org"], lies), user="nobody")[0] == OK
         assert i.enqueue(b"x\n", raw=envelope("a@b.org", ["c@d.org"], lies), user="tappal-bounce")[0] == OK
         assert i.enqueue(b"x\n", raw=envelope("a@b.org", ["c@d.org"], lies))[0] == OK
-    assert parts(p.files[0])[2] == b"Fa@b.org\0B\0U\0Tc@d.org\0Plocal\0Anobody\0\0"
-    assert parts(p.files[1])[2] == b"Fa@b.org\0X0000000000AB 1\0M<forged@id>\0B\0U\0Tc@d.org\0Plocal\0Atappal-bounce\0\0"
+    assert parts(p.files[0])[2] == b"Fa@b.org\0M<own@id>\0B\0U\0Tc@d.org\0Plocal\0Anobody\0\0"
+    assert parts(p.files[1])[2] == b"Fa@b.org\0X0000000000AB 1\0M<own@id>\0B\0U\0Tc@d.org\0Plocal\0Atappal-bounce\0\0"
     assert parts(p.files[2])[2] == envelope("a@b.org", ["c@d.org"], lies)
 
 

@@ -26,7 +26,7 @@ static void assert_rewritten(enum caller_kind kind, bool raw, struct bytes in, s
 static void claims(void **state) {
 	static const char all[] = "Fa@x.org\0B\0U\0Cmx[192.0.2.1]\0Hmx\0PESMTP\0Alogin\0Eid\0RFULL\0X0000000000AB 3\0M<a@b>\0Tb@x.org\0NNEVER\0Orfc822;b@x.org\0";
 	(void)state;
-	assert_rewritten(CALLER_USER, true, ENV(all), ENV("Fa@x.org\0B\0U\0Eid\0RFULL\0Tb@x.org\0NNEVER\0Orfc822;b@x.org\0Plocal\0Ajoe\0"));
+	assert_rewritten(CALLER_USER, true, ENV(all), ENV("Fa@x.org\0B\0U\0Eid\0RFULL\0M<a@b>\0Tb@x.org\0NNEVER\0Orfc822;b@x.org\0Plocal\0Ajoe\0"));
 	assert_rewritten(CALLER_SMTPD, false, ENV(all),
 		ENV("Fa@x.org\0B\0U\0Cmx[192.0.2.1]\0Hmx\0PESMTP\0Alogin\0Eid\0RFULL\0M<a@b>\0Tb@x.org\0NNEVER\0Orfc822;b@x.org\0"));
 	assert_rewritten(CALLER_BOUNCE, true, ENV(all),
