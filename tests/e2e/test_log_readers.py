@@ -9,10 +9,10 @@ import pytest
 from host import TOP, Host, wait_until
 from sink import Sink
 
-ADDRESS = "127.0.0.51"
+ADDRESS = "127.0.0.71"
 TO = "joe@logs.tappal"
 FAIL2BAN = f"{TOP}/build/peers/fail2ban"
-GUEST, GUESSER, HASTY, FORGER = "127.0.0.52", "127.0.0.53", "127.0.0.54", "127.0.0.55"   # clients
+GUEST, GUESSER, HASTY, FORGER = "127.0.0.72", "127.0.0.73", "127.0.0.74", "127.0.0.75"   # clients
 NAMED = "192.0.2.66"                                                                   # who never came
 
 
