@@ -52,6 +52,8 @@ struct store_new {
 	uint32_t uid;
 	bool from_bounce;                /* uid is tappal-bounce: envelope->bounce_of is believed and that batch becomes RCPT_BOUNCED */
 };
+/* STORE_OK with id 0: the report of a batch that is not waiting for one any more (it was reported already, by a bounce program that was thought dead);
+ * nothing is stored, and there is one bounce. */
 enum store_result store_accept(struct store *st, const struct store_new *in, wall_ms_t now, msgid_t *id_r);
 /* Why store_accept last said STORE_FULL, for the operator: static text. */
 const char *store_full_reason(const struct store *st);

@@ -151,8 +151,15 @@ static struct log_message record_of(const struct store_new *in, msgid_t id, wall
 enum store_result store_accept(struct store *st, const struct store_new *in, wall_ms_t now, msgid_t *id_r)
 {
 	struct str *record;
+	bool wanted = true;
 	if (st->fatal)
 		return STORE_FATAL;
+	if (in->from_bounce && in->envelope->bounce_of != 0 &&
+		store_batch_waits(st, in->envelope->bounce_of, in->envelope->bounce_batch, &wanted) == INDEX_FATAL)
+		return store_index_result(st, INDEX_FATAL);
+	*id_r = 0;
+	if (!wanted)
+		return STORE_OK;
 	if (check_space(st, in->envelope, now) != STORE_OK)
 		return STORE_FULL;
 	msgid_t id = msgid_next(st->apply.status.last_id, now);

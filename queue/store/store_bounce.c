@@ -4,7 +4,8 @@
  * Failures of a message are grouped in batches of at most BATCH_RCPTS; one bounce reports one batch. While the bounce program has a
  * batch, later failures of the message belong to the next one: the bounce that is being written does not speak of them. One
  * batch of a message is out at a time. That a batch is out is memory only: after a crash it is handed out again, and a bounce that was
- * accepted settles its batch in the same log record that holds it, so there is exactly one.
+ * accepted settles its batch in the same log record that holds it, so there is exactly one. A second one, of a bounce program that was thought
+ * dead, finds its batch settled and is let go.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,19 @@ void store_give_back_bounces(struct store *st, wall_ms_t now)
 uint32_t store_batch(const struct store *st, msgid_t id, const struct row_message *m)
 {
 	return m->batch + (find_out(st, id) != NULL || m->batch_failed >= BATCH_RCPTS);
+}
+
+enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch, bool *waits_r)
+{
+	struct row_rcpt row;
+	uint32_t n = 0;
+	enum index_result r;
+	*waits_r = false;
+	while (!*waits_r && (r = index_next_rcpt(st->ix, id, n, &n, &row)) == INDEX_OK) {
+		*waits_r = row.state == RCPT_FAILED && row.batch == batch;
+		n++;
+	}
+	return !*waits_r && r == INDEX_FATAL ? r : INDEX_OK;
 }
 
 /* ---- what is reported to whom ---- */

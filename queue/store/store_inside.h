@@ -88,6 +88,8 @@ enum store_result store_sweep_large(struct store *st);               /* at start
 
 /* store_bounce.c */
 uint32_t store_batch(const struct store *st, msgid_t id, const struct row_message *m);   /* in which a failure now belongs */
+/* Does a recipient of this batch wait for its report? */
+enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch, bool *waits_r);
 void store_bounce_reported(void *store, msgid_t id);
 wall_ms_t store_bounce_wake(struct store *st, wall_ms_t now);
 

@@ -438,6 +438,31 @@ static void test_batches_of_a_hundred(void **state)
 	spool_end(&sp);
 }
 
+/* A bounce program was thought dead, its batch went to the next one, and both reports come: the first counts. */
+static void test_bounce_twice(void **state)
+{
+	struct spool sp;
+	(void)state;
+	start(&sp);
+	msgid_t id = spool_accept_sync(&sp, "sender@a.example r@b.example s@c.example");
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_TEMP));
+	sp.now += BOUNCE_WAIT_MS;
+	struct store_bounce b = claim_bounce(&sp);
+	uint32_t batch = b.begin.batch;
+	store_give_back_bounces(sp.st, sp.now);
+	assert_int_equal(claim_bounce(&sp).begin.batch, batch);
+	assert_true(spool_accept_bounce(&sp, id, batch) != 0);
+	assert_true(exists(&sp, id));
+	assert_true(spool_accept_bounce(&sp, id, batch) == 0);
+	/* Nor when it comes in as left in intake/ after a start, or its message is gone. */
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	spool_crash(&sp);
+	assert_true(spool_accept_bounce(&sp, id, batch) == 0);
+	assert_true(spool_accept_bounce(&sp, id + 1, 1) == 0);
+	spool_end(&sp);
+}
+
 static void test_bounce_of_a_bounce(void **state)
 {
 	struct spool sp;
@@ -518,6 +543,7 @@ int main(void)
 		cmocka_unit_test(test_bounce_waits_for_others),
 		cmocka_unit_test(test_failure_behind_a_batch),
 		cmocka_unit_test(test_batches_of_a_hundred),
+		cmocka_unit_test(test_bounce_twice),
 		cmocka_unit_test(test_bounce_of_a_bounce),
 		cmocka_unit_test(test_notify),
 	};
