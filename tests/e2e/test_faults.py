@@ -3,11 +3,14 @@ acknowledged arrives, once; clients hear 4xx in time; and when the fault is over
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import records
 from books import Books
 from faults import Disk, children, cpu_ms, few_files, files, highest_file, inject, programs, status, zombies
 from host import DAEMONS, Host, wait_until
@@ -19,8 +22,10 @@ NO_SPACE, LATER = b"4.3.1 ", b"4.3.0 "
 @pytest.fixture(scope="module")
 def host():
     settings = {"locals": ["faults.tappal"], "clients": ["127.0.0.0/8"], "retryfirst": "1", "retrymax": "2", "freespace": "1M", "dnsforward": "127.0.0.1@9",
-                "dnstrustanchor": "", "dnstimeout": "2", "timeoutconnect": "2", "smtpdsessions": "40"}
+                "dnstrustanchor": "", "dnstimeout": "2", "timeoutconnect": "2", "smtpdsessions": "40",
+                "connectionidle": "1"}
     with Host("faults", "127.0.0.41", settings=settings) as h:
+        h.idle = 1
         for n in range(BOXES):
             h.add_mailbox(f"box{n}@faults.tappal")
         h.start()
@@ -139,7 +144,8 @@ def test_left_mail_that_cannot_be_read(host, books, fault):
 
 @pytest.fixture(scope="module")
 def small():
-    settings = {"locals": ["small.tappal"], "retryfirst": "1", "retrymax": "2", "freespace": "32M", "maxerrors": "1000", "smtpdsessions": "40"}
+    settings = {"locals": ["small.tappal"], "retryfirst": "1", "retrymax": "2", "freespace": "32M", "maxerrors": "1000", "smtpdsessions": "40",
+                "connectionidle": "1"}
     with Host("small", "127.0.0.42", settings=settings) as h, Disk(h) as disk:
         for n in range(8):
             h.add_mailbox(f"box{n}@small.tappal")
@@ -262,9 +268,9 @@ def test_index_at_its_size(host, books):
         host.restart("queued")
         wait_ready(host)
         assert wait_until(lambda: enqueue(host, message, long) == 59, 10)
-        host.tappal("queue", "delete", *(m["queue_id"] for m in host.queue()))
+        delete_all(host)
         assert wait_until(lambda: enqueue(host, message, long[:1000]) == 0)
-        host.tappal("queue", "delete", *(m["queue_id"] for m in host.queue()))
+        delete_all(host)
         assert host.running["queued"].poll() is None
     finally:
         revive(host)
@@ -272,14 +278,228 @@ def test_index_at_its_size(host, books):
         host.restart("queued", signal.SIGTERM)
 
 
-def enqueue(host, message, recipients, sender="a@b.tappal"):
-    """One shot, as any user; its exit code."""
-    octets = b"".join(f.encode() + b"\0" for f in ["F" + sender] + ["T" + r for r in recipients]) + b"\0"
+def envelope(recipients, sender="a@b.tappal"):
+    return b"".join(f.encode() + b"\0" for f in ["F" + sender] + ["T" + r for r in recipients]) + b"\0"
+
+
+def hand_over(argv, message, octets, user=None):
+    """qmail-queue's contract; the exit code."""
     r, w = os.pipe()
-    with subprocess.Popen([f"{host.libexec}/enqueue"], stdin=subprocess.PIPE, stdout=r, stderr=subprocess.DEVNULL, user="nobody") as process:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=r, stderr=subprocess.DEVNULL, user=user, bufsize=0) as process:
         os.close(r)
-        process.stdin.write(message)
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(message)
         process.stdin.close()
-        with os.fdopen(w, "wb") as end, contextlib.suppress(BrokenPipeError):
-            end.write(octets)
+        with contextlib.suppress(BrokenPipeError):
+            while octets:
+                octets = octets[os.write(w, octets):]
+        os.close(w)
         return process.wait(60)
+
+
+def enqueue(host, message, recipients):
+    """One shot, as any user."""
+    return hand_over([f"{host.libexec}/enqueue"], message, envelope(recipients), user="nobody")
+
+
+# ---- system calls that fail
+
+QUEUED_FAULTS = ["fdatasync:error=EIO:when=3", "fdatasync:error=EIO:when=7", "fdatasync:error=ENOSPC:when=4", "pwrite64:error=EIO:when=2",
+                 "pwrite64:error=EIO:when=9", "pwrite64:error=ENOSPC:when=5", "pread64:error=EIO:when=5", "openat:error=EIO:when=4",
+                 "openat:error=ENFILE:when=3..9", "rename:error=EIO:when=1", "rename:error=ENOSPC:when=1", "fsync:error=EIO:when=1",
+                 "unlink:error=EIO:when=1", "statfs:error=EIO:when=1", "poll:error=ENOMEM:when=5", "read:error=EIO:when=9", "write:error=EIO:when=9"]
+
+
+@pytest.mark.parametrize("fault", QUEUED_FAULTS)
+def test_a_call_of_queued_fails(host, books, fault):
+    """It goes on, or it ends and the next one has all that was acknowledged. Clients wait for neither."""
+    queued = host.running["queued"]
+    wait_ready(host)
+    with books.load(4, sizes=(600, 600, 600, 150000)):
+        time.sleep(0.2)
+        with inject(queued.pid, fault):
+            wait_until(lambda: queued.poll() is not None, 1, 0.02)
+        assert queued.poll() in (None, 111)
+        revive(host)
+        before = len(books.acked)
+        assert wait_until(lambda: len(books.acked) > before + 10, 10)
+    assert set(books.codes) <= {250, 451, 452}, books.codes
+    books.settle(refused_may_come=True)
+    books.refused.clear()
+
+
+@pytest.mark.parametrize("fault", ["fsync:error=EIO:when=1", "fsync:error=EIO:when=2", "renameat:error=EIO:when=1",
+                                   "write:error=ENOSPC:when=1", "openat:error=EMFILE:when=6", "read:error=EIO:when=4"])
+def test_a_call_of_local_fails(host, books, fault):
+    """Temporary; tried again; delivered once."""
+    time.sleep(host.idle + 0.3)                # no worker is left: a new one has the fault
+    with inject(pid(host, "spawn-local"), fault):
+        assert [books.send()[0] for _ in range(4)] == [250] * 4
+        time.sleep(0.5)
+    revive(host)
+    books.settle()
+
+
+ENQUEUE_CALLS = ["openat", "mknodat", "mknod", "flock", "pwrite64", "write", "fsync", "read", "getrandom", "newfstatat", "fstat", "pread64", "poll", "unlink", "chdir"]
+
+
+def enqueue_under(host, fault, size, mark):
+    """Exit code, and whether the fault came to pass."""
+    log = f"{host.root}/strace"
+    argv = ["strace", "-qq", "-o", log, "-u", "nobody", "-e", f"trace={fault.split(':')[0]}", f"-einject={fault}", f"{host.libexec}/enqueue"]
+    code = hand_over(argv, f"X-Mark: {mark}\n\n".encode() + b"z" * size, envelope([mark.split("#")[0]]))
+    with open(log) as f:
+        return code, "INJECTED" in f.read()
+
+
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_a_call_of_enqueue_fails(host, books, error, away):
+    """Every one of them in turn: exit 0 and it arrives, or another and it does not."""
+    if away:
+        host.kill("queued", signal.SIGTERM)
+    for size in (500, 200000):
+        for call in ENQUEUE_CALLS:
+            for n in range(1, 60):
+                mark = f"{books.to}#{call}.{n}.{size}"
+                code, injected = enqueue_under(host, f"{call}:error={error}:when={n}", size, mark)
+                if not injected:
+                    break
+                assert code == 0 or 51 <= code <= 99 or code in (111, 127), (mark, code)
+                (books.refused if code else books.acked).add(mark)
+    revive(host)
+    assert len(books.acked | books.refused) > 30
+    books.settle()
+
+
+# ---- few descriptors elsewhere
+
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE"])
+@pytest.mark.parametrize("name,calls", [("spawn-local", ["pipe2", "openat"]), ("spawn-remote", ["pipe2", "openat"]), ("smtpd", ["accept4", "pipe2", "openat"]),
+                                        ("bounce", ["openat", "pipe2", "pipe"]), ("resolver", ["accept4", "socket", "openat"])])
+def test_no_descriptors(host, books, name, calls, error):
+    """Temporary failures, no spinning; and when there are descriptors again, mail flows."""
+    victims = [pid(host, name), *children(pid(host, name))]
+    time.sleep(host.idle + 0.3)
+    with contextlib.ExitStack() as stack:
+        for victim in victims if name == "smtpd" else victims[:1]:
+            stack.enter_context(inject(victim, *(f"{call}:error={error}" for call in calls)))
+        connections = [socket.create_connection((host.address, host.port)) for _ in range(3)] if name == "smtpd" else []
+        if name != "smtpd":
+            assert {books.send()[0] for _ in range(3)} == {250}
+            assert enqueue(host, b"Subject: x\n\nx\n", ["x@far.tappal"]) == 0
+            assert enqueue(host, b"Subject: x\n\nx\n", ["nobody@faults.tappal"]) == 0
+        running = [v for v in victims if os.path.exists(f"/proc/{v}")]
+        before = [cpu_ms(v) for v in running]
+        time.sleep(1)
+        assert max(cpu_ms(v) - b for v, b in zip(running, before) if os.path.exists(f"/proc/{v}")) < 150
+        for c in connections:
+            c.close()
+    revive(host)
+    assert wait_until(lambda: books.send()[0] == 250, 10)
+    books.settle()
+
+
+def test_a_session_without_descriptors(host, books):
+    """It cannot start its enqueue: 451."""
+    host.restart("smtpd", signal.SIGTERM)
+    with contextlib.ExitStack() as stack:
+        for child in children(pid(host, "smtpd")):
+            stack.enter_context(inject(child, "pipe2:error=EMFILE"))
+        code, text = books.send()
+        assert code == 451, text
+    assert books.send()[0] == 250
+
+
+# ---- nothing to do
+
+def idle_programs(host, seconds=5.0):
+    """{program: most processor time one of its processes took, in ms}."""
+    before = {p: cpu_ms(p) for p in programs(host)}
+    time.sleep(seconds)
+    used = {}
+    for p, name in programs(host).items():
+        if p in before:
+            used[name] = max(used.get(name, 0), cpu_ms(p) - before[p])
+    return used
+
+
+def test_idle(host, books):
+    """With sessions that wait, mail held, mail for a host in back-off, and mail for a spawn that is not there."""
+    host.kill("spawn-local")
+    assert enqueue(host, b"Subject: x\n\nx\n", ["x@[127.0.0.99]"]) == 0
+    assert [books.send()[0] for _ in range(20)] == [250] * 20
+    assert wait_until(lambda: len(host.queue()) >= 21)
+    held = [m["queue_id"] for m in host.queue()][:10]
+    host.tappal("queue", "hold", *held)
+    with host.smtp(), host.smtp() as session:
+        session.ehlo()
+        time.sleep(3)
+        used = idle_programs(host)
+    assert used["queued"] < 50 and max(used.values()) < 50, used
+    host.tappal("queue", "release", *held)
+    host.tappal("queue", "delete", *(m["queue_id"] for m in host.queue() if "[127.0.0.99]" in str(m["recipients"])))
+
+
+def test_idle_without_queued(host, books):
+    host.kill("queued", signal.SIGTERM)
+    with host.smtp() as session:
+        assert books.send(session=session)[0] == 250
+        time.sleep(0.5)
+        used = idle_programs(host)
+    assert max(used.values()) < 50, used
+
+
+def test_idle_behind_a_stopped_queued(host, books):
+    """An enqueue that waits for its answer sleeps; it gets it."""
+    q = pid(host, "queued")
+    time.sleep(1.5)
+    os.kill(q, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(books.send)
+            time.sleep(0.5)
+            used = idle_programs(host)
+            assert max(used.values()) < 50, used
+            os.kill(q, signal.SIGCONT)
+            assert waiting.result(30)[0] == 250
+    finally:
+        os.kill(q, signal.SIGCONT)
+
+
+def test_nothing_is_left_over(host, books):
+    """A load of all kinds costs no descriptor, no zombie and no file: the second like the first."""
+    for name in DAEMONS:
+        host.restart(name, signal.SIGTERM)
+    wait_ready(host)
+    before = after_a_load(host, books)
+    after_a_load(host, books)
+    assert wait_until(lambda: all(files(pid(host, name)) <= before[name] for name in DAEMONS), 15), (before, {n: files(pid(host, n)) for n in DAEMONS})
+    assert os.listdir(f"{host.spool}/large") == [] and os.listdir(f"{host.spool}/reply") == []
+    assert [n for n in os.listdir(f"{host.spool}/intake") if not n.endswith(".ack")] == []
+
+
+def delete_all(host):
+    """How many there were; their bounces come, too."""
+    ids = [m["queue_id"] for m in host.queue()]
+    if ids:
+        host.tappal("queue", "delete", *ids)
+    return len(ids)
+
+
+def after_a_load(host, books):
+    """Descriptors of each daemon when all is over."""
+    with books.load(8, sizes=(600, 3000, 200000)):
+        for n in range(20):
+            enqueue(host, b"Subject: x\n\nx\n", [f"nobody{n}@faults.tappal", "x@[127.0.0.99]"])
+        time.sleep(2)
+    books.settle()
+    assert wait_until(lambda: delete_all(host) == 0, 30, 1.2)
+    host.restart("smtpd", signal.SIGTERM)           # the enqueues of its sessions end
+    left = {argv[0] for argv in DAEMONS.values()}
+    assert wait_until(lambda: not zombies(host) and set(programs(host).values()) == left, 15), programs(host)
+    fifo = os.open(f"{host.spool}/fifo/intake", os.O_WRONLY)
+    os.write(fifo, records.encode("adopt", name="0" * 26))      # queued looks which senders have gone
+    os.close(fifo)
+    time.sleep(1)
+    return {name: files(pid(host, name)) for name in DAEMONS}
