@@ -22,7 +22,7 @@ NO_SPACE, LATER = b"4.3.1 ", b"4.3.0 "
 @pytest.fixture(scope="module")
 def host():
     settings = {"locals": ["faults.tappal"], "clients": ["127.0.0.0/8"], "retryfirst": "1", "retrymax": "2", "freespace": "1M", "dnsforward": "127.0.0.1@9",
-                "dnstrustanchor": "", "dnstimeout": "2", "timeoutconnect": "2", "smtpdsessions": "40",
+                "dnstrustanchor": "", "smtproutes": ["down.tappal:127.0.0.99:2525"], "dnstimeout": "2", "timeoutconnect": "2", "smtpdsessions": "40",
                 "connectionidle": "1"}
     with Host("faults", "127.0.0.41", settings=settings) as h:
         h.idle = 1
@@ -427,7 +427,7 @@ def idle_programs(host, seconds=5.0):
 def test_idle(host, books):
     """With sessions that wait, mail held, mail for a host in back-off, and mail for a spawn that is not there."""
     host.kill("spawn-local")
-    assert enqueue(host, b"Subject: x\n\nx\n", ["x@[127.0.0.99]"]) == 0
+    assert enqueue(host, b"Subject: x\n\nx\n", ["x@down.tappal"]) == 0
     assert [books.send()[0] for _ in range(20)] == [250] * 20
     assert wait_until(lambda: len(host.queue()) >= 21)
     held = [m["queue_id"] for m in host.queue()][:10]
@@ -438,7 +438,7 @@ def test_idle(host, books):
         used = idle_programs(host)
     assert used["queued"] < 50 and max(used.values()) < 50, used
     host.tappal("queue", "release", *held)
-    host.tappal("queue", "delete", *(m["queue_id"] for m in host.queue() if "[127.0.0.99]" in str(m["recipients"])))
+    host.tappal("queue", "delete", *(m["queue_id"] for m in host.queue() if "down.tappal" in str(m["recipients"])))
 
 
 def test_idle_without_queued(host, books):
@@ -491,7 +491,7 @@ def after_a_load(host, books):
     """Descriptors of each daemon when all is over."""
     with books.load(8, sizes=(600, 3000, 200000)):
         for n in range(20):
-            enqueue(host, b"Subject: x\n\nx\n", [f"nobody{n}@faults.tappal", "x@[127.0.0.99]"])
+            enqueue(host, b"Subject: x\n\nx\n", [f"nobody{n}@faults.tappal", "x@down.tappal"])
         time.sleep(2)
     books.settle()
     assert wait_until(lambda: delete_all(host) == 0, 30, 1.2)
