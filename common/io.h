@@ -47,4 +47,7 @@ int io_write_by(int fd, const void *data, size_t n, deadline_t deadline);
  * appears as one octet for each signal of the 0-terminated list; -1 errno. Once a process. */
 int io_signal_pipe(const int *signals);
 
+/* Raise the soft limit of descriptors to `wanted`, or as far as the hard limit lets it; never lower it. */
+void io_want_files(size_t wanted);
+
 #endif

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -335,16 +334,6 @@ static int socket_listen(void)
 	return fd;
 }
 
-static void files_raise(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == -1 || limit.rlim_cur >= FILES)
-		return;
-	limit.rlim_cur = limit.rlim_max < FILES ? limit.rlim_max : FILES;
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static void start(struct resolver *r)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, 0 };
@@ -355,7 +344,7 @@ static void start(struct resolver *r)
 	admit(r, ACCOUNT_REMOTE);
 	admit(r, ACCOUNT_SMTPD);
 	run_directory_make();
-	files_raise();
+	io_want_files(FILES);
 	priv_become_alone("resolver", ACCOUNT_DNS);
 	(void)signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < CLIENTS_MAX; i++)

@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -93,14 +92,6 @@ static void take_lock(struct queued *q) {
 		log_warn("cannot write the pid into %s/%s: %s", path_spool, SPOOL_LOCK, strerror(errno));
 }
 
-static void raise_files(void) {
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= FILES_WANTED)
-		return;
-	limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static void open_store(struct queued *q) {
 	struct str error = STR_INIT(2000);
 	q->events = (struct events){ .settings = &q->settings, .now = clock_wall_ms() };
@@ -146,7 +137,7 @@ static void start(struct queued *q) {
 	check_spool();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	raise_files();
+	io_want_files(FILES_WANTED);
 	take_lock(q);
 	q->signals = io_signal_pipe(signals);
 	if (q->signals < 0)

@@ -15,7 +15,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/exits.h"
@@ -27,7 +26,7 @@
 #include "manager.h"
 
 #define PLACES (4 * (2 * CREW_SLOTS_MAX + 16) + 8)   /* descriptors to poll at most */
-#define FILES_WANTED (3 * CREW_SLOTS_MAX + 64)
+#define FILES_WANTED (3 * CREW_SLOTS_MAX + 64)   /* three for each worker */
 #define STOP_MS MINUTE_MS
 
 struct spawn {
@@ -50,15 +49,6 @@ static void open_standard_descriptors(void) {
 	close(fd);
 }
 
-/* Each worker costs three descriptors, and a thousand of them may be asked for. */
-static void raise_files(void) {
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= FILES_WANTED)
-		return;
-	limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static void become(enum channel channel) {
 	if (channel == CHANNEL_REMOTE)
 		priv_become("spawn remote", ACCOUNT_SPAWN);
@@ -71,7 +61,7 @@ static void start(struct spawn *s, enum channel channel) {
 	open_standard_descriptors();
 	settings_or_die(&s->settings, channel == CHANNEL_LOCAL ? "spawn-local" : "spawn-remote", USED_SPAWN);
 	launch_init();
-	raise_files();
+	io_want_files(FILES_WANTED);
 	become(channel);
 	if (chdir(path_spool) < 0)
 		die_system("cannot enter %s", path_spool);

@@ -35,39 +35,27 @@ def host():
 @pytest.fixture
 def books(host):
     """Everything runs, and at the end everything has arrived."""
-    revive(host)
+    host.revive()
     book = Books(host, f"box{next(boxes)}@faults.tappal")
     first = book.send()
     assert first[0] == 250, first
     yield book
-    revive(host)
+    host.revive()
     book.settle()
 
 
 boxes = iter(range(BOXES))
 
 
-def revive(host):
-    """What a supervisor does."""
-    for name in DAEMONS:
-        if name not in host.running or host.running[name].poll() is not None:
-            host.running.pop(name, None)
-            host.start(name)
-
-
-def pid(host, name):
-    return host.running[name].pid
-
-
 def wait_ready(host):
     """queued has opened its fifos; its pid."""
-    q = pid(host, "queued")
+    q = host.pid("queued")
     assert wait_until(lambda: f"queued[{q}]: queue manager started" in host.log()), host.log()[-2000:]
     return q
 
 
 def is_idle(host, *names, seconds=1.0, most_ms=100):
-    pids = [pid(host, n) for n in names]
+    pids = [host.pid(n) for n in names]
     before = [cpu_ms(p) for p in pids]
     time.sleep(seconds)
     used = [cpu_ms(p) - b for p, b in zip(pids, before)]
@@ -100,7 +88,7 @@ def test_queued_without_descriptors(host, books):
 
 def test_senders_make_room(host, books):
     """More sessions than queued may have descriptors for: those that are silent give way."""
-    q = pid(host, "queued")
+    q = host.pid("queued")
     with contextlib.ExitStack() as stack:
         sessions = [stack.enter_context(host.smtp()) for _ in range(12)]
         assert [books.send(session=s)[0] for s in sessions[:6]] == [250] * 6
@@ -158,14 +146,14 @@ def narrow(small, request):
     """The host on its small disk, running; books for a mailbox of its own."""
     box = iter(range(8)) if not hasattr(small, "boxes") else small.boxes
     small.boxes = box
-    revive(small)
+    small.revive()
     wait_ready(small)
     book = Books(small, f"box{next(box)}@small.tappal")
     first = book.send()
     assert first[0] == 250, first
     yield book
     small.disk.empty()
-    revive(small)
+    small.revive()
     assert wait_until(lambda: book.send()[0] == 250)
     book.settle()
 
@@ -273,7 +261,7 @@ def test_index_at_its_size(host, books):
         delete_all(host)
         assert host.running["queued"].poll() is None
     finally:
-        revive(host)
+        host.revive()
         host.set("indexsize", "64G")
         host.restart("queued", signal.SIGTERM)
 
@@ -320,7 +308,7 @@ def test_a_call_of_queued_fails(host, books, fault):
         with inject(queued.pid, fault):
             wait_until(lambda: queued.poll() is not None, 1, 0.02)
         assert queued.poll() in (None, 111)
-        revive(host)
+        host.revive()
         before = len(books.acked)
         assert wait_until(lambda: len(books.acked) > before + 10, 10)
     assert set(books.codes) <= {250, 451, 452}, books.codes
@@ -333,10 +321,10 @@ def test_a_call_of_queued_fails(host, books, fault):
 def test_a_call_of_local_fails(host, books, fault):
     """Temporary; tried again; delivered once."""
     time.sleep(host.idle + 0.3)                # no worker is left: a new one has the fault
-    with inject(pid(host, "spawn-local"), fault):
+    with inject(host.pid("spawn-local"), fault):
         assert [books.send()[0] for _ in range(4)] == [250] * 4
         time.sleep(0.5)
-    revive(host)
+    host.revive()
     books.settle()
 
 
@@ -367,7 +355,7 @@ def test_a_call_of_enqueue_fails(host, books, error, away):
                     break
                 assert code == 0 or 51 <= code <= 99 or code in (111, 127), (mark, code)
                 (books.refused if code else books.acked).add(mark)
-    revive(host)
+    host.revive()
     assert len(books.acked | books.refused) > 30
     books.settle()
 
@@ -379,7 +367,7 @@ def test_a_call_of_enqueue_fails(host, books, error, away):
                                         ("bounce", ["openat", "pipe2", "pipe"]), ("resolver", ["accept4", "socket", "openat"])])
 def test_no_descriptors(host, books, name, calls, error):
     """Temporary failures, no spinning; and when there are descriptors again, mail flows."""
-    victims = [pid(host, name), *children(pid(host, name))]
+    victims = [host.pid(name), *children(host.pid(name))]
     time.sleep(host.idle + 0.3)
     with contextlib.ExitStack() as stack:
         for victim in victims if name == "smtpd" else victims[:1]:
@@ -395,7 +383,7 @@ def test_no_descriptors(host, books, name, calls, error):
         assert max(cpu_ms(v) - b for v, b in zip(running, before) if os.path.exists(f"/proc/{v}")) < 150
         for c in connections:
             c.close()
-    revive(host)
+    host.revive()
     assert wait_until(lambda: books.send()[0] == 250, 10)
     books.settle()
 
@@ -404,7 +392,7 @@ def test_a_session_without_descriptors(host, books):
     """It cannot start its enqueue: 451."""
     host.restart("smtpd", signal.SIGTERM)
     with contextlib.ExitStack() as stack:
-        for child in children(pid(host, "smtpd")):
+        for child in children(host.pid("smtpd")):
             stack.enter_context(inject(child, "pipe2:error=EMFILE"))
         code, text = books.send()
         assert code == 451, text
@@ -452,7 +440,7 @@ def test_idle_without_queued(host, books):
 
 def test_idle_behind_a_stopped_queued(host, books):
     """An enqueue that waits for its answer sleeps; it gets it."""
-    q = pid(host, "queued")
+    q = host.pid("queued")
     time.sleep(1.5)
     os.kill(q, signal.SIGSTOP)
     try:
@@ -475,7 +463,7 @@ def test_nothing_is_left_over(host, books):
     before = after_a_load(host, books)
     after_a_load(host, books)
     # libunbound closes the sockets of questions that nobody answers after 20 seconds
-    assert wait_until(lambda: all(files(pid(host, name)) <= before[name] for name in DAEMONS), 60), (before, {n: files(pid(host, n)) for n in DAEMONS})
+    assert wait_until(lambda: all(files(host.pid(name)) <= before[name] for name in DAEMONS), 60), (before, {n: files(host.pid(n)) for n in DAEMONS})
     assert os.listdir(f"{host.spool}/large") == [] and os.listdir(f"{host.spool}/reply") == []
     assert [n for n in os.listdir(f"{host.spool}/intake") if not n.endswith(".ack")] == []
 
@@ -503,4 +491,4 @@ def after_a_load(host, books):
     os.write(fifo, records.encode("adopt", name="0" * 26))      # queued looks which senders have gone
     os.close(fifo)
     time.sleep(1)
-    return {name: files(pid(host, name)) for name in DAEMONS}
+    return {name: files(host.pid(name)) for name in DAEMONS}

@@ -59,14 +59,14 @@ def host(dns, good):
             h.add_mailbox(f"box{n}@hostile.tappal")
         h.start()
         time.sleep(2)
-        h.descriptors = {name: files(pid(h, name)) for name in DAEMONS}
+        h.descriptors = {name: files(h.pid(name)) for name in DAEMONS}
         yield h
 
 
 @pytest.fixture
 def books(host):
     """No daemon ends because of what is done here, and at the end all has arrived."""
-    revive(host)
+    host.revive()
     before = dict(host.running)
     book = Books(host, f"box{next(boxes)}@hostile.tappal")
     assert book.send()[0] == 250
@@ -76,17 +76,6 @@ def books(host):
 
 
 boxes = iter(range(BOXES))
-
-
-def revive(host):
-    for name in DAEMONS:
-        if name not in host.running or host.running[name].poll() is not None:
-            host.running.pop(name, None)
-            host.start(name)
-
-
-def pid(host, name):
-    return host.running[name].pid
 
 
 def recipients(host, address):
@@ -395,7 +384,7 @@ def put_back(host, honest):
 
 def test_lying_workers(host, books, good, honest):
     """Whatever remote says, only its own recipients have a result; spawn goes on, and so does the rest of the mail."""
-    spawn = pid(host, "spawn-remote")
+    spawn = host.pid("spawn-remote")
     addresses = {}
     try:
         for n, (lie, act) in enumerate(LIES.items()):
@@ -449,7 +438,7 @@ def test_siblings_that_stop(host, books, good):
     """Each of them stands still in turn: what does not need it goes on, and then the rest."""
     before = len(good.messages())
     for n, name in enumerate(("spawn-remote", "bounce", "resolver", "spawn-local")):
-        os.kill(pid(host, name), signal.SIGSTOP)
+        os.kill(host.pid(name), signal.SIGSTOP)
         try:
             host.send("a@b.tappal", [f"s{n}@good.wild.tappal"])
             for size in (500, 300000):
@@ -457,7 +446,7 @@ def test_siblings_that_stop(host, books, good):
             if name != "spawn-local":
                 books.settle(10)
         finally:
-            os.kill(pid(host, name), signal.SIGCONT)
+            os.kill(host.pid(name), signal.SIGCONT)
     books.settle()
     assert wait_until(lambda: len(good.messages()) == before + 4, 20)
 
@@ -570,5 +559,5 @@ def test_at_rest_again(host, books):
     assert max(used.values()) < 50, used
     assert not zombies(host)
     names = ("spawn-local", "spawn-remote", "bounce", "smtpd")
-    assert {n: files(pid(host, n)) for n in names} == {n: host.descriptors[n] for n in names}
+    assert {n: files(host.pid(n)) for n in names} == {n: host.descriptors[n] for n in names}
     assert os.listdir(f"{host.spool}/large") == [] and os.listdir(f"{host.spool}/reply") == []

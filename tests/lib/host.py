@@ -123,6 +123,16 @@ class Host:
         self.kill(name, sig)
         self.start(name)
 
+    def pid(self, name):
+        return self.running[name].pid
+
+    def revive(self):
+        """What a supervisor does."""
+        for name in DAEMONS:
+            if name not in self.running or self.running[name].poll() is not None:
+                self.running.pop(name, None)
+                self.start(name)
+
     def stop(self):
         for name in list(self.running):
             process = self.running.pop(name)
