@@ -138,8 +138,10 @@ build/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -o $@ $<
 
+# QUICK=1: in minutes. ONLY=accept,relay,local: groups of workloads, or beginnings of their names. BENCH: more options of run.py.
 bench: all build/bench/load build/bench/sink
-	/usr/bin/python3 tests/bench/run.py $(if $(QUICK),--quick)
+	sh tests/bench/fetch
+	/usr/bin/python3 tests/bench/run.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') $(BENCH)
 
 # Kills, errors and power losses at every point (tests/crash/README.md). SAMPLE=N states only; SEED=N the same choice again.
 crash:

@@ -45,8 +45,26 @@ class Group:
             return int(open(f"{self.dir}/cpuacct.usage").read()) / 1e9
         return int(re.search(r"usage_usec (\d+)", open(f"{self.dir}/cpu.stat").read()).group(1)) / 1e6
 
+    def pids(self):
+        return [int(pid) for pid in open(f"{self.dir}/cgroup.procs").read().split()]
+
+    def pids_of(self, program, titles=("",)):
+        """Those whose program has this name, and whose command line holds one of `titles`."""
+        found = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                line = open(f"/proc/{pid}/cmdline").read()
+                if open(f"/proc/{pid}/comm").read().strip() == program and any(title in line for title in titles):
+                    found.append(pid)
+        return found
+
+    def signal(self, number):
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def pss_kib(self):
-        return sum(pss_kib(pid) for pid in open(f"{self.dir}/cgroup.procs").read().split())
+        return sum(pss_kib(pid) for pid in self.pids())
 
     def remove(self):
         """When the last process has gone, for a while."""
@@ -63,6 +81,16 @@ def pss_kib(pid):
             return int(re.search(r"^Pss:\s+(\d+)", f.read(), re.M).group(1))
     except (OSError, AttributeError):
         return 0
+
+
+def resident_mib(pids):
+    """(anonymous, all) resident memory of these processes."""
+    sums = {"RssAnon": 0, "VmRSS": 0}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for key, kib in re.findall(r"^(RssAnon|VmRSS):\s+(\d+)", open(f"/proc/{pid}/status").read(), re.M):
+                sums[key] += int(kib)
+    return round(sums["RssAnon"] / 1024, 2), round(sums["VmRSS"] / 1024, 2)
 
 
 def flushes(directory):

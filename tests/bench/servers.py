@@ -1,25 +1,78 @@
-"""The servers that are compared, each with its queue on the file system under STATE, started inside a cgroup of its own."""
+"""tappal as it is measured, and what every server here can: start in a cgroup of its own with its queue on the file system under STATE, stop,
+start again, tell how many messages it holds and what they take on disk. The others are in others.py."""
+import json
 import os
+import signal
 import subprocess
+import time
 
-from host import Host
+from host import Host, wait_until
 from measure import Group
-from peers import Postfix, wait_for_port
+from peers import wait_for_port
 
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STATE = os.environ.get("BENCH_DIR", "/var/tmp/tappal-bench")
 SINK, SINK_PORT = "127.0.0.61", 2600
-SPREAD = 50          # destinations, each an address of its own from SPREAD_BASE on
-SPREAD_BASE = "127.0.2.1"
+SPREAD = 50                    # destinations, each an address of its own from SPREAD_BASE on; as many dead ones from DEAD_BASE on
+SPREAD_BASE, DEAD_BASE = "127.0.2.1", "127.0.3.1"
 USERS = 100
 
 
-def spread_hosts():
-    first = int(SPREAD_BASE.rsplit(".", 1)[1])
-    return {f"d{n}.tappal": f"{SPREAD_BASE.rsplit('.', 1)[0]}.{first + n}" for n in range(SPREAD)}
+class Unavailable(Exception):
+    """The server cannot run here; str() says why."""
+
+
+def hosts_from(base):
+    network, first = base.rsplit(".", 1)
+    return {f"d{n}.tappal": f"{network}.{int(first) + n}" for n in range(SPREAD)}
+
+
+def routes(mode):
+    """Where mail for which domain goes; "" is all others."""
+    if mode == "spread":
+        return hosts_from(SPREAD_BASE)
+    if mode == "dead":
+        return {**hosts_from(DEAD_BASE), "live.tappal": SINK}
+    return {"": SINK}
+
+
+def users():
+    return [f"user{n}" for n in range(1, USERS + 1)]
+
+
+def first_lines(argv, lines, **options):
+    """Seconds until a command has said so many lines, or all it has to say."""
+    began = time.monotonic()
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **options) as p:
+        for _ in range(lines):
+            if not p.stdout.readline():
+                break
+        took = time.monotonic() - began
+        p.kill()
+    return took
+
+
+def disk_octets(*directories):
+    """What the files there occupy."""
+    total = 0
+    for directory in directories:
+        for base, folders, files in os.walk(directory):
+            total += sum(os.lstat(f"{base}/{name}").st_blocks * 512 for name in folders + files)
+    return total
 
 
 class Server:
-    """`mode`: accept (nothing is delivered), relay (all to the sink), spread (to SPREAD sinks), local."""
+    """`mode`: accept (nothing is delivered), relay (all to the sink), spread (to SPREAD sinks), local (to Maildirs), dead (to SPREAD hosts that
+    refuse connections; live.tappal to the sink)."""
+    is_tappal = False
+    group = None         # while it runs
+
+    def prepare(self):
+        """Raises Unavailable."""
+
+    def version(self):
+        said = subprocess.run(["git", "-C", TOP, "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return said.stdout.strip()
 
     def start(self, mode):
         self.group = Group(f"tappal-bench-{self.name}")
@@ -27,26 +80,42 @@ class Server:
             self.begin(mode)
 
     def stop(self):
-        self.end()
-        self.group.remove()
+        """Also after a start that came to nothing."""
+        if self.group:
+            self.end()
+            self.group.remove()
+            self.group = None
+
+    def begin_again(self):
+        """After end_now(), with the same queue."""
+        raise NotImplementedError
+
+    def wait_queued(self, count, seconds=30):
+        wait_until(lambda: self.queued() == count, seconds, 0.25)
+        return self.queued()
 
 
 class Tappal(Server):
     name = "tappal"
+    is_tappal = True
     tcpserver = False
+    durability = "before 250: fdatasync of the log, shared by all who wait (bodies from 128 KiB on: fsync of a file of their own, and of its directory)"
+    delivery = "Maildir: fsync of the file, then of the directory"
 
     def begin(self, mode):
         settings = {"me": "bench.tappal", "clients": ["127.0.0.0/8"], "locals": ["local.tappal"], "smtpdsessions": "600", "concurrencyremote": "50",
                     "concurrencylocal": "20", "destinationstart": "20", "destinationwindow": "50", "maxcommands": "1000000"}
-        if mode == "spread":
-            settings["smtproutes"] = [f"{domain}:{ip}:{SINK_PORT}" for domain, ip in spread_hosts().items()]
-        elif mode != "local":
-            settings["smtproutes"] = [f":{SINK}:{SINK_PORT}"]
+        if mode != "local":
+            settings["smtproutes"] = [f"{domain}:{ip}:{SINK_PORT}" for domain, ip in routes(mode).items()]
         self.host = Host("bench", "127.0.0.62", settings=settings).__enter__()
-        self.host.add_mailboxes([f"user{n}@local.tappal" for n in range(1, USERS + 1)])
+        self.host.add_mailboxes([f"{user}@local.tappal" for user in users()])
         self.address, self.maildirs = f"{self.host.address}:{self.host.port}", f"{self.host.root}/mail"
         daemons = {"accept": ["queued"], "local": ["queued", "spawn-local"]}.get(mode, ["queued", "resolver", "spawn-remote"])
-        self.host.start(*daemons, *([] if self.tcpserver else ["smtpd"]))
+        self.daemons = daemons + ([] if self.tcpserver else ["smtpd"])
+        self.begin_again()
+
+    def begin_again(self):
+        self.host.start(*self.daemons)
         if self.tcpserver:
             self.serve_by_tcpserver()
 
@@ -61,43 +130,29 @@ class Tappal(Server):
     def end(self):
         self.host.__exit__()
 
+    def end_now(self):
+        """As a crash would; only the pool is asked, so that its children go with it."""
+        for name in list(self.host.running):
+            self.host.kill(name, signal.SIGTERM if name in ("smtpd", "spawn-remote", "spawn-local") else signal.SIGKILL)
+
+    def log(self):
+        return self.host.log()
+
+    def queued(self):
+        return json.loads(self.host.tappal("status", "--json"))["messages"]
+
+    def first_page_s(self):
+        began = time.monotonic()
+        subprocess.run([f"{self.host.bin}/tappal", "queue", "list", "--limit", "50"], stdout=subprocess.DEVNULL, check=True)
+        return time.monotonic() - began
+
+    def manager_pids(self):
+        return [self.host.running["queued"].pid]
+
+    def queue_octets(self):
+        return disk_octets(*(f"{self.host.spool}/{part}" for part in ("log", "index", "large", "intake")))
+
 
 class TappalTcpserver(Tappal):
     name = "tappal-tcpserver"
     tcpserver = True
-
-
-class PostfixServer(Server):
-    """Tuned as a relay (Postfix's TUNING_README, CONNECTION_CACHE_README)."""
-    name = "postfix"
-    tuning = """default_process_limit = 600
-smtpd_client_connection_count_limit = 0
-smtpd_client_connection_rate_limit = 0
-in_flow_delay = 0
-default_destination_concurrency_limit = 50
-initial_destination_concurrency = 50
-virtual_destination_concurrency_limit = 20
-qmgr_message_active_limit = 20000
-qmgr_message_recipient_limit = 20000
-default_destination_recipient_limit = 100
-smtp_connection_cache_on_demand = yes
-message_size_limit = 0
-virtual_mailbox_limit = 0
-smtp_bind_address =
-"""
-
-    def begin(self, mode):
-        extra = self.tuning
-        if mode in ("accept", "relay"):
-            extra += f"relayhost = [{SINK}]:{SINK_PORT}\n"
-        if mode == "accept":
-            extra += "smtpd_recipient_restrictions = check_recipient_access static:HOLD\n"
-        routes = {domain: f"[{ip}]:{SINK_PORT}" for domain, ip in spread_hosts().items()} if mode == "spread" else {}
-        os.makedirs(f"{STATE}/postfix", exist_ok=True)
-        self.server = Postfix(f"{STATE}/postfix", "127.0.0.63", 2525, "bench.tappal", domains=["local.tappal"], routes=routes,
-                              users=[f"user{n}@local.tappal" for n in range(1, USERS + 1)], extra=extra)
-        self.server.start()
-        self.address, self.maildirs = "127.0.0.63:2525", self.server.maildirs
-
-    def end(self):
-        self.server.stop()

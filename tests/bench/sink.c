@@ -1,11 +1,13 @@
 /*
  * sink - a fast SMTP server that counts and keeps nothing, for benchmarks. One process, epoll, loopback only.
  *
- *   sink HOST:PORT EXPECT SECONDS [ADDRESSES]
+ *   sink HOST:PORT SECONDS [ADDRESSES]
  *
- * Listens on HOST, and on the addresses that follow it when there shall be several destinations.
- * Ends when EXPECT distinct recipients got a message (and half a second of quiet, for the clients' QUITs), or after SECONDS. Prints one JSON
- * line: messages, recipients, distinct recipients, repeats, connections, and the times of the first and the last message.
+ * Listens on HOST, and on the addresses that follow it when there shall be several destinations; says "ready" then. A line on stdin tells how
+ * many distinct recipients are expected, perhaps when many have come. It ends when they got a message (and half a second of quiet, for the
+ * clients' QUITs and for what comes twice), or after SECONDS. Prints one JSON line: messages, recipients, distinct recipients, repeats,
+ * connections, the times of the first and the last message, CPU time, and the latency of recipients that tell when they were sent
+ * (tNANOSECONDS-, load -S).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,14 +33,18 @@ struct client {
 	bool listens, in_data;
 	size_t line_len, out_len, rcpts;
 	uint64_t rcpt[RCPTS];
+	double sent[RCPTS];   /* 0: not known */
 	char line[2048], out[RCPTS * 24];
 };
 
 static struct {
 	uint64_t *slot;       /* open addressing: hashes of recipients seen, 0 empty */
 	size_t room, used;
-	unsigned long messages, recipients, repeats, connections, open;
+	unsigned long messages, recipients, repeats, connections, open, expected;
+	bool told;            /* expected is known */
 	double first, last;
+	double *latency;
+	size_t latencies, latency_room;
 } g;
 
 static double now(void) {
@@ -96,21 +102,45 @@ static void flush_replies(struct client *c) {
 	}
 }
 
+static void measure(double sent) {
+	if (sent <= 0) return;
+	if (g.latencies == g.latency_room) {
+		g.latency_room = g.latency_room ? g.latency_room * 2 : 4096;
+		g.latency = realloc(g.latency, g.latency_room * sizeof *g.latency);
+	}
+	g.latency[g.latencies++] = g.last - sent;
+}
+
 static void end_of_message(struct client *c) {
 	c->in_data = false;
 	g.messages++;
 	g.last = now();
 	if (g.first == 0) g.first = g.last;
-	for (size_t i = 0; i < c->rcpts; i++) remember(c->rcpt[i]);
+	for (size_t i = 0; i < c->rcpts; i++) {
+		remember(c->rcpt[i]);
+		measure(c->sent[i]);
+	}
 	c->rcpts = 0;
 	say(c, "250 2.0.0 taken\r\n");
 }
 
 static bool verb_is(const struct client *c, const char *verb) { return c->line_len >= 4 && strncasecmp(c->line, verb, 4) == 0; }
 
+/* The stamp is no part of the address: a message that is sent again has another. */
+static void take_rcpt(struct client *c, const char *address, size_t len) {
+	const char *dash = *address == 't' ? memchr(address, '-', len) : NULL;
+	c->sent[c->rcpts] = 0;
+	if (dash) {
+		c->sent[c->rcpts] = (double)strtoull(address + 1, NULL, 10) / 1e9;
+		len -= (size_t)(dash + 1 - address);
+		address = dash + 1;
+	}
+	c->rcpt[c->rcpts++] = hash_of(address, len);
+}
+
 static void on_rcpt(struct client *c) {
 	g.recipients++;
-	if (c->rcpts < RCPTS && c->line_len > 9) c->rcpt[c->rcpts++] = hash_of(c->line + 9, c->line_len - 9);
+	if (c->rcpts < RCPTS && c->line_len > 9) take_rcpt(c, c->line + 9, c->line_len - 9);
 	say(c, "250 2.1.5 ok\r\n");
 }
 
@@ -219,35 +249,71 @@ static void listen_at_all(const char *where, unsigned long addresses, int epoll)
 	}
 }
 
-int main(int argc, char **argv) {
-	struct epoll_event events[256];
-	struct rlimit files;
-	unsigned long expect;
-	double end;
-	int epoll = epoll_create1(0);
-
-	if (argc != 4 && argc != 5) {
-		fprintf(stderr, "usage: sink HOST:PORT EXPECT SECONDS [ADDRESSES]\n");
-		return 100;
+static void take_expectation(int epoll) {
+	char line[32];
+	ssize_t n = read(0, line, sizeof line - 1);
+	if (n > 0) {
+		line[n] = 0;
+		g.expected = strtoul(line, NULL, 10);
+		g.told = true;
 	}
-	expect = strtoul(argv[2], NULL, 10);
-	end = now() + strtod(argv[3], NULL);
-	signal(SIGPIPE, SIG_IGN);
+	epoll_ctl(epoll, EPOLL_CTL_DEL, 0, NULL);
+}
+
+static void raise_files(void) {
+	struct rlimit files;
 	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &files);
+}
+
+static bool satisfied(void) { return g.told && g.used >= g.expected && now() - g.last > 0.5; }
+
+static int by_size(const void *a, const void *b) {
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
+static double latency_ms(size_t percent) { return g.latencies ? g.latency[g.latencies * percent / 100] * 1e3 : 0; }
+
+static void print_result(void) {
+	struct rusage u;
+	getrusage(RUSAGE_SELF, &u);
+	qsort(g.latency, g.latencies, sizeof *g.latency, by_size);
+	printf("{\"messages\":%lu,\"recipients\":%lu,\"distinct\":%zu,\"repeats\":%lu,\"connections\":%lu,\"first\":%.6f,\"last\":%.6f,"
+	       "\"cpu_s\":%.6f,\"p50_ms\":%.3f,\"p99_ms\":%.3f}\n",
+		g.messages, g.recipients, g.used, g.repeats, g.connections, g.first, g.last,
+		(double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6,
+		latency_ms(50), latency_ms(99));
+}
+
+int main(int argc, char **argv) {
+	struct epoll_event events[256], input = { .events = EPOLLIN };
+	double end;
+	int epoll = epoll_create1(0);
+
+	if (argc != 3 && argc != 4) {
+		fprintf(stderr, "usage: sink HOST:PORT SECONDS [ADDRESSES]\n");
+		return 100;
+	}
+	end = now() + strtod(argv[2], NULL);
+	signal(SIGPIPE, SIG_IGN);
+	raise_files();
 	g.room = 1 << 16;
 	g.slot = calloc(g.room, sizeof *g.slot);
-	listen_at_all(argv[1], argc == 5 ? strtoul(argv[4], NULL, 10) : 1, epoll);
-	while (now() < end && !(g.used >= expect && (g.open == 0 || now() - g.last > 0.5))) {
+	listen_at_all(argv[1], argc == 4 ? strtoul(argv[3], NULL, 10) : 1, epoll);
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &input) < 0) fail("sink: stdin must be a pipe");
+	puts("ready");
+	fflush(stdout);
+	while (now() < end && !satisfied()) {
 		int n = epoll_wait(epoll, events, 256, 100);
 		for (int i = 0; i < n; i++) {
 			struct client *c = events[i].data.ptr;
-			if (c->listens) take_all(c->fd, epoll);
+			if (!c) take_expectation(epoll);
+			else if (c->listens) take_all(c->fd, epoll);
 			else serve(c);
 		}
 	}
-	printf("{\"messages\":%lu,\"recipients\":%lu,\"distinct\":%zu,\"repeats\":%lu,\"connections\":%lu,\"first\":%.6f,\"last\":%.6f}\n",
-		g.messages, g.recipients, g.used, g.repeats, g.connections, g.first, g.last);
+	print_result();
 	return 0;
 }
