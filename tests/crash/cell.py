@@ -26,20 +26,30 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 TOOLS = f"{TOP}/build/crash"
 ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
-SHM = os.environ.get("TAPPAL_TEST_SHM", "/dev/shm")
 ADDRESS, PORT, SINK_PORT = "127.0.0.1", 2525, 2526
 DOMAIN = "crash.tappal"
 MAILBOXES = ["joe", "ann", "sam"]
 ACCOUNT = "tappal-peer"
 SEGMENT = 256 << 10
 DAEMONS = {"queued": ["queued"], "spawn-local": ["spawn", "local"], "spawn-remote": ["spawn", "remote"], "bounce": ["bounce"], "smtpd": ["smtpd", "--pool"]}
-# A word for each way to build a tappal that is wrong, and what it does wrong (mutant.c).
-MUTANTS = {"early": "fdatasync", "dirs": "fsync"}
+# Each way to build a tappal that is wrong (mutant.c): the function that is replaced, and what it does wrong.
+MUTANTS = {"early": ("fdatasync", "answers before the log is synced"), "dirs": ("fsync", "syncs no directory")}
 SETTINGS = {
     "me": f"mx.{DOMAIN}", "locals": DOMAIN, "clients": "127.0.0.0/8", "smtpdlisten": f"{ADDRESS}:{PORT}", "smtproutes": f":{ADDRESS}:{SINK_PORT}",
     "smtpdsessions": "8", "retryfirst": "1", "retrymax": "1", "freespace": "1M", "connectionidle": "1", "timeoutconnect": "3", "timeoutremote": "5",
     "concurrencyremote": "3", "concurrencylocal": "3", "databytes": "1M",
 }
+
+
+def place_of_images():
+    """In memory, where there is enough."""
+    at = os.environ.get("TAPPAL_TEST_SHM", "/dev/shm")
+    if os.path.isdir(at):
+        st = os.statvfs(at)
+        if st.f_bavail * st.f_frsize > 1 << 30:
+            return at
+    return ROOTS
+
 
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC = 0x20000, 0x20000000, 0x40000000, 0x08000000
@@ -84,7 +94,7 @@ def build(name, mutant=None, segment=SEGMENT):
         os.chmod(path, 0o755)
     options = [f"ROOT={root}", f"VARIANT=crash{segment >> 10}", f"CFLAGS=-DMSGLOG_SEGMENT_SIZE={segment}u"]
     if mutant:
-        options.append(f"LDFLAGS=-Wl,--wrap={MUTANTS[mutant]} {TOOLS}/mutant_{mutant}.o")
+        options.append(f"LDFLAGS=-Wl,--wrap={MUTANTS[mutant][0]} {TOOLS}/mutant_{mutant}.o")
     make("install", *options)
     ensure_account(ACCOUNT)
     me = pwd.getpwnam(ACCOUNT)
@@ -175,9 +185,22 @@ def enter(function, argument, w):
         os._exit(0)
 
 
-def first_process(function, argument, w):
+def make_private():
+    """Our mounts are seen by nobody else. In a chroot the root of all mounts is found where process 1 of the host has it."""
+    here = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:
         mount("none", "/", None, MS_REC | MS_PRIVATE)
+    except OSError:
+        os.chroot("/proc/1/root")
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
+        os.fchdir(here)
+        os.chroot(".")
+    os.close(here)
+
+
+def first_process(function, argument, w):
+    try:
+        make_private()
         mount("proc", "/proc", "proc")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         answer = {"result": function(argument)}
@@ -189,8 +212,39 @@ def first_process(function, argument, w):
     os._exit(0)
 
 
+def obstacle(function, argument, seconds=60):
+    """None, or why function(argument) does not work in a cell here."""
+    run = Run(function, argument, seconds)
+    while not run.poll():
+        time.sleep(0.02)
+    return run.error.strip().splitlines()[-1] if run.error else None
+
+
+def try_tracing(_):
+    mount("tmpfs", f"{ROOTS}", "tmpfs", 0, "size=1M")
+    program = os.path.realpath("/bin/true")
+    subprocess.run([f"{TOOLS}/fault", "-x", program, "-o", f"{ROOTS}/trace", program], check=True, stderr=subprocess.DEVNULL)
+    if os.path.getsize(f"{ROOTS}/trace") == 0:
+        raise RuntimeError("ptrace shows no system calls")
+
+
+def try_recording(spec):
+    """Two disks, mounted, written to, and let go."""
+    images = [f"{spec['at']}/try{i}" for i in range(2)]
+    with Cell(spec["root"]) as cell:
+        try:
+            cell.make_images(images, (24, 24))
+            cell.record(images, f"{spec['at']}/try")
+            cell.mark("A try")
+            cell.end_record()
+        finally:
+            for path in (*images, f"{spec['at']}/try"):
+                if os.path.exists(path):
+                    os.unlink(path)
+
+
 def run_all(function, arguments, jobs, seconds, done):
-    """Each argument in a cell of its own, `jobs` at a time; done(run) as they end."""
+    """Each argument in a cell of its own, `jobs` at a time; done(run) as they end, which may return one more argument."""
     waiting, running = list(arguments), []
     while waiting or running:
         while waiting and len(running) < jobs:
@@ -198,7 +252,9 @@ def run_all(function, arguments, jobs, seconds, done):
         time.sleep(0.01)
         for run in [r for r in running if r.poll()]:
             running.remove(run)
-            done(run)
+            more = done(run)
+            if more is not None:
+                waiting.append(more)
 
 
 # ---- disks

@@ -7,7 +7,8 @@
  * thread and cannot choose a program). KIND says what a call's first argument is: `file`, `pipe`, `fifo` (a pipe that is not
  * waited for), `own` (a pipe of which the process has the other end, too) or `socket` for calls that read, write or sync a descriptor, `-` for others. At the K-th occurrence of system call NR with this KIND: `kill` is SIGKILL before it happens; `short`
  * makes a write take only half; a number is the errno it fails with, unexecuted. Then everything is let go and runs on untraced.
- * TRACE gets "acted MILLISECONDS" (CLOCK_MONOTONIC) at that moment; without -s, "NR KIND COUNT" for each system call when all has ended.
+ * TRACE gets "acted MILLISECONDS" (CLOCK_MONOTONIC) at that moment, or "seen COUNT" when all has ended and it never came to that; without -s,
+ * "NR KIND COUNT" for each system call.
  * SIGTERM and SIGHUP go on to COMMAND; its exit code is ours (128 + signal when it was killed).
  */
 #include <dirent.h>
@@ -281,7 +282,9 @@ static void write_counts(void) {
 	FILE *out = fopen(f.trace, "a");
 	if (!out)
 		fail("cannot open %s", f.trace);
-	for (size_t i = 0; i < CALLS_MAX; i++)
+	if (f.act != ACT_NONE)
+		fprintf(out, "seen %lu\n", f.seen);
+	for (size_t i = 0; f.act == ACT_NONE && i < CALLS_MAX; i++)
 		for (size_t kind = 0; kind < KINDS; kind++)
 			if (f.counts[i][kind] > 0)
 				fprintf(out, "%zu %s %lu\n", i, kind_names[kind], f.counts[i][kind]);
@@ -321,7 +324,7 @@ int main(int argc, char **argv) {
 	signal(SIGHUP, pass_on);
 	start(argv + optind);
 	watch();
-	if (f.act == ACT_NONE)
+	if (f.act == ACT_NONE || f.seen < (unsigned long)f.when)
 		write_counts();
 	return WIFEXITED(f.status) ? WEXITSTATUS(f.status) : 128 + WTERMSIG(f.status);
 }

@@ -4,12 +4,17 @@ A message and each of its recipients is at any moment
     (nothing)  the client did not finish sending it         it must not arrive
     SENT       its last octet went out, no answer yet       it may arrive or not: UNKNOWN
     ACKED      250                                          it must arrive or come back
-    REFUSED    4xx, 5xx, or an exit code of enqueue         it must not arrive
+    REFUSED    4xx, 5xx, or an exit code of enqueue         it must not arrive; nor at a recipient who was refused alone
 A temporary refusal that came while something was made to fail is UNKNOWN as well: the message may have reached the log before the failure
 (docs/QUEUE.md, Q1), and the client will send it again.
 
-Marks, one a line, are the ledger's form in a record of a disk: "S key", "A key", "R key", "T key", "G key rcpt" (a sink took it), "I key id" (its queue id), "D key"
-(an operator asked for its deletion), "X key" (and was told that it is done).
+Operators are told things, too: what was deleted is gone, what was returned comes back and goes nowhere, what is held stays.
+
+Marks, one a line, are the ledger's form in a record of a disk:
+    S A R T key      sent; acknowledged, refused for good, refused for now       N key rcpt   a recipient was refused
+    G key rcpt       a sink took it                                              I key id     its queue id
+    D X key          its deletion was asked for; was answered                    Y key        its return to its sender was answered
+    H U key          it is held: answered; its release is asked for              E key        it was tried although it was held
 """
 import collections
 import random
@@ -44,19 +49,28 @@ class Ledger:
         self.messages = {m.key: m for m in messages}
         self.state = {}                     # key: one of S A R T
         self.ids = {}                       # key: queue id
-        self.asked, self.deleted, self.taken = set(), set(), []   # taken: (key, rcpt) in the order in which the sink took them
+        self.asked, self.deleted, self.returned, self.held = set(), set(), set(), set()
+        self.refused = set()                # (key, rcpt)
+        self.taken = []                     # (key, rcpt) in the order in which the sink took them
+        self.tried = collections.Counter()  # while held
 
     def note(self, text):
         kind, key, *rest = text.split()
         if kind == "G":
             self.taken.append((key, rest[0]))
+        elif kind == "N":
+            self.refused.add((key, rest[0]))
         elif kind == "I":
             self.ids[key] = rest[0]
         elif kind == "D":
             self.asked.add(key)
-        elif kind == "X":
-            self.deleted.add(key)
-        else:
+        elif kind in "XYH":
+            {"X": self.deleted, "Y": self.returned, "H": self.held}[kind].add(key)
+        elif kind == "U":
+            self.held.discard(key)
+        elif kind == "E":
+            self.tried[key] += 1
+        elif kind in "SART":
             self.state[key] = kind
 
 
@@ -115,33 +129,42 @@ def judge(ledger, arrivals, crashes=0, in_flight=0):
     """Violations as (kind, text). A recipient may have got a message twice when the sink took it among the last `in_flight` before a crash."""
     out = [(LOST, f"{key} to {rcpt} is not what was sent") for key, rcpt in arrivals.spoilt]
     out += [(GHOST, f"{where} got what nobody sent: {octets!r}") for where, octets in arrivals.strange]
+    # One try was perhaps under way when the hold came.
+    out += [(GHOST, f"{key} was tried {n} times while it was held") for key, n in ledger.tried.items() if n > 1]
     twice = 0
     for message in ledger.messages.values():
-        twice += judge_message(message, ledger, arrivals, out)
+        ends = {rcpt: (arrivals.count[message.key, rcpt], arrivals.bounces[message.key, rcpt]) for rcpt in message.recipients}
+        arrived = any(n + b for n, b in ends.values())
+        judge_presence(message.key, ledger, ends, arrived, out)
+        judge_ends(message.key, ledger, ends, arrived, out)
+        twice += sum(max(0, n - 1) for rcpt, (n, b) in ends.items() if not rcpt.endswith("@" + DOMAIN))
     if twice > crashes * in_flight:
         out.append((DUPLICATE, f"{twice} deliveries were repeated, at most {crashes * in_flight} were in flight"))
     return out
 
 
-def judge_message(message, ledger, arrivals, out):
-    """How many deliveries were repeated (the bound is on all messages together)."""
-    key, state = message.key, ledger.state.get(message.key)
-    ends = {rcpt: (arrivals.count[key, rcpt], arrivals.bounces[key, rcpt]) for rcpt in message.recipients}
-    arrived = any(n + b for n, b in ends.values())
+def judge_presence(key, ledger, ends, arrived, out):
+    """What must not be anywhere."""
+    state = ledger.state.get(key)
     if arrived and state not in ("A", "S", "T"):
         out.append((GHOST, f"{key} arrived, although it was {'refused' if state else 'never sent whole'}: {ends}"))
     if arrived and key in ledger.deleted:
         out.append((GHOST, f"{key} arrived, although it was deleted: {ends}"))
-    if key in ledger.asked and not arrived:
-        return 0
-    # What reached anybody was taken as a whole.
-    if state == "A" or (arrived and state in ("S", "T")):
-        for rcpt, (n, b) in ends.items():
-            if n + b == 0:
-                out.append((LOST, f"{key} to {rcpt}: neither delivered nor bounced ({state}: {ends})"))
+    if key in ledger.returned and any(n for n, _ in ends.values()):
+        out.append((GHOST, f"{key} was delivered, although it was returned: {ends}"))
     for rcpt, (n, b) in ends.items():
+        if n + b and (key, rcpt) in ledger.refused:
+            out.append((GHOST, f"{key} to {rcpt}: a recipient who was refused: {ends}"))
+
+
+def judge_ends(key, ledger, ends, arrived, out):
+    """What must be somewhere, and how often. What reached anybody was taken as a whole."""
+    state, gone = ledger.state.get(key), key in ledger.asked and not arrived
+    promised = not gone and (state == "A" or (arrived and state in ("S", "T")))
+    for rcpt, (n, b) in ends.items():
+        if promised and n + b == 0 and (key, rcpt) not in ledger.refused:
+            out.append((LOST, f"{key} to {rcpt}: neither delivered nor bounced ({state}: {ends})"))
         if b > 1 or (n and b):
             out.append((DUPLICATE, f"{key} to {rcpt}: {n} deliveries, {b} bounces"))
         if n > 1 and rcpt.endswith("@" + DOMAIN):
             out.append((DUPLICATE, f"{key} to {rcpt}: {n} copies in the Maildir"))
-    return sum(max(0, n - 1) for rcpt, (n, b) in ends.items() if not rcpt.endswith("@" + DOMAIN))

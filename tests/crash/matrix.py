@@ -11,15 +11,16 @@ import random
 import re
 import time
 
-from cell import Cell, TOOLS
+from cell import DAEMONS, Cell, TOOLS
 from ledger import LEAK, LOST, judge
-from scenario import World, play_small, small_messages
+from scenario import COMMANDS, World, play_small, small_messages
 
 # What is watched: the daemon (or command) that starts it, and the program's file.
 TARGETS = {
     "queued": ("queued", "queued"), "enqueue": ("smtpd", "enqueue"), "smtpd": ("smtpd", "smtpd"), "spawn-local": ("spawn-local", "spawn"),
     "spawn-remote": ("spawn-remote", "spawn"), "local": ("spawn-local", "local"), "remote": ("spawn-remote", "remote"), "bounce": ("bounce", "bounce"),
-    "bounce-enqueue": ("bounce", "enqueue"), "script": ("script", "enqueue"), "tappal": ("tappal", "tappal"),
+    "bounce-enqueue": ("bounce", "enqueue"), "script": ("script", "enqueue"), "session": ("session", "smtpd"),
+    **{f"tappal-{word}": (f"tappal-{word}", "tappal") for word in COMMANDS},
 }
 WRITE, OPEN, MAKE = ["EIO", "ENOSPC", "EINTR", "short"], ["EMFILE", "ENOMEM", "EIO", "ENOSPC", "EINTR"], ["EIO", "ENOSPC"]
 # By system call and what it is done to (fault.c says what the words mean): what Linux can answer there. A pipe takes a record of at most PIPE_BUF
@@ -34,7 +35,12 @@ ERRORS = {
     "link": MAKE, "linkat": MAKE, "unlink": ["EIO"], "unlinkat": ["EIO"], "mknod": MAKE, "mknodat": MAKE, "mkdir": MAKE, "mkdirat": MAKE,
     "mmap": ["ENOMEM"], "fork": ["EAGAIN", "ENOMEM"], "vfork": ["EAGAIN", "ENOMEM"], "clone": ["EAGAIN", "ENOMEM"],
     "clone3": ["EAGAIN", "ENOMEM"], "pipe2": ["EMFILE", "ENFILE"], "poll": ["EINTR", "ENOMEM"], "getdents64": ["EIO"], "flock": ["EINTR", "ENOLCK"],
-    "statfs": ["EIO"], "newfstatat": ["EIO"], "fstat": ["EIO"], "socket": ["EMFILE"], "connect": ["EINTR"], "accept4": ["EMFILE"],
+    "statfs": ["EIO"], "fstatfs": ["EIO"], "newfstatat": ["EIO"], "fstat": ["EIO"], "fchmod": ["EIO"], "fchown": ["EIO"], "chmod": ["EIO"],
+    "readlinkat": ["EIO"], "socket": ["EMFILE"], "connect": ["EINTR"], "accept4": ["EMFILE"], "bind": ["EADDRINUSE"], "listen": ["EADDRINUSE"],
+    "epoll_create1": ["EMFILE"], "epoll_ctl": ["ENOMEM"], "epoll_pwait": ["EINTR"], "eventfd2": ["EMFILE"], "execve": ["ENOMEM", "EIO"],
+    "wait4": ["EINTR"], "mremap": ["ENOMEM"], "mprotect": ["ENOMEM"],
+    # A program that cannot become who it is to be must not go on.
+    "setuid": ["EAGAIN"], "setresuid": ["EAGAIN"], "setresgid": ["EPERM"], "setgroups": ["ENOMEM"], "prctl": ["EPERM"], "chdir": ["EIO"],
     "getrandom": ["EINTR"], "sendto": ["EINTR", "ECONNRESET"], "recvfrom": ["EINTR", "ECONNRESET"],
 }
 
@@ -51,7 +57,7 @@ NUMBERS = {name: number for number, name in CALLS.items()}
 # ---- one run
 
 def wrap(cell, target, trace, order=()):
-    return [f"{TOOLS}/fault", "-x", f"{cell.libexec if target != 'tappal' else cell.bin}/{TARGETS[target][1]}", "-o", trace, *order]
+    return [f"{TOOLS}/fault", "-x", f"{cell.bin if TARGETS[target][1] == 'tappal' else cell.libexec}/{TARGETS[target][1]}", "-o", trace, *order]
 
 
 def act_of(word):
@@ -67,6 +73,19 @@ def moments(traces):
     return out
 
 
+def seen(trace):
+    """How often the call was made, of one that was not made often enough; else None."""
+    text = open(trace).read() if os.path.exists(trace) else ""
+    return int(text.split()[1]) if text.startswith("seen") else None
+
+
+def nearer(faults, seen, rng):
+    """The same faults at occurrences that there are: a run is never quite like the one that was counted. None: that is no use."""
+    if not any(seen):
+        return None
+    return [(target, name, rng.randint(1, n) if n else when, act) for (target, name, when, act), n in zip(faults, seen)]
+
+
 def play(cell, world, wraps):
     """wraps: (daemon or command, what stands before it); a second one of the same daemon is for the start after its death."""
     cell.fresh_memory()
@@ -74,7 +93,7 @@ def play(cell, world, wraps):
         cell.wrapped.setdefault(starter, []).append(words)
     cell.start()
     cell.wait_ready()
-    play_small(world, *((cell.wrapped.pop(command, None) or [()])[0] for command in ("script", "tappal")))
+    play_small(world, {command: cell.wrapped.pop(command)[0] for command in {starter for starter, _ in TARGETS.values()} - {*DAEMONS} if command in cell.wrapped})
 
 
 def run_faults(spec):
@@ -94,7 +113,7 @@ def run_faults(spec):
         world.forgive([(m - 0.1) for m in acted] + acted)
         found = stuck + leaks + judge(world.ledger, world.arrivals(), crashes=max(1, len(acted)), in_flight=3)
         world.stop()
-        return {"violations": found, "acted": len(acted), "states": world.ledger.state,
+        return {"violations": found, "acted": len(acted), "states": world.ledger.state, "seen": [seen(trace) for trace in traces],
                 "log": cell.log()[-20000 if not spec.get("show") else 0:] if found or spec.get("show") else ""}
 
 
@@ -249,9 +268,8 @@ def plan_again(counts, count, rng):
 def plan_pairs(counts, count, rng):
     """Two programs killed in one run, anywhere."""
     out = []
-    starters = [t for t in counts if t not in ("script", "tappal")]
     while len(out) < count:
-        pair = rng.sample(starters, 2)
+        pair = rng.sample(list(counts), 2)
         if TARGETS[pair[0]][0] == TARGETS[pair[1]][0]:
             continue
         out.append([any_kill(counts, target, rng) for target in pair])

@@ -4,6 +4,7 @@ A disk keeps what was written before its last flush. Of what came after, it may 
 any of its sectors. So a state is: a moment of the record, and which unflushed writes are there, whole or torn. Both disks lose power
 at the same moment. The ledger at that moment is what the record's marks say; the host is started on the disks, drained and judged.
 """
+import json
 import os
 import random
 import struct
@@ -14,7 +15,7 @@ import time
 from cell import Cell
 from ledger import Message, judge
 from matrix import find_leaks
-from scenario import ANN, BAD, FAR, JOE, LARGE, SAM, SLOW, World, operate
+from scenario import ANN, BAD, FAR, JOE, LARGE, SAM, World, operate, waiting_messages
 
 BLOCK, SECTOR = 4096, 512
 CLIENTS = 4
@@ -32,7 +33,7 @@ def messages_of(seed, count):
         rcpts = rng.choice([[JOE], [ANN], [FAR], [JOE, FAR], [JOE, ANN], [BAD], [BAD, ANN]])
         out.append(Message(f"k-{n}", SAM, rcpts, LARGE if n % 8 == 5 else rng.choice([600, 3000, 9000, 60000])))
     away = [Message("k-away-1", SAM, [JOE, FAR]), Message("k-away-2", SAM, [ANN], LARGE), Message("k-away-3", SAM, [BAD])]
-    return out, away, [Message("k-slow", SAM, [SLOW]), Message("k-gone", SAM, [SLOW])]
+    return out, away, waiting_messages()
 
 
 def run_recording(spec):
@@ -251,6 +252,43 @@ class Builder:
         return list(self.marks)
 
 
+class Recording:
+    """A directory with two disks as they were (disk0.base, disk1.base), the record of what was written to them (events), and what the world
+    knew before: `marks`, `crashes`. keep() puts it where a state of it can be tried again."""
+
+    def __init__(self, at, root, seed, count, sizes, marks=(), crashes=1):
+        self.at, self.root, self.seed, self.count, self.sizes, self.marks, self.crashes = at, root, seed, count, sizes, list(marks), crashes
+        self.images, self.kept = [f"{at}/disk{i}" for i in range(2)], None
+
+    def read(self):
+        self.events = read_events(f"{self.at}/events")
+        return self.events
+
+    def builder(self):
+        return Builder([f"{image}.base" for image in self.images], self.events, self.marks)
+
+    def spec(self, builder, state, images):
+        """Make a state, and the argument of run_state for it."""
+        marks = builder.save(state, images, self.sizes)
+        return {"root": self.root, "seed": self.seed, "count": self.count, "crashes": self.crashes, "images": images, "marks": marks, "state": state}
+
+    def keep(self, below):
+        if self.kept is None:
+            numbers = [int(name) for name in os.listdir(below)] if os.path.isdir(below) else []
+            self.kept = f"{below}/{max(numbers, default=0) + 1}"
+            os.makedirs(self.kept)
+            for name in ("disk0.base", "disk1.base", "events"):
+                subprocess.run(["cp", "--sparse=always", f"{self.at}/{name}", self.kept], check=True)
+            with open(f"{self.kept}/recording.json", "w") as f:
+                json.dump({name: getattr(self, name) for name in ("seed", "count", "sizes", "marks", "crashes")}, f)
+        return self.kept
+
+    @classmethod
+    def kept_at(cls, at, root):
+        with open(f"{at}/recording.json") as f:
+            return cls(at, root, **json.load(f))
+
+
 # ---- a state
 
 def run_state(spec):
@@ -281,4 +319,4 @@ def run_state(spec):
         world.stop()
         if cell.recorder:
             cell.end_record()
-        return {"violations": found, "log": cell.log()[-20000:] if found else ""}
+        return {"violations": found, "log": cell.log()[-20000:] if found or spec.get("show") else ""}

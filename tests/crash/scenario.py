@@ -1,7 +1,7 @@
 """scenario - the mail that is sent while things break, and the world around: clients that know exactly how far they came, a sink that journals.
 
-Addresses: joe, ann, sam are Maildirs here; sam sends. At far.example the sink takes anybody's mail but `bad` (550) and, while its gate is shut,
-`slow` (451).
+Addresses: joe, ann, sam are Maildirs here; sam sends; smtpd knows no `nobody`. At far.example the sink takes anybody's mail but `bad` (550) and,
+while its gate is shut, `slow` and `later` (451).
 """
 import os
 import re
@@ -17,8 +17,8 @@ from instance import envelope
 from ledger import Arrivals, Ledger, Message
 from sink import Sink
 
-SAM, JOE, ANN = (f"{box}@{DOMAIN}" for box in ("sam", "joe", "ann"))
-FAR, BAD, SLOW = "any@far.example", "bad@far.example", "slow@far.example"
+SAM, JOE, ANN, NOBODY = (f"{box}@{DOMAIN}" for box in ("sam", "joe", "ann", "nobody"))
+FAR, BAD, SLOW, LATER = (f"{box}@far.example" for box in ("any", "bad", "slow", "later"))
 LARGE = 140000
 
 
@@ -30,12 +30,17 @@ class World:
         self.gate_open = False
         self.arrived = []              # octets the sink took: (rcpt, octets)
         self.windows = {}              # key: (begin, end) of its sending, CLOCK_MONOTONIC
-        rules = {"RCPT": {BAD: "550 5.1.1 no such user", SLOW: self.slow}}
+        rules = {"RCPT": {BAD: "550 5.1.1 no such user", SLOW: self.slow, LATER: self.later}}
         self.sink = Sink(ADDRESS, SINK_PORT, rules)
         self.sink.take = self.take
 
     def slow(self, connection, line):
         return None if self.gate_open else "451 4.3.0 later"
+
+    def later(self, connection, line):
+        if "k-held" in self.ledger.held:
+            self.note("E k-held")
+        return self.slow(connection, line)
 
     def take(self, message):
         for line in message.rcpts if message.reply.startswith(b"2") else ():
@@ -66,6 +71,22 @@ class World:
             self.windows[m.key] = (begin, time.monotonic())
         if client:
             client.close()
+
+    def own_server(self, message, wrap=()):
+        """A session as tcpserver starts it."""
+        begin = time.monotonic()
+        ours, theirs = socket.socketpair()
+        with open(f"{self.cell.root}/log/session", "ab") as log:
+            process = subprocess.Popen([*wrap, f"{self.cell.libexec}/smtpd"], stdin=theirs, stdout=theirs, stderr=log, env={"TCPREMOTEIP": ADDRESS})
+        theirs.close()
+        try:
+            client = Client(ours)
+            client.send(self, message)
+            client.close()
+        except (OSError, Lost):
+            ours.close()
+        process.wait(60)
+        self.windows[message.key] = (begin, time.monotonic())
 
     def one_shot(self, message, wrap=()):
         """enqueue as a script of a user runs it. Its message has LF line ends."""
@@ -98,9 +119,20 @@ class World:
             time.sleep(0.02)
         return True
 
+    def held_still(self):
+        """What was held and not released is held after whatever happened."""
+        rows = lambda: {row["queue_id"]: row["state"] for row in self.cell.queue()}
+        ids = {key: self.ledger.ids[key] for key in self.ledger.held}
+        self.wait_for(lambda: all(rows().get(id) == "held" for id in ids.values()), 3)
+        return [("lost", f"the hold of {key}: it is {rows().get(id, 'gone')}") for key, id in ids.items() if rows().get(id) != "held"]
+
     def drain(self):
         """Until nothing is in the queue: violations when that takes too long. A report that was lost between queued and bounce is made
         anew after minutes, or when queued starts anew; so that is done once, and only then is a message stuck."""
+        self.cell.wait_ready()
+        found = self.held_still()
+        for key in list(self.ledger.held):
+            self.note(f"U {key}")
         self.gate_open = True
         for tries in range(2):
             if tries > 0:
@@ -109,8 +141,8 @@ class World:
             for command in (("release", "--all"), ("flush",)):
                 self.wait_for(lambda: self.cell.tappal("queue", *command).returncode in (0, 1), 12)
             if self.wait_for(self.settled, 12):
-                return []
-        return [("lost", f"the queue does not drain: {self.cell.queue()}")]
+                return found
+        return found + [("lost", f"the queue does not drain: {self.cell.queue()}")]
 
     def settled(self):
         """The tools see what was committed: queued commits when it has been idle for a moment, and when it ends."""
@@ -143,8 +175,8 @@ class Lost(Exception):
 class Client:
     """SMTP, spoken so that it is known what was told when."""
 
-    def __init__(self):
-        self.sock = socket.create_connection((ADDRESS, PORT), 5)
+    def __init__(self, sock=None):
+        self.sock = sock or socket.create_connection((ADDRESS, PORT), 5)
         self.sock.settimeout(30)
         self.buffer = b""
         self.expect(self.reply(), b"220")
@@ -181,7 +213,12 @@ class Client:
     def send(self, world, message):
         self.command(b"MAIL FROM:<%s>" % message.sender.encode())
         for rcpt in message.recipients:
-            self.command(b"RCPT TO:<%s>" % rcpt.encode())
+            self.sock.sendall(b"RCPT TO:<%s>\r\n" % rcpt.encode())
+            reply = self.reply()
+            if rcpt == NOBODY and reply[:1] == b"5":
+                world.note(f"N {message.key} {rcpt}")
+            else:
+                self.expect(reply, b"2")
         self.command(b"DATA", b"354")
         data = message.body.replace(b"\r\n.", b"\r\n..")
         if message.broken:
@@ -197,40 +234,60 @@ class Client:
 
 # ---- the scenarios
 
+COMMANDS = ("hold", "delete", "bounce", "retry", "release")
+
+
+def waiting_messages():
+    """Those that an operator finds waiting."""
+    return [Message("k-slow", f"other@{DOMAIN}", [SLOW]), Message("k-gone", f"another@{DOMAIN}", [SLOW]), Message("k-held", f"other@{DOMAIN}", [LATER]),
+            Message("k-back", SAM, [SLOW])]
+
+
 def small_messages():
-    return [
+    return waiting_messages() + [
         Message("k-two", SAM, [JOE, FAR]),
-        Message("k-bad", SAM, [BAD, ANN], 5000),
+        Message("k-bad", SAM, [BAD, NOBODY, ANN], 5000),
         Message("k-broken", SAM, [JOE], broken=True),
         Message("k-large", SAM, [ANN, FAR], LARGE),
         Message("k-script", SAM, [JOE]),
-        Message("k-slow", f"other@{DOMAIN}", [SLOW]),
-        Message("k-gone", f"another@{DOMAIN}", [SLOW]),
+        Message("k-session", SAM, [JOE]),
     ]
 
 
-def play_small(world, wrap_script=(), wrap_tappal=()):
-    """Every way in, every way out, and an operator, in two seconds."""
+def play_small(world, wraps):
+    """Every way in, every way out, and an operator, in two seconds. wraps: what stands before a command, by its name."""
     m = world.ledger.messages
-    world.smtp([m["k-slow"], m["k-gone"]])
-    clients = [threading.Thread(target=world.smtp, args=(part,)) for part in ([m["k-two"], m["k-bad"], m["k-broken"]], [m["k-large"]])]
+    world.smtp([m["k-slow"], m["k-gone"], m["k-held"], m["k-back"]])
+    parts = [[m["k-two"], m["k-bad"], m["k-broken"]], [m["k-large"]]]
+    clients = [threading.Thread(target=world.smtp, args=(part,)) for part in parts]
+    clients.append(threading.Thread(target=world.own_server, args=(m["k-session"], wraps.get("session", ()))))
     for client in clients:
         client.start()
-    world.one_shot(m["k-script"], wrap_script)
-    operate(world, wrap_tappal)
+    world.one_shot(m["k-script"], wraps.get("script", ()))
+    operate(world, wraps)
     for client in clients:
         client.join(90)
 
 
-def operate(world, wrap=()):
-    """Hold one waiting message and delete another; what was answered must hold."""
-    slow, gone = world.ledger.ids.get("k-slow"), world.ledger.ids.get("k-gone")
-    if slow:
-        world.cell.tappal("queue", "hold", slow)
-    if gone and world.wait_for(lambda: any(row["queue_id"] == gone for row in world.cell.queue()), 3):
+def operate(world, wraps=None):
+    """Each command once, of messages that wait; what was answered must hold. One of them stays held."""
+    ids, tell = world.ledger.ids, lambda *words: command(world, wraps or {}, *words)
+    if tell("hold", "k-held"):
+        world.note("H k-held")
+    if "k-gone" in ids and world.wait_for(lambda: any(row["queue_id"] == ids["k-gone"] for row in world.cell.queue()), 3):
         world.note("D k-gone")
-        r = world.cell.tappal("queue", "delete", "--json", gone, wrap=wrap)
-        if r.returncode == 0 and '"done": true' in r.stdout:
-            world.note("X k-gone")
-    if slow:
-        world.cell.tappal("queue", "release", slow)
+    if "k-gone" in world.ledger.asked and tell("delete", "k-gone"):
+        world.note("X k-gone")
+    if tell("bounce", "k-back"):
+        world.note("Y k-back")
+    tell("retry", "k-slow")
+    tell("hold", "k-slow")
+    tell("release", "k-slow")
+
+
+def command(world, wraps, word, key):
+    """True: it was done, queued says. What stands before a command does so once."""
+    if key not in world.ledger.ids:
+        return False
+    r = world.cell.tappal("queue", word, "--json", world.ledger.ids[key], wrap=wraps.pop(f"tappal-{word}", ()))
+    return r.returncode == 0 and '"done": true' in r.stdout
