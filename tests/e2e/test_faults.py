@@ -72,7 +72,7 @@ def test_queued_without_descriptors(host, books):
     with host.smtp() as session, few_files(q, highest_file(q) + 1):
         began = time.monotonic()
         replies = {books.send(session=session) for _ in range(5)} | {books.send() for _ in range(5)}
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 40
         assert {code for code, _ in replies} <= {250, 451} and 451 in books.codes
         is_idle(host, "queued")
         host.kill("spawn-local")       # its fifo cannot be opened anew,

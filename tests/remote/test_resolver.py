@@ -218,7 +218,7 @@ def test_a_server_that_never_answers(rooms, path):
         a = Asker(path)
         began = time.monotonic()
         status, _ = a.ask(MAIL, "plain.tappal")
-        assert status == TEMPORARY and 0.9 < time.monotonic() - began < 3
+        assert status == TEMPORARY and 0.9 < time.monotonic() - began < 20
         a.close()
 
 
