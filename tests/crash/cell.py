@@ -53,7 +53,7 @@ def place_of_images():
 
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC = 0x20000, 0x20000000, 0x40000000, 0x08000000
-MS_REC, MS_PRIVATE, MNT_DETACH, PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 0x4000, 0x40000, 2, 1, 36
+MS_BIND, MS_REC, MS_PRIVATE, PR_SET_PDEATHSIG = 0x1000, 0x4000, 0x40000, 1
 
 
 def call(what, result):
@@ -186,16 +186,17 @@ def enter(function, argument, w):
 
 
 def make_private():
-    """Our mounts are seen by nobody else. In a chroot the root of all mounts is found where process 1 of the host has it."""
-    here = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    """Our mounts are seen by nobody else. In a chroot "/" is no mount, whose kind could be changed; so it becomes one, on a place that is."""
     try:
         mount("none", "/", None, MS_REC | MS_PRIVATE)
     except OSError:
-        os.chroot("/proc/1/root")
-        mount("none", "/", None, MS_REC | MS_PRIVATE)
-        os.fchdir(here)
-        os.chroot(".")
-    os.close(here)
+        mount("none", "/proc", None, MS_REC | MS_PRIVATE)
+        mount("tmpfs", "/proc", "tmpfs")
+        os.mkdir("/proc/root")
+        mount("/", "/proc/root", None, MS_BIND | MS_REC)
+        mount("none", "/proc/root", None, MS_REC | MS_PRIVATE)
+        os.chroot("/proc/root")
+        os.chdir("/")
 
 
 def first_process(function, argument, w):

@@ -18,6 +18,7 @@ from matrix import find_leaks
 from scenario import ANN, BAD, FAR, JOE, LARGE, SAM, World, operate, waiting_messages
 
 BLOCK, SECTOR = 4096, 512
+SUPERBLOCK = (2, 3)         # its sectors
 CLIENTS = 4
 SIZES = (72, 24)            # megabytes of the spool's disk and the Maildirs'; for segments as they are sold
 FULL_SIZES = (400, 24)
@@ -214,10 +215,16 @@ def choose(pending, kind, rng):
 
 
 def tear(event, rng):
+    """Some sectors of a write. ext4 writes its superblock in place and does not mount with half of it, whoever uses it; so that stays whole."""
     sectors = range(-(-event.length // SECTOR))
     if rng.random() < 0.5:      # the first of them, as a disk writes a run of sectors
-        return list(sectors[:rng.randrange(len(sectors))])
-    return [s for s in sectors if rng.random() < 0.5]
+        kept = set(sectors[:rng.randrange(len(sectors))])
+    else:
+        kept = {s for s in sectors if rng.random() < 0.5}
+    first, second = (at - event.offset // SECTOR for at in SUPERBLOCK)
+    if second in sectors:
+        kept = kept - {second} | ({second} if first in kept else set())
+    return sorted(kept)
 
 
 class Builder:

@@ -3,7 +3,7 @@ import random
 from types import SimpleNamespace
 
 from ledger import DUPLICATE, GHOST, LOST, Arrivals, Ledger, Message, is_whole, judge
-from power import KINDS, SECTOR, Disk, Event, choose, plan_states
+from power import KINDS, SECTOR, Disk, Event, choose, plan_states, tear
 
 HERE, FAR = "joe@crash.tappal", "any@far.example"
 # What the client was told, the deliveries to both recipients, their bounces, and what the judge has to call it. One crash, one delivery in flight.
@@ -61,6 +61,14 @@ def sectors():
     return right and disk.blocks == {0: torn[:1024] + bytes(3072)}
 
 
+def superblock():
+    """ext4's superblock is there whole or not at all, wherever in a write it is."""
+    rng, parts = random.Random(1), []
+    for offset, first in ((0, 2), (1024, 0)):
+        parts += [(first in kept, first + 1 in kept) for kept in (tear(Event("W", 0, offset, 4096, b""), rng) for _ in range(60))]
+    return {*parts} == {(True, True), (False, False)}
+
+
 def moments():
     """States of every kind, behind acknowledgements and elsewhere."""
     events = writes(30)
@@ -72,7 +80,7 @@ def moments():
 def run(tally):
     for marks, delivered, bounced, want in VERDICTS:
         tally.test(judged(marks, delivered, bounced) == want, f"the judge of [{marks}], delivered {delivered}, bounced {bounced}: {want or 'nothing'}", quiet=True)
-    for case in (spoilt, unflushed, sectors, moments):
+    for case in (spoilt, unflushed, sectors, superblock, moments):
         tally.test(case(), f"{case.__name__}: {case.__doc__}", quiet=True)
     strange = SimpleNamespace(spoilt=[("k", FAR)], strange=[("joe", b"?")], count={}, bounces={})
     tally.test({kind for kind, _ in judge(Ledger([]), strange)} == {LOST, GHOST}, "a spoilt body is a loss, mail of nobody a ghost", quiet=True)
