@@ -102,13 +102,25 @@ static int slurp_at_ceiling(int fd)
 	return got == 0 ? 0 : -1;
 }
 
+/* A regular file says how long it is: room for that and one octet more, so that its end is met without growing. */
+static void slurp_prepare(int fd, struct str *out)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && out->max > out->len && (uintmax_t)st.st_size < out->max - out->len)
+		str_reserve(out, (size_t)st.st_size + 1);
+}
+
 int io_slurp(int fd, struct str *out)
 {
+	slurp_prepare(fd, out);
 	for (;;) {
 		size_t left = out->max > out->len ? out->max - out->len : 0;
 		if (left == 0)
 			return slurp_at_ceiling(fd);
-		size_t step = left < SLURP_STEP ? left : SLURP_STEP;
+		size_t step = out->room > out->len + 1 ? out->room - out->len - 1 : SLURP_STEP;
+		if (step > left)
+			step = left;
 		char *at = str_reserve(out, step);
 		if (!at) {
 			errno = ENOMEM;

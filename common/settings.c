@@ -32,6 +32,15 @@ struct load {
 	struct str text;          /* of the file at hand: one buffer for all */
 };
 
+/* Which file is it, in which state? */
+static uint32_t stamp_file(uint32_t stamp, size_t setting, const struct stat *st)
+{
+	const uint64_t what[] = { setting, st->st_ino, (uint64_t)st->st_size, (uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec,
+		(uint64_t)st->st_ctim.tv_sec, (uint64_t)st->st_ctim.tv_nsec };
+	/* The table: the other form asks CPUID, which in a virtual machine costs more than all these sums. */
+	return crc32c_table(stamp, what, sizeof what);
+}
+
 /* A fault of a file as a whole. */
 static void load_fault(struct load *l, const char *name, const char *what, const char *next)
 {
@@ -40,8 +49,10 @@ static void load_fault(struct load *l, const char *name, const char *what, const
 }
 
 /* The text of one control file: 1 read, 0 there is none, -1 a fault. */
-static int read_file(struct load *l, const char *name)
+static int read_file(struct load *l, const struct setting_row *row)
 {
+	const char *name = row->name;
+	struct stat st;
 	str_clear(&l->text);
 	int fd = io_open_regular(l->dir_fd, name);
 	if (fd < 0 && errno == ENOENT)
@@ -54,7 +65,12 @@ static int read_file(struct load *l, const char *name)
 		load_fault(l, name, errno == EINVAL || errno == ELOOP ? "it is no regular file" : strerror(errno), "put a plain file in its place, or remove it");
 		return -1;
 	}
-	int result = io_slurp(fd, &l->text);
+	/* Stamped before it is read: what changes meanwhile differs afterwards. */
+	int result = fstat(fd, &st);
+	if (result == 0) {
+		l->s->stamp = stamp_file(l->s->stamp, (size_t)(row - setting_table), &st);
+		result = io_slurp(fd, &l->text);
+	}
 	int error = errno;
 	close(fd);
 	if (result < 0) {
@@ -66,11 +82,9 @@ static int read_file(struct load *l, const char *name)
 
 static void load_one(struct load *l, const struct setting_row *row)
 {
-	char file[4096];
 	void *member = (char *)l->s + row->offset;
-	snprintf(file, sizeof file, "%s/%s", l->dir, row->name);
-	struct parse p = { row, file, l->s->memory, l->faults, true };
-	int there = row->used_by & l->used_by ? read_file(l, row->name) : 0;
+	struct parse p = { row, l->dir, l->s->memory, l->faults, true };
+	int there = row->used_by & l->used_by ? read_file(l, row) : 0;
 	if (there > 0 && !parse_setting(&p, str_bytes(&l->text), member))
 		l->ok = false;
 	/* A default that depends on others is empty here and filled in by fill_defaults. */
@@ -173,17 +187,13 @@ static void fill_defaults(struct load *l)
 
 /* ---- the interface ---- */
 
-/* Which files there are, and in which state. Taken before they are read: what changes meanwhile differs afterwards. */
 static uint32_t stamp_of(int dir_fd, unsigned used_by)
 {
 	uint32_t stamp = 0;
 	for (size_t i = 0; i < setting_count; i++) {
 		struct stat st;
-		if (!(setting_table[i].used_by & used_by) || fstatat(dir_fd, setting_table[i].name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		const uint64_t what[] = { i, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec, (uint64_t)st.st_mtim.tv_nsec,
-			(uint64_t)st.st_ctim.tv_sec, (uint64_t)st.st_ctim.tv_nsec };
-		stamp = crc32c(stamp, what, sizeof what);
+		if (setting_table[i].used_by & used_by && fstatat(dir_fd, setting_table[i].name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			stamp = stamp_file(stamp, i, &st);
 	}
 	return stamp;
 }
@@ -208,8 +218,6 @@ bool settings_load(struct settings *s, const char *dir, unsigned used_by, struct
 		load_fault(&l, ".", "no memory", "free some memory and try again");
 	else if (l.dir_fd < 0)
 		load_fault(&l, ".", strerror(errno), "`make install` makes the directory of the settings");
-	if (l.dir_fd >= 0)
-		s->stamp = stamp_of(l.dir_fd, used_by);
 	for (size_t i = 0; s->memory && l.dir_fd >= 0 && i < setting_count; i++)
 		load_one(&l, &setting_table[i]);
 	if (l.dir_fd >= 0 && used_by == USED_ALL)
@@ -236,7 +244,7 @@ bool setting_check(const struct setting_row *row, struct bytes text, struct str 
 {
 	struct settings_memory memory = { NULL };
 	union { uint64_t number; bool flag; struct bytes text; struct lines lines; } value;
-	struct parse p = { row, row->name, &memory, fault, true };
+	struct parse p = { row, NULL, &memory, fault, true };
 	bool ok = parse_setting(&p, text, &value);
 	settings_memory_free(&memory);
 	return ok;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "keylist.h"
 #include "log.h"
 
 struct settings_chunk { struct settings_chunk *next; _Alignas(max_align_t) char octets[]; };
@@ -43,7 +44,7 @@ void parse_fault(struct parse *p, uint32_t line, const char *format, ...)
 	if (vsnprintf(text, sizeof text, format, args) < 0)
 		text[0] = 0;
 	va_end(args);
-	str_addf(p->faults, "%s:%lu: %s\n", p->file, (unsigned long)line, text);
+	str_addf(p->faults, "%s%s%s:%lu: %s\n", p->dir ? p->dir : "", p->dir ? "/" : "", p->row->name, (unsigned long)line, text);
 	p->ok = false;
 }
 
@@ -72,9 +73,20 @@ static bool next_line(struct bytes *rest, uint32_t *number, struct text_line *li
 }
 
 /* Octets that have no place in a control file: they would end up in SMTP replies, log lines and file names. */
+static bool is_clean(struct bytes text)
+{
+	const unsigned char *at = (const unsigned char *)text.at;
+	bool clean = true;
+	for (size_t i = 0; i < text.len; i++)
+		clean &= (at[i] >= 32 || at[i] == '\n' || at[i] == '\t') & (at[i] != 127);
+	return clean;
+}
+
 static bool check_octets(struct parse *p, struct bytes text)
 {
 	uint32_t line = 1;
+	if (is_clean(text))
+		return true;
 	for (size_t i = 0; i < text.len; i++) {
 		unsigned char c = (unsigned char)text.at[i];
 		if (c == '\n')
@@ -235,13 +247,12 @@ static bool parse_word(struct parse *p, struct bytes text, struct bytes *value_r
 	return copy_text(p, line.text, value_r);
 }
 
+/* At most so many lines count. */
 static size_t count_lines(struct bytes text)
 {
-	struct text_line line;
-	uint32_t number = 0;
 	size_t count = 0;
-	while (next_line(&text, &number, &line))
-		count++;
+	for (; text.len > 0; count++)
+		bytes_cut(&text, '\n');
 	return count;
 }
 
@@ -255,7 +266,7 @@ static bool parse_list(struct parse *p, struct bytes text, struct lines *value_r
 	size_t room = count_lines(copy), octets, number_octets;
 	if (!size_mul(room + 1, sizeof *value_r->at, &octets) || !size_mul(room + 1, sizeof *value_r->number, &number_octets))
 		return out_of_memory(p);
-	value_r->count = 0;
+	*value_r = (struct lines){ 0 };
 	value_r->at = settings_allocate(p->memory, octets);
 	value_r->number = settings_allocate(p->memory, number_octets);
 	if (!value_r->at || !value_r->number)
@@ -265,7 +276,7 @@ static bool parse_list(struct parse *p, struct bytes text, struct lines *value_r
 		value_r->at[value_r->count] = line.text;
 		value_r->number[value_r->count++] = line.number;
 	}
-	return p->ok;
+	return p->ok && (keylist_index(value_r, p->memory) || out_of_memory(p));
 }
 
 bool parse_setting(struct parse *p, struct bytes text, void *member)

@@ -13,7 +13,7 @@ void settings_memory_free(struct settings_memory *memory);
 
 struct parse {
 	const struct setting_row *row;
-	const char *file;                 /* as faults name it */
+	const char *dir;                  /* before the name in faults; NULL: none */
 	struct settings_memory *memory;   /* what the value's views point into */
 	struct str *faults;
 	bool ok;                          /* off after the first fault */

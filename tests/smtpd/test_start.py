@@ -89,6 +89,41 @@ def test_tcprules(server):
         assert c.greet().mail(rcpt="far@away.test").startswith("250 ")
 
 
+@needs("tcpserver")
+def test_edited_settings_count_at_the_next_connection(server):
+    """However they were edited: in place with length and time as they were, renamed over, removed, made."""
+    server.prepare(smtpgreeting="one.test")
+    server.port = free_port()
+    server.run(["tcpserver", "-H", "-R", "-l", "0", "127.0.0.1", str(server.port), f"{server.place.libexec}/smtpd"])
+    path = f"{server.place.etc}/smtpgreeting"
+
+    def greeting():
+        with server.connect() as c:
+            return c.hear()
+
+    assert greeting() == "220 one.test"
+    times = os.stat(path)
+    with open(path, "r+") as f:
+        f.write("two.test")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert greeting() == "220 two.test"
+    with open(f"{path}.new", "w") as f:
+        f.write("three.test\n")
+    os.rename(f"{path}.new", path)
+    assert greeting() == "220 three.test"
+    os.unlink(path)
+    default = greeting()
+    assert default.startswith("220 ") and default.endswith(" ESMTP")
+    with open(path, "w") as f:
+        f.write("four.test\n")
+    assert greeting() == "220 four.test"
+    os.truncate(path, 0)
+    assert greeting() == default
+    with open(path, "w") as f:
+        f.write("bad\x01greeting\n")
+    assert greeting().startswith("421 4.3.5 ")
+
+
 def xinetd(server, wait):
     server.prepare(logto="syslog")
     server.port = free_port()

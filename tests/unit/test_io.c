@@ -71,6 +71,25 @@ static void slurping(void **state)
 	assert_int_equal(errno, EFBIG);
 	str_free(&out);
 	close(fd);
+	/* What has no length to tell is read all the same; a file's length is memory enough for it. */
+	int ends[2];
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(write(ends[1], large, 3000), 3000);
+	close(ends[1]);
+	str_init(&out, 200000);
+	assert_int_equal(io_slurp(ends[0], &out), 0);
+	assert_int_equal(out.len, 3000);
+	close(ends[0]);
+	str_free(&out);
+	fd = open("large", O_RDWR | O_TRUNC, 0600);
+	assert_int_equal(io_write_full(fd, large, 3000), 0);
+	lseek(fd, 0, SEEK_SET);
+	str_init(&out, 200000);
+	assert_int_equal(io_slurp(fd, &out), 0);
+	assert_int_equal(out.len, 3000);
+	assert_true(out.room < 4096);
+	str_free(&out);
+	close(fd);
 }
 
 static void opening(void **state)
