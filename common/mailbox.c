@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "keylist.h"
+
 static struct bytes after(struct bytes b, size_t n)
 {
 	return bytes_slice(b, n, b.len);
@@ -34,16 +36,6 @@ static bool split_assign(struct bytes line, struct assign *a_r)
 	return true;
 }
 
-/* How well a line fits: 0 not, then "+prefix" by length, "=localpart", "=address". */
-static size_t assign_rank(const struct assign *a, struct bytes address, struct bytes local)
-{
-	if (a->kind == '+')
-		return bytes_starts_nocase(local, a->key) ? 1 + a->key.len : 0;
-	if (bytes_equal_nocase(a->key, address))
-		return SIZE_MAX;
-	return bytes_equal_nocase(a->key, local) ? SIZE_MAX - 1 : 0;
-}
-
 static bool fill_assigned(const struct assign *a, struct bytes local, struct mailbox *box)
 {
 	uint64_t uid = 0, gid = 0;
@@ -64,18 +56,26 @@ static bool fill_assigned(const struct assign *a, struct bytes local, struct mai
 	return ok;
 }
 
+/* The line for a key that consists of the kind and a name. */
+static bool find_line(const struct lines *users, char kind, struct bytes name, struct assign *a_r)
+{
+	char key[1 + ADDRESS_MAX];
+	if (name.len >= sizeof key)
+		return false;
+	key[0] = kind;
+	memcpy(key + 1, name.at, name.len);
+	size_t i = keylist_find(users, (struct bytes){ key, name.len + 1 });
+	return i < users->count && split_assign(users->at[i], a_r);
+}
+
+/* By "=address", "=localpart", then the longest "+prefix". */
 static bool find_assigned(const struct settings *s, struct bytes address, struct bytes local, struct mailbox *box)
 {
-	struct assign best = { 0 }, a;
-	size_t best_rank = 0;
-	for (size_t i = 0; i < s->users.count; i++) {
-		size_t rank = split_assign(s->users.at[i], &a) ? assign_rank(&a, address, local) : 0;
-		if (rank <= best_rank)
-			continue;
-		best_rank = rank;
-		best = a;
-	}
-	return best_rank > 0 && fill_assigned(&best, local, box);
+	struct assign a;
+	bool found = find_line(&s->users, '=', address, &a) || find_line(&s->users, '=', local, &a);
+	for (size_t n = local.len + 1; n-- > 0 && !found;)
+		found = find_line(&s->users, '+', bytes_slice(local, 0, n), &a);
+	return found && fill_assigned(&a, local, box);
 }
 
 /* ---- system users ---- */

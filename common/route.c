@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "crc32c.h"
-#include "domain.h"
+#include "keylist.h"
 #include "netaddr.h"
 
 static struct bytes after(struct bytes b, size_t n)
@@ -17,10 +17,7 @@ static struct bytes after(struct bytes b, size_t n)
 
 static bool list_matches(const struct lines *list, struct bytes domain)
 {
-	for (size_t i = 0; i < list->count; i++)
-		if (domain_matches(domain, list->at[i]))
-			return true;
-	return false;
+	return keylist_find_domain(list, domain) < list->count;
 }
 
 /* ---- literals: user@[192.0.2.1] ---- */
@@ -59,40 +56,20 @@ static bool is_local(const struct settings *s, const struct mailaddr *rcpt)
 	}
 }
 
-/* ---- the best line of a list keyed by domain: exact, then the longest ".suffix", then the empty key ---- */
-
-#define RANK_NONE 0u
-#define RANK_EMPTY 1u
-#define RANK_EXACT (SIZE_MAX - 1)
-#define RANK_ADDRESS SIZE_MAX
-
-static size_t domain_rank(struct bytes domain, struct bytes key)
-{
-	if (key.len == 0)
-		return RANK_EMPTY;
-	if (bytes_equal_nocase(domain, key))
-		return RANK_EXACT;
-	return key.at[0] == '.' && domain_matches(domain, key) ? RANK_EMPTY + key.len : RANK_NONE;
-}
-
-/* The prefix that virtualdomains gives this recipient; false when no line matches or the best one exempts it. */
+/* The prefix that virtualdomains gives this recipient, by its address or else its domain; false when no line matches or the best one
+ * exempts it. */
 static bool virtual_prefix(const struct settings *s, const struct mailaddr *rcpt, struct bytes *prefix_r)
 {
-	size_t best = RANK_EMPTY;
-	struct bytes found = { NULL, 0 };
+	const struct lines *list = &s->virtualdomains;
 	if (rcpt->kind != ADDR_MAILBOX)
 		return false;
-	for (size_t i = 0; i < s->virtualdomains.count; i++) {
-		struct bytes prefix = s->virtualdomains.at[i], key = bytes_cut(&prefix, ':');
-		size_t rank = bytes_find(key, '@') < key.len ? (bytes_equal_nocase(rcpt->text, key) ? RANK_ADDRESS : RANK_NONE)
-			: domain_rank(rcpt->domain, key);
-		if (rank <= best)
-			continue;
-		best = rank;
-		found = prefix;
-	}
-	*prefix_r = found;
-	return found.len > 0;
+	size_t i = keylist_find(list, rcpt->text);
+	if (i == list->count)
+		i = keylist_find_domain(list, rcpt->domain);
+	if (i == list->count)
+		return false;
+	*prefix_r = keylist_value(list->at[i]);
+	return prefix_r->len > 0;
 }
 
 bool route_is_ours(const struct settings *s, const struct mailaddr *rcpt)
@@ -119,16 +96,14 @@ static void split_relay(struct bytes rest, struct bytes *relay_r, uint16_t *port
 
 bool route_smtp(const struct settings *s, struct bytes domain, struct bytes *relay_r, uint16_t *port_r)
 {
-	size_t best = RANK_NONE;
-	for (size_t i = 0; i < s->smtproutes.count; i++) {
-		struct bytes rest = s->smtproutes.at[i], key = bytes_cut(&rest, ':');
-		size_t rank = domain_rank(domain, key);
-		if (rank <= best)
-			continue;
-		best = rank;
-		split_relay(rest, relay_r, port_r);
-	}
-	return best != RANK_NONE;
+	const struct lines *list = &s->smtproutes;
+	size_t i = keylist_find_domain(list, domain);
+	if (i == list->count)
+		i = keylist_find(list, LIT(""));
+	if (i == list->count)
+		return false;
+	split_relay(keylist_value(list->at[i]), relay_r, port_r);
+	return true;
 }
 
 /* ---- names of destinations ---- */

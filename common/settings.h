@@ -16,7 +16,12 @@ enum {
 	USED_ALL = 255,
 };
 
-struct lines { struct bytes *at; uint32_t *number /* line in the file, from 1 */; size_t count; };
+struct lines {
+	struct bytes *at;
+	uint32_t *number;                 /* line in the file, from 1 */
+	size_t count;
+	uint32_t *place, places;          /* private: keylist.c's index; places 0: none */
+};
 
 struct settings {
 #define SETTING_NUM(n) uint64_t n;

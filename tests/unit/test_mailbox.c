@@ -184,7 +184,7 @@ static void virtual_domain(void **state)
 {
 	(void)state;
 	struct bytes line = LIT("virtual.example:joe");
-	settings.virtualdomains = (struct lines){ &line, numbers, 1 };
+	settings.virtualdomains = (struct lines){ .at = &line, .number = numbers, .count = 1 };
 	is("shop@virtual.example", "joe", 1001, "/home/joe", "shop", false);
 	settings.virtualdomains.count = 0;
 }
@@ -200,9 +200,9 @@ int main(void)
 		cmocka_unit_test(other_extension),
 		cmocka_unit_test(virtual_domain),
 	};
-	settings.users = (struct lines){ users, numbers, 7 };
-	settings.aliasnames = (struct lines){ aliases, numbers, 3 };
-	settings.locals = (struct lines){ locals, numbers, 1 };
+	settings.users = (struct lines){ .at = users, .number = numbers, .count = 7 };
+	settings.aliasnames = (struct lines){ .at = aliases, .number = numbers, .count = 3 };
+	settings.locals = (struct lines){ .at = locals, .number = numbers, .count = 1 };
 	settings.aliasuser = LIT("tappal-alias");
 	settings.extensionchar = LIT("-");
 	settings.minuid = 1;

@@ -129,7 +129,7 @@ static void long_names(void **state)
 	snprintf(line, sizeof line, "%s:%064d", domain, 7);
 	struct bytes one = bytes_of(line);
 	uint32_t number = 1;
-	s.virtualdomains = (struct lines){ &one, &number, 1 };
+	s.virtualdomains = (struct lines){ .at = &one, .number = &number, .count = 1 };
 	snprintf(a, sizeof a, "%060d@%s", 1, domain);
 	snprintf(b, sizeof b, "%060d@%s", 2, domain);
 	struct mailaddr addr;
@@ -150,7 +150,7 @@ static void catch_all_route(void **state)
 	struct settings s = settings;
 	struct bytes lines[] = { LIT("direct.example.com:"), LIT(":smart.example.net:587") };
 	uint32_t numbers[] = { 1, 2 };
-	s.smtproutes = (struct lines){ lines, numbers, 2 };
+	s.smtproutes = (struct lines){ .at = lines, .number = numbers, .count = 2 };
 	struct mailaddr addr;
 	struct route route;
 	mailaddr_parse(LIT("a@anything.example"), &addr);
