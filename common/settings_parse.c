@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "domain.h"
-#include "keylist.h"
 #include "log.h"
 
 struct settings_chunk { struct settings_chunk *next; _Alignas(max_align_t) char octets[]; };
@@ -72,7 +71,6 @@ static bool next_line(struct bytes *rest, uint32_t *number, struct text_line *li
 	return false;
 }
 
-/* Octets that have no place in a control file: they would end up in SMTP replies, log lines and file names. */
 static bool is_clean(struct bytes text)
 {
 	const unsigned char *at = (const unsigned char *)text.at;
@@ -82,6 +80,7 @@ static bool is_clean(struct bytes text)
 	return clean;
 }
 
+/* Octets that have no place in a control file: they would end up in SMTP replies, log lines and file names. */
 static bool check_octets(struct parse *p, struct bytes text)
 {
 	uint32_t line = 1;
@@ -266,7 +265,7 @@ static bool parse_list(struct parse *p, struct bytes text, struct lines *value_r
 	size_t room = count_lines(copy), octets, number_octets;
 	if (!size_mul(room + 1, sizeof *value_r->at, &octets) || !size_mul(room + 1, sizeof *value_r->number, &number_octets))
 		return out_of_memory(p);
-	*value_r = (struct lines){ 0 };
+	value_r->count = 0;
 	value_r->at = settings_allocate(p->memory, octets);
 	value_r->number = settings_allocate(p->memory, number_octets);
 	if (!value_r->at || !value_r->number)
@@ -276,7 +275,7 @@ static bool parse_list(struct parse *p, struct bytes text, struct lines *value_r
 		value_r->at[value_r->count] = line.text;
 		value_r->number[value_r->count++] = line.number;
 	}
-	return p->ok && (keylist_index(value_r, p->memory) || out_of_memory(p));
+	return p->ok;
 }
 
 bool parse_setting(struct parse *p, struct bytes text, void *member)
