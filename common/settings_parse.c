@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "keylist.h"
 #include "log.h"
 
 struct settings_chunk { struct settings_chunk *next; _Alignas(max_align_t) char octets[]; };
@@ -265,7 +266,7 @@ static bool parse_list(struct parse *p, struct bytes text, struct lines *value_r
 	size_t room = count_lines(copy), octets, number_octets;
 	if (!size_mul(room + 1, sizeof *value_r->at, &octets) || !size_mul(room + 1, sizeof *value_r->number, &number_octets))
 		return out_of_memory(p);
-	value_r->count = 0;
+	*value_r = (struct lines){ 0 };
 	value_r->at = settings_allocate(p->memory, octets);
 	value_r->number = settings_allocate(p->memory, number_octets);
 	if (!value_r->at || !value_r->number)
@@ -275,7 +276,7 @@ static bool parse_list(struct parse *p, struct bytes text, struct lines *value_r
 		value_r->at[value_r->count] = line.text;
 		value_r->number[value_r->count++] = line.number;
 	}
-	return p->ok;
+	return p->ok && (keylist_index(value_r, p->memory) || out_of_memory(p));
 }
 
 bool parse_setting(struct parse *p, struct bytes text, void *member)
