@@ -111,6 +111,7 @@ static void a_hundred_thousand(void **state)
 	for (int i = 0; i < 100000; i++)
 		assert_true(str_addf(&file, "=user%d@example.org:u:1000:1000:/home/user%d:::\n", i, i));
 	assert_true(parse_setting(&p, str_bytes(&file), &users));
+	assert_true(users.places >= 200000);
 	for (int i = 0; i < 100000; i++) {
 		snprintf(key, sizeof key, "=USER%d@example.org", i);
 		assert_int_equal(keylist_find(&users, bytes_of(key)), i);
