@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +16,9 @@
 #include <unistd.h>
 
 #include "common/route.h"
+#include "index_inside.h"
 
-enum db { DB_MESSAGES, DB_RCPTS, DB_DUE, DB_WAKE, DB_DESTINATIONS, DB_BOUNCES, DB_FINISHED, DB_SEGMENTS, DB_META, DB_COUNT };
-static const char *const db_name[DB_COUNT] = { "messages", "rcpts", "due", "wake", "destinations", "bounces", "finished", "segments", "meta" };
+const char *const index_table_name[TABLE_COUNT] = { "messages", "rcpts", "due", "wake", "destinations", "bounces", "finished", "segments", "meta" };
 
 #define NAME_MAX_OCTETS (DESTINATION_MAX + 1)     /* one more than a name has: a place right behind one */
 #define KEY_MAX (NAME_MAX_OCTETS + 1 + 20)
@@ -30,18 +29,6 @@ static const char *const db_name[DB_COUNT] = { "messages", "rcpts", "due", "wake
 #define READER_CHECK 64u       /* commits between two looks for dead readers */
 
 struct key { size_t len; unsigned char at[KEY_MAX]; };
-
-struct index {
-	MDB_env *env;
-	MDB_txn *txn;              /* the writer's, always open; a reader's between begin and end */
-	MDB_dbi db[DB_COUNT];
-	MDB_cursor *cursor[DB_COUNT];
-	bool read_only, opened;
-	struct str row;            /* the row being written */
-	uint64_t commits;
-	uint64_t allocated;        /* the file has its blocks up to here */
-	char error[160];
-};
 
 const char *rcpt_state_name(unsigned state)
 {
@@ -114,7 +101,7 @@ static struct key key_wake(wall_ms_t at, struct bytes destination)
 
 /* ---- LMDB ---- */
 
-static enum index_result broken(struct index *ix, const char *what, const char *why)
+enum index_result index_broken(struct index *ix, const char *what, const char *why)
 {
 	snprintf(ix->error, sizeof ix->error, "index: %s: %s", what, why);
 	return INDEX_FATAL;
@@ -126,22 +113,22 @@ static enum index_result result_of(struct index *ix, int rc, const char *what)
 		return INDEX_OK;
 	if (rc == MDB_NOTFOUND)
 		return INDEX_NONE;
-	return broken(ix, what, mdb_strerror(rc));
+	return index_broken(ix, what, mdb_strerror(rc));
 }
 
-static enum index_result put(struct index *ix, enum db db, const struct key *k, struct bytes value)
+static enum index_result put(struct index *ix, enum index_table db, const struct key *k, struct bytes value)
 {
 	MDB_val key = { k->len, (void *)(uintptr_t)k->at };
 	MDB_val data = { value.len, (void *)(uintptr_t)value.at };
 	int rc = mdb_put(ix->txn, ix->db[db], &key, &data, 0);
-	return rc == MDB_SUCCESS ? INDEX_OK : broken(ix, db_name[db], mdb_strerror(rc));
+	return rc == MDB_SUCCESS ? INDEX_OK : index_broken(ix, index_table_name[db], mdb_strerror(rc));
 }
 
 /* The row stands encoded in ix->row; `encoded` is what its encoder said. */
-static enum index_result put_row(struct index *ix, enum db db, struct key k, bool encoded)
+static enum index_result put_row(struct index *ix, enum index_table db, struct key k, bool encoded)
 {
 	if (!encoded)
-		return broken(ix, db_name[db], "a row could not be encoded");
+		return index_broken(ix, index_table_name[db], "a row could not be encoded");
 	return put(ix, db, &k, bytes_slice(str_bytes(&ix->row), RECORD_HEAD, ix->row.len));
 }
 
@@ -151,23 +138,23 @@ static struct str *row_buffer(struct index *ix)
 	return &ix->row;
 }
 
-static enum index_result get(struct index *ix, enum db db, struct key k, struct bytes *value_r)
+static enum index_result get(struct index *ix, enum index_table db, struct key k, struct bytes *value_r)
 {
 	MDB_val key = { k.len, k.at }, data;
-	enum index_result r = result_of(ix, mdb_get(ix->txn, ix->db[db], &key, &data), db_name[db]);
+	enum index_result r = result_of(ix, mdb_get(ix->txn, ix->db[db], &key, &data), index_table_name[db]);
 	if (r == INDEX_OK)
 		*value_r = (struct bytes){ data.mv_data, data.mv_size };
 	return r;
 }
 
-static enum index_result del(struct index *ix, enum db db, struct key k)
+static enum index_result del(struct index *ix, enum index_table db, struct key k)
 {
 	MDB_val key = { k.len, k.at };
-	return result_of(ix, mdb_del(ix->txn, ix->db[db], &key, NULL), db_name[db]);
+	return result_of(ix, mdb_del(ix->txn, ix->db[db], &key, NULL), index_table_name[db]);
 }
 
 /* First row at or after k. Keys shorter than `least` octets are damage. */
-static enum index_result seek(struct index *ix, enum db db, struct key k, size_t least, struct bytes *key_r, struct bytes *value_r)
+static enum index_result seek(struct index *ix, enum index_table db, struct key k, size_t least, struct bytes *key_r, struct bytes *value_r)
 {
 	MDB_val key = { k.len, k.at }, data;
 	MDB_cursor **c = &ix->cursor[db];
@@ -175,22 +162,22 @@ static enum index_result seek(struct index *ix, enum db db, struct key k, size_t
 	if (rc == MDB_SUCCESS)
 		rc = mdb_cursor_get(*c, &key, &data, MDB_SET_RANGE);
 	if (rc != MDB_SUCCESS)
-		return result_of(ix, rc, db_name[db]);
+		return result_of(ix, rc, index_table_name[db]);
 	*key_r = (struct bytes){ key.mv_data, key.mv_size };
 	*value_r = (struct bytes){ data.mv_data, data.mv_size };
-	return key.mv_size >= least ? INDEX_OK : broken(ix, db_name[db], "a key is too short");
+	return key.mv_size >= least ? INDEX_OK : index_broken(ix, index_table_name[db], "a key is too short");
 }
 
-static enum index_result decoded(struct index *ix, enum db db, bool ok)
+static enum index_result decoded(struct index *ix, enum index_table db, bool ok)
 {
-	return ok ? INDEX_OK : broken(ix, db_name[db], "a row does not decode");
+	return ok ? INDEX_OK : index_broken(ix, index_table_name[db], "a row does not decode");
 }
 
 /* ---- open, transactions ---- */
 
 static void drop_cursors(struct index *ix)
 {
-	for (unsigned i = 0; i < DB_COUNT; i++) {
+	for (unsigned i = 0; i < TABLE_COUNT; i++) {
 		if (ix->cursor[i])
 			mdb_cursor_close(ix->cursor[i]);
 		ix->cursor[i] = NULL;
@@ -200,8 +187,8 @@ static void drop_cursors(struct index *ix)
 static int open_databases(struct index *ix)
 {
 	int rc = MDB_SUCCESS;
-	for (unsigned i = 0; i < DB_COUNT && rc == MDB_SUCCESS; i++)
-		rc = mdb_dbi_open(ix->txn, db_name[i], ix->read_only ? 0 : MDB_CREATE, &ix->db[i]);
+	for (unsigned i = 0; i < TABLE_COUNT && rc == MDB_SUCCESS; i++)
+		rc = mdb_dbi_open(ix->txn, index_table_name[i], ix->read_only ? 0 : MDB_CREATE, &ix->db[i]);
 	return rc;
 }
 
@@ -234,7 +221,7 @@ static int open_environment(struct index *ix, const char *dir, uint64_t map_size
 	if (rc == MDB_SUCCESS)
 		rc = mdb_env_set_mapsize(ix->env, map_size);
 	if (rc == MDB_SUCCESS)
-		rc = mdb_env_set_maxdbs(ix->env, DB_COUNT);
+		rc = mdb_env_set_maxdbs(ix->env, TABLE_COUNT);
 	if (rc == MDB_SUCCESS && !ix->read_only)
 		rc = fill_lock_file(dir);
 	if (rc == MDB_SUCCESS)
@@ -289,8 +276,10 @@ struct index *index_open(const char *dir, uint64_t map_size, bool read_only, str
 		(void)allocate_ahead(ix);
 	if (rc == MDB_SUCCESS)
 		return ix;
-	str_addf(error, "index %s: %s", dir, rc == MDB_NOTFOUND || rc == ENOENT ? "there is no queue here yet" : mdb_strerror(rc));
+	bool none = rc == MDB_NOTFOUND || rc == ENOENT;
+	str_addf(error, "index %s: %s", dir, none ? "there is no queue here yet" : mdb_strerror(rc));
 	index_close(ix);
+	errno = none ? ENOENT : rc > 0 ? rc : EINVAL;
 	return NULL;
 }
 
@@ -351,7 +340,7 @@ bool index_read_begin(struct index *ix)
 	int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &ix->txn);
 	if (rc != MDB_SUCCESS) {
 		ix->txn = NULL;
-		broken(ix, "read", mdb_strerror(rc));
+		index_broken(ix, "read", mdb_strerror(rc));
 	}
 	return rc == MDB_SUCCESS;
 }
@@ -377,7 +366,7 @@ enum index_result index_commit(struct index *ix)
 		rc = mdb_txn_begin(ix->env, NULL, 0, &ix->txn);
 	if (rc == MDB_SUCCESS)
 		(void)allocate_ahead(ix);
-	return rc == MDB_SUCCESS ? INDEX_OK : broken(ix, "commit", mdb_strerror(rc));
+	return rc == MDB_SUCCESS ? INDEX_OK : index_broken(ix, "commit", mdb_strerror(rc));
 }
 
 /* ---- messages ---- */
@@ -385,28 +374,28 @@ enum index_result index_commit(struct index *ix)
 enum index_result index_get_message(struct index *ix, msgid_t id, struct row_message *row_r)
 {
 	struct bytes v;
-	enum index_result r = get(ix, DB_MESSAGES, key_u64(id), &v);
-	return r == INDEX_OK ? decoded(ix, DB_MESSAGES, row_message_decode(v, row_r)) : r;
+	enum index_result r = get(ix, TABLE_MESSAGES, key_u64(id), &v);
+	return r == INDEX_OK ? decoded(ix, TABLE_MESSAGES, row_message_decode(v, row_r)) : r;
 }
 
 enum index_result index_put_message(struct index *ix, msgid_t id, const struct row_message *row)
 {
-	return put_row(ix, DB_MESSAGES, key_u64(id), row_message_encode(row, row_buffer(ix)));
+	return put_row(ix, TABLE_MESSAGES, key_u64(id), row_message_encode(row, row_buffer(ix)));
 }
 
 enum index_result index_delete_message(struct index *ix, msgid_t id)
 {
-	return del(ix, DB_MESSAGES, key_u64(id));
+	return del(ix, TABLE_MESSAGES, key_u64(id));
 }
 
 enum index_result index_next_message(struct index *ix, msgid_t from, msgid_t *id_r, struct row_message *row_r)
 {
 	struct bytes k, v;
-	enum index_result r = seek(ix, DB_MESSAGES, key_u64(from), 8, &k, &v);
+	enum index_result r = seek(ix, TABLE_MESSAGES, key_u64(from), 8, &k, &v);
 	if (r != INDEX_OK)
 		return r;
 	*id_r = get_number(k.at, 8);
-	return decoded(ix, DB_MESSAGES, row_message_decode(v, row_r));
+	return decoded(ix, TABLE_MESSAGES, row_message_decode(v, row_r));
 }
 
 /* ---- recipients ---- */
@@ -414,30 +403,30 @@ enum index_result index_next_message(struct index *ix, msgid_t from, msgid_t *id
 enum index_result index_get_rcpt(struct index *ix, msgid_t id, uint32_t n, struct row_rcpt *row_r)
 {
 	struct bytes v;
-	enum index_result r = get(ix, DB_RCPTS, key_two(id, n, 4), &v);
-	return r == INDEX_OK ? decoded(ix, DB_RCPTS, row_rcpt_decode(v, row_r)) : r;
+	enum index_result r = get(ix, TABLE_RCPTS, key_two(id, n, 4), &v);
+	return r == INDEX_OK ? decoded(ix, TABLE_RCPTS, row_rcpt_decode(v, row_r)) : r;
 }
 
 enum index_result index_put_rcpt(struct index *ix, msgid_t id, uint32_t n, const struct row_rcpt *row)
 {
-	return put_row(ix, DB_RCPTS, key_two(id, n, 4), row_rcpt_encode(row, row_buffer(ix)));
+	return put_row(ix, TABLE_RCPTS, key_two(id, n, 4), row_rcpt_encode(row, row_buffer(ix)));
 }
 
 enum index_result index_delete_rcpt(struct index *ix, msgid_t id, uint32_t n)
 {
-	return del(ix, DB_RCPTS, key_two(id, n, 4));
+	return del(ix, TABLE_RCPTS, key_two(id, n, 4));
 }
 
 enum index_result index_next_rcpt(struct index *ix, msgid_t id, uint32_t from, uint32_t *n_r, struct row_rcpt *row_r)
 {
 	struct bytes k, v;
-	enum index_result r = seek(ix, DB_RCPTS, key_two(id, from, 4), 12, &k, &v);
+	enum index_result r = seek(ix, TABLE_RCPTS, key_two(id, from, 4), 12, &k, &v);
 	if (r != INDEX_OK)
 		return r;
 	if (get_number(k.at, 8) != id)
 		return INDEX_NONE;
 	*n_r = (uint32_t)get_number(k.at + 8, 4);
-	return decoded(ix, DB_RCPTS, row_rcpt_decode(v, row_r));
+	return decoded(ix, TABLE_RCPTS, row_rcpt_decode(v, row_r));
 }
 
 /* ---- due ---- */
@@ -445,12 +434,12 @@ enum index_result index_next_rcpt(struct index *ix, msgid_t id, uint32_t from, u
 enum index_result index_put_due(struct index *ix, struct bytes destination, struct due due)
 {
 	struct key k = key_due(destination, due);
-	return put(ix, DB_DUE, &k, LIT(""));
+	return put(ix, TABLE_DUE, &k, LIT(""));
 }
 
 enum index_result index_delete_due(struct index *ix, struct bytes destination, struct due due)
 {
-	return del(ix, DB_DUE, key_due(destination, due));
+	return del(ix, TABLE_DUE, key_due(destination, due));
 }
 
 enum index_result index_next_due(struct index *ix, struct bytes destination, struct due from, struct due *due_r)
@@ -458,7 +447,7 @@ enum index_result index_next_due(struct index *ix, struct bytes destination, str
 	struct key first = key_due(destination, from);
 	size_t name = first.len - 20;     /* the destination and its NUL */
 	struct bytes k, v;
-	enum index_result r = seek(ix, DB_DUE, first, 21, &k, &v);
+	enum index_result r = seek(ix, TABLE_DUE, first, 21, &k, &v);
 	if (r != INDEX_OK)
 		return r;
 	if (k.len != first.len || memcmp(k.at, first.at, name) != 0)
@@ -472,18 +461,18 @@ enum index_result index_next_due(struct index *ix, struct bytes destination, str
 enum index_result index_put_wake(struct index *ix, wall_ms_t at, struct bytes destination)
 {
 	struct key k = key_wake(at, destination);
-	return put(ix, DB_WAKE, &k, LIT(""));
+	return put(ix, TABLE_WAKE, &k, LIT(""));
 }
 
 enum index_result index_delete_wake(struct index *ix, wall_ms_t at, struct bytes destination)
 {
-	return del(ix, DB_WAKE, key_wake(at, destination));
+	return del(ix, TABLE_WAKE, key_wake(at, destination));
 }
 
 enum index_result index_next_wake(struct index *ix, wall_ms_t at, struct bytes destination, wall_ms_t *at_r, struct bytes *destination_r)
 {
 	struct bytes k, v;
-	enum index_result r = seek(ix, DB_WAKE, key_wake(at, destination), 9, &k, &v);
+	enum index_result r = seek(ix, TABLE_WAKE, key_wake(at, destination), 9, &k, &v);
 	if (r != INDEX_OK)
 		return r;
 	*at_r = get_number(k.at, 8);
@@ -496,26 +485,26 @@ enum index_result index_next_wake(struct index *ix, wall_ms_t at, struct bytes d
 enum index_result index_get_destination(struct index *ix, struct bytes name, struct row_destination *row_r)
 {
 	struct bytes v;
-	enum index_result r = get(ix, DB_DESTINATIONS, key_name(name), &v);
-	return r == INDEX_OK ? decoded(ix, DB_DESTINATIONS, row_destination_decode(v, row_r)) : r;
+	enum index_result r = get(ix, TABLE_DESTINATIONS, key_name(name), &v);
+	return r == INDEX_OK ? decoded(ix, TABLE_DESTINATIONS, row_destination_decode(v, row_r)) : r;
 }
 
 enum index_result index_put_destination(struct index *ix, struct bytes name, const struct row_destination *row)
 {
-	return put_row(ix, DB_DESTINATIONS, key_name(name), row_destination_encode(row, row_buffer(ix)));
+	return put_row(ix, TABLE_DESTINATIONS, key_name(name), row_destination_encode(row, row_buffer(ix)));
 }
 
 enum index_result index_delete_destination(struct index *ix, struct bytes name)
 {
-	return del(ix, DB_DESTINATIONS, key_name(name));
+	return del(ix, TABLE_DESTINATIONS, key_name(name));
 }
 
 enum index_result index_next_destination(struct index *ix, struct bytes from, struct bytes *name_r, struct row_destination *row_r)
 {
 	struct bytes v;
 	/* LMDB refuses an empty key; no name begins with NUL. */
-	enum index_result r = seek(ix, DB_DESTINATIONS, key_name(from.len ? from : (struct bytes){ "", 1 }), 1, name_r, &v);
-	return r == INDEX_OK ? decoded(ix, DB_DESTINATIONS, row_destination_decode(v, row_r)) : r;
+	enum index_result r = seek(ix, TABLE_DESTINATIONS, key_name(from.len ? from : (struct bytes){ "", 1 }), 1, name_r, &v);
+	return r == INDEX_OK ? decoded(ix, TABLE_DESTINATIONS, row_destination_decode(v, row_r)) : r;
 }
 
 /* ---- bounces ---- */
@@ -523,18 +512,18 @@ enum index_result index_next_destination(struct index *ix, struct bytes from, st
 enum index_result index_put_bounce(struct index *ix, wall_ms_t due, msgid_t id)
 {
 	struct key k = key_two(due, id, 8);
-	return put(ix, DB_BOUNCES, &k, LIT(""));
+	return put(ix, TABLE_BOUNCES, &k, LIT(""));
 }
 
 enum index_result index_delete_bounce(struct index *ix, wall_ms_t due, msgid_t id)
 {
-	return del(ix, DB_BOUNCES, key_two(due, id, 8));
+	return del(ix, TABLE_BOUNCES, key_two(due, id, 8));
 }
 
 enum index_result index_next_bounce(struct index *ix, wall_ms_t due, msgid_t id, wall_ms_t *due_r, msgid_t *id_r)
 {
 	struct bytes k, v;
-	enum index_result r = seek(ix, DB_BOUNCES, key_two(due, id, 8), 16, &k, &v);
+	enum index_result r = seek(ix, TABLE_BOUNCES, key_two(due, id, 8), 16, &k, &v);
 	if (r != INDEX_OK)
 		return r;
 	*due_r = get_number(k.at, 8);
@@ -546,69 +535,69 @@ enum index_result index_next_bounce(struct index *ix, wall_ms_t due, msgid_t id,
 
 enum index_result index_put_finished(struct index *ix, msgid_t id, const struct row_finished *row)
 {
-	return put_row(ix, DB_FINISHED, key_u64(id), row_finished_encode(row, row_buffer(ix)));
+	return put_row(ix, TABLE_FINISHED, key_u64(id), row_finished_encode(row, row_buffer(ix)));
 }
 
 enum index_result index_get_finished(struct index *ix, msgid_t id, struct row_finished *row_r)
 {
 	struct bytes v;
-	enum index_result r = get(ix, DB_FINISHED, key_u64(id), &v);
-	return r == INDEX_OK ? decoded(ix, DB_FINISHED, row_finished_decode(v, row_r)) : r;
+	enum index_result r = get(ix, TABLE_FINISHED, key_u64(id), &v);
+	return r == INDEX_OK ? decoded(ix, TABLE_FINISHED, row_finished_decode(v, row_r)) : r;
 }
 
 enum index_result index_next_finished(struct index *ix, msgid_t from, msgid_t *id_r, struct row_finished *row_r)
 {
 	struct bytes k, v;
-	enum index_result r = seek(ix, DB_FINISHED, key_u64(from), 8, &k, &v);
+	enum index_result r = seek(ix, TABLE_FINISHED, key_u64(from), 8, &k, &v);
 	if (r != INDEX_OK)
 		return r;
 	*id_r = get_number(k.at, 8);
-	return decoded(ix, DB_FINISHED, row_finished_decode(v, row_r));
+	return decoded(ix, TABLE_FINISHED, row_finished_decode(v, row_r));
 }
 
 enum index_result index_delete_finished(struct index *ix, msgid_t id)
 {
-	return del(ix, DB_FINISHED, key_u64(id));
+	return del(ix, TABLE_FINISHED, key_u64(id));
 }
 
 enum index_result index_count_finished(struct index *ix, uint64_t *count_r)
 {
 	MDB_stat st;
-	int rc = mdb_stat(ix->txn, ix->db[DB_FINISHED], &st);
+	int rc = mdb_stat(ix->txn, ix->db[TABLE_FINISHED], &st);
 	*count_r = rc == MDB_SUCCESS ? st.ms_entries : 0;
-	return result_of(ix, rc, db_name[DB_FINISHED]);
+	return result_of(ix, rc, index_table_name[TABLE_FINISHED]);
 }
 
 /* ---- segments, status ---- */
 
 enum index_result index_put_segment(struct index *ix, uint64_t segment, const struct row_segment *row)
 {
-	return put_row(ix, DB_SEGMENTS, key_u64(segment), row_segment_encode(row, row_buffer(ix)));
+	return put_row(ix, TABLE_SEGMENTS, key_u64(segment), row_segment_encode(row, row_buffer(ix)));
 }
 
 enum index_result index_delete_segment(struct index *ix, uint64_t segment)
 {
-	return del(ix, DB_SEGMENTS, key_u64(segment));
+	return del(ix, TABLE_SEGMENTS, key_u64(segment));
 }
 
 enum index_result index_next_segment(struct index *ix, uint64_t from, uint64_t *segment_r, struct row_segment *row_r)
 {
 	struct bytes k, v;
-	enum index_result r = seek(ix, DB_SEGMENTS, key_u64(from), 8, &k, &v);
+	enum index_result r = seek(ix, TABLE_SEGMENTS, key_u64(from), 8, &k, &v);
 	if (r != INDEX_OK)
 		return r;
 	*segment_r = get_number(k.at, 8);
-	return decoded(ix, DB_SEGMENTS, row_segment_decode(v, row_r));
+	return decoded(ix, TABLE_SEGMENTS, row_segment_decode(v, row_r));
 }
 
 enum index_result index_put_status(struct index *ix, const struct row_status *row)
 {
-	return put_row(ix, DB_META, key_name(LIT("status")), row_status_encode(row, row_buffer(ix)));
+	return put_row(ix, TABLE_META, key_name(LIT("status")), row_status_encode(row, row_buffer(ix)));
 }
 
 enum index_result index_get_status(struct index *ix, struct row_status *row_r)
 {
 	struct bytes v;
-	enum index_result r = get(ix, DB_META, key_name(LIT("status")), &v);
-	return r == INDEX_OK ? decoded(ix, DB_META, row_status_decode(v, row_r)) : r;
+	enum index_result r = get(ix, TABLE_META, key_name(LIT("status")), &v);
+	return r == INDEX_OK ? decoded(ix, TABLE_META, row_status_decode(v, row_r)) : r;
 }

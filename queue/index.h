@@ -33,7 +33,8 @@ struct index;
 /* INDEX_FATAL: the environment must not be used any more (MDB_PANIC, EIO, corruption): log, exit, restart, replay. */
 enum index_result { INDEX_OK, INDEX_NONE /* no such row, end of range */, INDEX_FATAL };
 
-/* Open the environment in directory `dir`; read_only for tools. NULL with a sentence in `error`. */
+/* Open the environment in directory `dir`; read_only for tools. NULL with a sentence in `error`, and errno ENOENT when a reader finds that
+ * nothing was ever committed here. */
 struct index *index_open(const char *dir, uint64_t map_size, bool read_only, struct str *error);
 void index_close(struct index *ix);
 const char *index_error(const struct index *ix);   /* of the last INDEX_FATAL */
@@ -90,5 +91,25 @@ enum index_result index_next_segment(struct index *ix, uint64_t from, uint64_t *
 
 enum index_result index_put_status(struct index *ix, const struct row_status *row);
 enum index_result index_get_status(struct index *ix, struct row_status *row_r);   /* INDEX_NONE in a new index */
+
+/* ---- the index as a whole (index_whole.c), for those who check and copy it ---- */
+
+enum index_table { TABLE_MESSAGES, TABLE_RCPTS, TABLE_DUE, TABLE_WAKE, TABLE_DESTINATIONS, TABLE_BOUNCES, TABLE_FINISHED, TABLE_SEGMENTS, TABLE_META, TABLE_COUNT };
+
+/* A row of any table: what its key says (the table above tells which), and its octets. */
+struct index_row { uint64_t number /* id or segment */; uint32_t n; wall_ms_t at; struct bytes destination, value; };
+
+/* Every row of a table, in the order of the keys: each key is greater than the one before, so a walk ends whatever the file holds.
+ * NULL: no memory, or a broken index. Views are valid until the next step. */
+struct index_walk;
+struct index_walk *index_walk_open(struct index *ix, enum index_table table);
+enum index_result index_walk_next(struct index_walk *walk, struct index_row *row_r);   /* INDEX_NONE: that was all */
+void index_walk_close(struct index_walk *walk);                                        /* before index_read_end */
+
+/* A row that the caller decoded is damaged: INDEX_FATAL, with this sentence for index_error. */
+enum index_result index_damaged(struct index *ix, const char *what);
+
+/* Write the last commit to fd as a file of its own, without the pages that are free. Waits for no writer. False with index_error. */
+bool index_copy(struct index *ix, int fd);
 
 #endif

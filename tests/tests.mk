@@ -63,12 +63,13 @@ FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
 
 # the store
-UNIT += msglog index schedule store crash operate reclaim
+UNIT += msglog index schedule store crash operate reclaim check
 UNIT_OBJ_msglog = queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o
 UNIT_OBJ_index = queue/index.o
 UNIT_OBJ_schedule = $(STORE) queue/intakefile.o
 UNIT_OBJ_store = $(STORE) queue/intakefile.o
-UNIT_OBJ_crash = $(STORE) queue/intakefile.o
+UNIT_OBJ_crash = $(sort $(STORE) $(CHECK))
+UNIT_OBJ_check = $(sort $(STORE) $(CHECK))
 UNIT_OBJ_operate = $(STORE) queue/intakefile.o
 UNIT_OBJ_reclaim = $(STORE) queue/intakefile.o
 UNIT_LIBS_msglog = -lpthread
@@ -76,6 +77,7 @@ UNIT_LIBS_index = -llmdb
 UNIT_LIBS_schedule = -llmdb -lpthread
 UNIT_LIBS_store = -llmdb -lpthread -Wl,--wrap=fallocate,--wrap=fdatasync
 UNIT_LIBS_crash = -llmdb -lpthread
+UNIT_LIBS_check = -llmdb -lpthread
 UNIT_LIBS_operate = -llmdb -lpthread
 UNIT_LIBS_reclaim = -llmdb -lpthread
 FUZZ += replay

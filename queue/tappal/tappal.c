@@ -17,7 +17,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/accounts.h"
 #include "common/paths.h"
+#include "common/priv.h"
 #include "common/route.h"
 #include "show.h"
 
@@ -83,6 +85,17 @@ static void require(const char *file)
 	if (errno == ENOENT)
 		tool_stop("there is no queue in %s yet: queued has never run. Start it, then ask again", path_spool);
 	tool_stop("%s/%s: %s", path_spool, file, strerror(errno));
+}
+
+void tool_become_queue(bool anybody)
+{
+	struct account queue;
+
+	if (geteuid() != 0 && anybody)
+		return;
+	if (geteuid() != 0 && (account_by_name(ACCOUNT_QUEUE, &queue) != ACCOUNT_FOUND || geteuid() != queue.uid))
+		tool_stop("reading all of the queue, the text of mail included, takes root (who becomes %s for it) or %s itself", ACCOUNT_QUEUE, ACCOUNT_QUEUE);
+	priv_become("tappal", ACCOUNT_QUEUE);
 }
 
 struct index *tool_open_index(void)
@@ -158,6 +171,7 @@ static const struct command { const char *group, *name; command_fn *act; const c
 	{ "queue", "delete", command_operate, "WHICH [--because TEXT]", "drop without a bounce" },
 	{ "queue", "bounce", command_operate, "WHICH [--because TEXT]", "give up now and return to the sender" },
 	{ "queue", "flush", command_flush, "[DESTINATION ...]", "try everything (or all for these destinations) now" },
+	{ "queue", "check", command_check, "[--spool DIR] [--json]", "hold everything in the spool against everything else; 2: something was found" },
 	{ NULL, "status", command_status, "[--json]", "is the queue manager up, and how is the queue" },
 	{ NULL, "config", command_config, "show [NAME ...] | check | set NAME VALUE ... | unset NAME", "the settings in /etc/tappal" },
 	{ NULL, "reload", command_reload, "", "make the running daemons read their settings anew (SIGHUP)" },
@@ -178,7 +192,7 @@ static int command_help(int argc, char **argv)
 		"FILTER: --from ADDRESS  --to ADDRESS  --domain DOMAIN  --older AGE  --newer AGE  --state active|deferred|held|failed\n"
 		"        --reason TEXT  --limit N;  an ADDRESS may be @domain or hold * and ?; an AGE is 90s, 15m, 2h, 3d, 1w.\n"
 		"--dry-run shows what would be done. --recipients-only: the recipients that match --to, --domain, --reason, not whole messages.\n"
-		"Exit: 0 done, 1 nothing matched, 100 wrong call, 111 system. More: tappal(8).\n");
+		"Exit: 0 done, 1 nothing matched, 2 check found something, 100 wrong call, 111 system. More: tappal(8).\n");
 	return EXIT_OK;
 }
 
@@ -203,7 +217,7 @@ static int command_queue(int argc, char **argv)
 	const struct command *command;
 
 	if (argc < 2)
-		tool_usage("tappal queue list, why, show, retry, hold, release, delete, bounce or flush? See `tappal help`");
+		tool_usage("tappal queue list, why, show, retry, hold, release, delete, bounce, flush or check? See `tappal help`");
 	command = find("queue", argv[1]);
 	if (command == NULL)
 		tool_usage("there is no command `tappal queue %s`; see `tappal help`", show_text(bytes_of(argv[1])));

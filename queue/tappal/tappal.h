@@ -10,12 +10,15 @@
 
 #define TAPPAL_VERSION "0.1"
 
-enum { EXIT_NOTHING = 1 };   /* nothing matched; else EXIT_OK, EXIT_YOUR_FAULT, EXIT_SYSTEM */
+enum { EXIT_NOTHING = 1, EXIT_FOUND = 2 };   /* nothing matched; `queue check` found something; else EXIT_OK, EXIT_YOUR_FAULT, EXIT_SYSTEM */
 
 /* A sentence on stderr, and the end. Arguments that came from elsewhere must have been cleaned (show_clean). */
 void tool_usage(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void tool_stop(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* a sentence on stderr */
+
+/* Become tappal-queue for good, or say that it takes root and end. `anybody`: another account stays itself, and reads what it may. */
+void tool_become_queue(bool anybody);
 
 /* chdir to the spool, open the index read-only; or say why not, and what to do about it, and end. Creates no file. */
 struct index *tool_open_index(void);
@@ -33,7 +36,7 @@ struct bytes tool_destination(struct bytes destination, bool *local_r);
 
 /* ---- the commands: argv[0] is the command's own name; each returns an exit code ---- */
 typedef int command_fn(int argc, char **argv);
-command_fn command_list, command_show, command_why, command_operate, command_flush;   /* tappal queue ... */
+command_fn command_list, command_show, command_why, command_operate, command_flush, command_check;   /* tappal queue ... */
 command_fn command_status, command_config, command_log, command_reload;
 
 #endif

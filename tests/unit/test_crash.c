@@ -1,7 +1,7 @@
 /*
  * test_crash - crashes at every kind of point: the spool is copied as the crash leaves it, opened, and compared.
  */
-#include "spool.h"
+#include "checked.h"
 
 #include "common/io.h"
 #include "queue/operation.h"
@@ -131,10 +131,14 @@ static void crash_anywhere(uint64_t first_seed)
 			continue;
 		assert_int_equal(store_sync(sp.st), STORE_OK);
 		spool_check(&sp);
+		checked_crash(&sp);
 		spool_crashed_copy(&sp, &copy);
 		spool_open(&copy);
 		spool_check(&copy);
 		spool_assert_same(sp.st, copy.st);
+		store_close(copy.st);
+		copy.st = NULL;
+		checked_is(copy.dir, copy.now, "");
 		spool_end(&copy);
 		assert_int_equal(chdir(sp.dir), 0);
 		str_clear(&sp.events);

@@ -1,0 +1,120 @@
+/*
+ * check_body - large/ID against the record of its message. Room: queue (tappal).
+ *
+ * The file is an intake file that was renamed, its head and its envelope included. A head that says ADOPT has a checksum; it was made
+ * before queued put the id in the place of the dots, so the dots are put back before it is compared. A PENDING one has none: its sizes and its
+ * envelope are compared, and it is read to its end.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "common/crc32c.h"
+#include "common/io.h"
+#include "queue/intakefile.h"
+#include "queue/places.h"
+
+#define STEP 65536u
+
+struct body_pass { struct check *c; msgid_t id; char file[PLACE_MAX]; int fd; struct intake_head head; uint64_t dots /* offset in the file; 0: none */; };
+
+static void tell(const struct body_pass *p, enum check_kind kind, const char *text)
+{
+	struct check_finding f = { .kind = kind, .id = p->id };
+	snprintf(f.file, sizeof f.file, "%s", p->file);
+	snprintf(f.text, sizeof f.text, "%s", text);
+	check_tell(p->c, &f);
+}
+
+/* Was the id put into the place of the dots? */
+static void find_dots(struct body_pass *p)
+{
+	char found[MSGID_TEXT], text[MSGID_TEXT + 1];
+	uint64_t at = INTAKE_HEAD + (uint64_t)p->head.id_offset;
+	msgid_format(p->id, text);
+	if (p->head.id_offset != 0 && io_pread_full(p->fd, found, sizeof found, at) == (ssize_t)sizeof found && memcmp(found, text, sizeof found) == 0)
+		p->dots = at;
+}
+
+/* UNSAFE: what of the dots lies in the chunk is within it. */
+static void put_back_dots(const struct body_pass *p, char *chunk, uint64_t at, size_t n)
+{
+	uint64_t from = p->dots > at ? p->dots : at, to = p->dots + MSGID_TEXT < at + n ? p->dots + MSGID_TEXT : at + n;
+	if (p->dots != 0 && from < to)
+		memset(chunk + (from - at), '.', (size_t)(to - from));
+}
+
+/* NULL, or what is wrong with it. */
+static const char *read_whole(const struct body_pass *p, uint32_t *crc_r)
+{
+	char chunk[STEP];
+	uint64_t at = INTAKE_HEAD, end = intake_size(&p->head);
+	*crc_r = 0;
+	while (at < end) {
+		size_t n = end - at < STEP ? (size_t)(end - at) : STEP;
+		ssize_t got = io_pread_full(p->fd, chunk, n, at);
+		if (got != (ssize_t)n)
+			return got < 0 ? strerror(errno) : "it is shorter than its head says";
+		put_back_dots(p, chunk, at, n);
+		*crc_r = crc32c(*crc_r, chunk, n);
+		at += n;
+	}
+	return NULL;
+}
+
+static bool envelope_differs(const struct body_pass *p, struct bytes envelope)
+{
+	char chunk[STEP];
+	uint64_t at = INTAKE_HEAD + p->head.body_size;
+	for (size_t done = 0; done < envelope.len;) {
+		size_t n = envelope.len - done < STEP ? envelope.len - done : STEP;
+		if (io_pread_full(p->fd, chunk, n, at + done) != (ssize_t)n || memcmp(chunk, envelope.at + done, n) != 0)
+			return true;
+		done += n;
+	}
+	return false;
+}
+
+static const char *judge(struct body_pass *p, const struct log_message *m, struct bytes envelope)
+{
+	char head[INTAKE_HEAD];
+	struct stat st;
+	uint32_t crc;
+	if (fstat(p->fd, &st) != 0 || io_pread_full(p->fd, head, sizeof head, 0) < 0)
+		return strerror(errno);
+	if (st.st_nlink != 1)
+		return "it has a second name";
+	if ((uint64_t)st.st_size < INTAKE_HEAD || !intake_head_decode(head, &p->head))
+		return "its head is damaged";
+	if (p->head.body_size != m->body_size || p->head.envelope_size != m->envelope_size || m->body_offset != INTAKE_HEAD)
+		return "its head has other sizes than the record of its message";
+	if ((uint64_t)st.st_size < intake_size(&p->head))
+		return "it is shorter than its head says";
+	find_dots(p);
+	const char *wrong = read_whole(p, &crc);
+	if (wrong)
+		return wrong;
+	if (p->head.state == INTAKE_ADOPT && crc != p->head.checksum)
+		return "its checksum is wrong";
+	return envelope_differs(p, envelope) ? "its envelope is not that of the record" : NULL;
+}
+
+bool check_body(struct check *c, const struct log_message *message, struct bytes envelope)
+{
+	struct body_pass p = { .c = c, .id = message->id };
+	place_large(message->id, p.file);
+	p.fd = io_open_regular(AT_FDCWD, p.file);
+	if (p.fd < 0 && errno == ENOENT)
+		return false;
+	c->sums.large++;
+	const char *wrong = p.fd < 0 ? strerror(errno) : judge(&p, message, envelope);
+	if (wrong)
+		tell(&p, CHECK_LARGE_DAMAGED, wrong);
+	if (p.fd >= 0)
+		close(p.fd);
+	return true;
+}
