@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "settings_parse.h"
-
 #define SHORT_LIST 16u      /* as fast without */
 #define LONG_LIST (UINT32_MAX / 4)
 
@@ -40,24 +38,26 @@ static uint32_t *place_of(const struct lines *list, struct bytes key)
 	return &list->place[i];
 }
 
-bool keylist_index(struct lines *list, struct settings_memory *memory)
+uint32_t keylist_places(size_t lines)
 {
 	uint32_t places = 4 * SHORT_LIST;
-	if (list->count <= SHORT_LIST || list->count > LONG_LIST)
-		return true;
-	while (places < 2 * list->count)
+	if (lines <= SHORT_LIST || lines > LONG_LIST)
+		return 0;
+	while (places < 2 * lines)
 		places *= 2;
-	list->place = settings_allocate(memory, places * sizeof *list->place);
-	if (!list->place)
-		return false;
-	memset(list->place, 0, places * sizeof *list->place);
+	return places;
+}
+
+void keylist_index(struct lines *list, uint32_t *place, uint32_t places)
+{
+	memset(place, 0, places * sizeof *place);
+	list->place = place;
 	list->places = places;
 	for (uint32_t i = 0; i < list->count; i++) {
-		uint32_t *place = place_of(list, keylist_key(list->at[i]));
-		if (*place == 0)
-			*place = i + 1;
+		uint32_t *at = place_of(list, keylist_key(list->at[i]));
+		if (*at == 0)
+			*at = i + 1;
 	}
-	return true;
 }
 
 static size_t search(const struct lines *list, struct bytes key)

@@ -9,14 +9,14 @@
 
 #include "settings.h"
 
-struct settings_memory;
-
 struct bytes keylist_key(struct bytes line);
 struct bytes keylist_value(struct bytes line);   /* what stands behind the key and its colon */
 
-/* Make the index of a list whose lines are complete, in the snapshot's memory. A short list gets none: it is searched line by line.
- * False: no memory. */
-bool keylist_index(struct lines *list, struct settings_memory *memory);
+/* How many places the index of so many lines needs; 0: none, a short list is searched line by line. */
+uint32_t keylist_places(size_t lines);
+
+/* Make the index of a list whose lines are complete, in memory of the caller's that lives as long as the list. */
+void keylist_index(struct lines *list, uint32_t *place, uint32_t places);
 
 /* The line with this key, or list->count. */
 size_t keylist_find(const struct lines *list, struct bytes key);

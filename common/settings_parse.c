@@ -256,6 +256,17 @@ static size_t count_lines(struct bytes text)
 	return count;
 }
 
+static bool index_list(struct parse *p, struct lines *list)
+{
+	uint32_t places = keylist_places(list->count);
+	uint32_t *place = places > 0 ? settings_allocate(p->memory, places * sizeof *place) : NULL;
+	if (places > 0 && !place)
+		return out_of_memory(p);
+	if (places > 0)
+		keylist_index(list, place, places);
+	return true;
+}
+
 static bool parse_list(struct parse *p, struct bytes text, struct lines *value_r)
 {
 	struct text_line line;
@@ -276,7 +287,7 @@ static bool parse_list(struct parse *p, struct bytes text, struct lines *value_r
 		value_r->at[value_r->count] = line.text;
 		value_r->number[value_r->count++] = line.number;
 	}
-	return p->ok && (keylist_index(value_r, p->memory) || out_of_memory(p));
+	return p->ok && index_list(p, value_r);
 }
 
 bool parse_setting(struct parse *p, struct bytes text, void *member)
