@@ -2,10 +2,11 @@
  * load - SMTP load from loopback, for benchmarks: one process, one thread, epoll; bounded in count and time.
  *
  *   load HOST:PORT [-s SESSIONS] [-m MESSAGES] [-l OCTETS] [-d PER_CONNECTION] [-r RECIPIENTS] [-t TO] [-k USERS] [-D DOMAINS]
- *        [-w SECONDS] [-R PER_SECOND] [-P] [-S] [-i] [-T SECONDS]
+ *        [-b NUMBER] [-w SECONDS] [-R PER_SECOND] [-P] [-S] [-i] [-T SECONDS]
  *
  *   -d   messages before QUIT and a new connection; 0: no limit      -r   recipients of each message
  *   -t   recipient, %lu in it is the recipient's running number      -k   that number counts from 1 to USERS and again
+ *   -b   the first message's number
  *   -D   a second %lu in -t is the running number modulo DOMAINS     -w   no message begins later than that after the first connect
  *   -R   so many messages a second, not as many as can be            -P   MAIL, RCPT, DATA in one write (RFC 2920)
  *   -S   recipients begin with tNANOSECONDS- of their message's beginning, for the sink
@@ -33,6 +34,8 @@
 #include <unistd.h>
 
 #define CONNECT_FAILURES 20000u
+#define AT_ONCE 5u            /* sessions that wait for their first greeting: there are servers with a backlog of so many */
+#define PATIENCE 5.0          /* seconds without a greeting, after which a connection is given up: its server's backlog was full */
 
 enum state { CONNECTING, SAID_EHLO, SAID_MAIL, SAID_RCPT, SAID_DATA, SENT_BODY, SAID_QUIT, PAUSED, IDLE };
 
@@ -43,19 +46,20 @@ struct session {
 	unsigned long message, accepted, rcpts_left;
 	size_t in_len;
 	struct iovec left[2];         /* what is still to be written: a command, or a head of its own and the common body */
-	double began;
+	double began, asked;          /* the message, with the connection that it needed; this connection */
 	char in[4096], command[65536];
 };
 
 static struct {
 	struct sockaddr_in peer;
-	unsigned long sessions, messages, per_connection, rcpts, users, domains;
+	unsigned long sessions, messages, first_number, per_connection, rcpts, users, domains;
 	size_t size;
 	const char *to;
 	bool pipelined, idle, stamped;
 	double seconds, window, rate;
 	int epoll;
-	unsigned long next, retries, accepted, refused, cut, connections, connect_failures, idlers, open, paused;
+	unsigned long next, retries, accepted, refused, cut, connections, connect_failures, unanswered, idlers, open, paused;
+	unsigned long begun, waiting; /* sessions that were opened once; connections without a greeting */
 	unsigned long *retry;         /* numbers to be sent again */
 	double now, first, last, *latency;
 	char *body;
@@ -104,7 +108,7 @@ static void open_session(struct session *s) {
 	s->in_len = 0, s->accepted = 0, s->state = CONNECTING, s->writing = false;
 	s->left[0].iov_len = s->left[1].iov_len = 0;
 	s->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	s->began = now();
+	s->began = s->asked = now();
 	if (g.first == 0) g.first = s->began;
 	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	if (s->fd < 0 || (connect(s->fd, (struct sockaddr *)&g.peer, sizeof g.peer) < 0 && errno != EINPROGRESS)) {
@@ -113,7 +117,7 @@ static void open_session(struct session *s) {
 		s->fd = -1;
 		return;
 	}
-	g.connections++, g.open++;
+	g.connections++, g.open++, g.waiting++;
 	watch(s, EPOLLIN, EPOLL_CTL_ADD);
 }
 
@@ -144,7 +148,7 @@ static size_t add_rcpt(const struct session *s, char *out, size_t room, unsigned
 
 static void begin_message(struct session *s) {
 	size_t n;
-	s->message = g.retries > 0 ? g.retry[--g.retries] : g.next++;
+	s->message = g.retries > 0 ? g.retry[--g.retries] : g.first_number + g.next++;
 	s->rcpts_left = g.rcpts;
 	if (s->accepted) s->began = g.now;
 	n = (size_t)snprintf(s->command, sizeof s->command, "MAIL FROM:<sender@a.tappal>\r\n");
@@ -224,6 +228,7 @@ static void on_reply(struct session *s, int code) {
 	bool good = code / 100 == 2;
 	switch (s->state) {
 	case CONNECTING:
+		g.waiting--;
 		if (!good) {
 			g.connect_failures++;
 			quit(s);
@@ -248,6 +253,7 @@ static void on_end(struct session *s) {
 		g.cut++;
 		again(s);
 	} else if (s->state != SAID_QUIT) g.connect_failures++;
+	if (s->state == CONNECTING) g.waiting--;
 	if (s->state == PAUSED) g.paused--;
 	close_session(s);
 }
@@ -300,9 +306,10 @@ static void read_arguments(int argc, char **argv) {
 	}
 	*colon = 0;
 	optind = 2;
-	while ((option = getopt(argc, argv, "s:m:l:d:r:t:k:D:w:R:PSiT:")) != -1) switch (option) {
+	while ((option = getopt(argc, argv, "s:m:b:l:d:r:t:k:D:w:R:PSiT:")) != -1) switch (option) {
 	case 's': g.sessions = strtoul(optarg, NULL, 10); break;
 	case 'm': g.messages = strtoul(optarg, NULL, 10); break;
+	case 'b': g.first_number = strtoul(optarg, NULL, 10); break;
 	case 'l': g.size = strtoul(optarg, NULL, 10); break;
 	case 'd': g.per_connection = strtoul(optarg, NULL, 10); break;
 	case 'r': g.rcpts = strtoul(optarg, NULL, 10); break;
@@ -345,19 +352,38 @@ static double cpu_seconds(void) {
 static void print_result(void) {
 	double wall = g.last - g.first, cpu = cpu_seconds();
 	qsort(g.latency, g.accepted, sizeof *g.latency, by_size);
-	printf("{\"accepted\":%lu,\"begun\":%lu,\"refused\":%lu,\"cut\":%lu,\"connect_failures\":%lu,\"connections\":%lu,\"wall_s\":%.3f,\"per_s\":%.1f,"
+	printf("{\"accepted\":%lu,\"begun\":%lu,\"refused\":%lu,\"cut\":%lu,\"connect_failures\":%lu,\"unanswered\":%lu,\"connections\":%lu,\"wall_s\":%.3f,\"per_s\":%.1f,"
 	       "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.1f,\"cpu_s\":%.6f,\"first\":%.6f,\"last\":%.6f}\n",
-		g.accepted, g.next, g.refused, g.cut, g.connect_failures, g.connections, wall, wall > 0 ? (double)g.accepted / wall : 0,
+		g.accepted, g.next, g.refused, g.cut, g.connect_failures, g.unanswered, g.connections, wall, wall > 0 ? (double)g.accepted / wall : 0,
 		g.accepted ? g.latency[g.accepted / 2] * 1e3 : 0, g.accepted ? g.latency[g.accepted * 99 / 100] * 1e3 : 0,
 		g.accepted ? g.latency[g.accepted - 1] * 1e3 : 0, cpu, g.first, g.last);
+}
+
+/* Looked for once a second; the latency of the message goes on counting. */
+static void give_up_waiting(struct session *sessions) {
+	static double looked;
+	if (g.waiting == 0 || g.now - looked < 1) return;
+	looked = g.now;
+	for (unsigned long i = 0; i < g.begun; i++) {
+		struct session *s = &sessions[i];
+		double began = s->began;
+		if (s->fd < 0 || s->state != CONNECTING || g.now - s->asked < PATIENCE) continue;
+		g.unanswered++, g.waiting--;
+		close_session(s);
+		s->began = began;
+	}
+}
+
+static void open_first(struct session *sessions) {
+	while (g.begun < g.sessions && g.waiting < AT_ONCE && (g.begun == 0 || g.idle || more())) open_session(&sessions[g.begun++]);
 }
 
 /* Looked at after each turn, so nothing here but counters, until all are closed. */
 static bool finished(struct session *sessions, double started) {
 	if (g.now - started > g.seconds) return true;
 	if (g.idle) return g.idlers + g.connect_failures >= g.sessions;
-	if (g.open == g.sessions) return false;
-	for (unsigned long i = 0; i < g.sessions && more(); i++) if (sessions[i].fd < 0) open_session(&sessions[i]);
+	if (g.open == g.begun && g.begun > 0) return false;
+	for (unsigned long i = 0; i < g.begun && more(); i++) if (sessions[i].fd < 0) open_session(&sessions[i]);
 	return g.open == 0;
 }
 
@@ -382,7 +408,7 @@ int main(int argc, char **argv) {
 	g.retry = calloc(g.sessions, sizeof *g.retry);
 	sessions = calloc(g.sessions, sizeof *sessions);
 	g.epoll = epoll_create1(0);
-	for (unsigned long i = 0; i < g.sessions; i++) open_session(&sessions[i]);
+	open_first(sessions);
 	while (!finished(sessions, started)) {
 		int n = epoll_wait(g.epoll, events, 256, patience_ms());
 		now();
@@ -392,6 +418,8 @@ int main(int argc, char **argv) {
 			if (s->fd >= 0 && events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) on_input(s);
 		}
 		if (g.paused > 0) begin_paused(sessions);
+		open_first(sessions);
+		give_up_waiting(sessions);
 	}
 	if (g.idle) print_idle(started);
 	else print_result();

@@ -170,7 +170,7 @@ class OpenSMTPD(InRoom):
     ip = "127.0.0.64"
     program, tell_version = "/usr/sbin/smtpd", ("/usr/sbin/smtpd", "-h")
     accounts = {"opensmtpd": (64901, "/var/lib/opensmtpd/empty"), "opensmtpq": (64902, "/var/lib/opensmtpd/empty")}
-    durability = "before 250: fsync of the message's file and of each recipient's envelope file"
+    durability = "before 250: nothing. Its files are written and renamed, not synced: a loss of power takes what was acknowledged in the last seconds"
     delivery = "Maildir (mail.maildir): fsync of the file, none of the directory"
 
     def make_room(self):
@@ -222,7 +222,7 @@ class Exim(InRoom):
     program, tell_version = "/usr/sbin/exim4", ("/usr/sbin/exim4", "-bV")
     accounts = {"Debian-exim": (64903, "/var/spool/exim4")}
     durability = "before 250: fsync of the message's data file, of its header file, and of their directory"
-    delivery = "Maildir (appendfile): fsync of the file, none of the directory"
+    delivery = "A file of its own for each delivery that is under way, synced; Maildir (appendfile): fsync of the file, none of the directory"
     main = """primary_hostname = bench.tappal
 local_interfaces = {ip}
 daemon_smtp_ports = {port}

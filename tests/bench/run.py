@@ -7,12 +7,12 @@ sessions, server, metric, value, unit, ratio_to_postfix, and build/bench.md, the
 in workloads.py and long_queue.py.
 """
 import argparse
+import os
+import signal
 import statistics
 import subprocess
-import time
-
 import sys
-import os
+import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.environ.setdefault("BENCH_DIR", "/var/tmp/tappal-bench")
@@ -146,6 +146,7 @@ def arguments():
 
 def main():
     a, rows, began = arguments(), [], time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # what was started is ended
     subprocess.run([f"{TOP}/tests/bench/freshfs", "up", STATE], check=True)
     about = measure_disk()
     servers, reasons = those_that_run([s for s in (Tappal(), TappalTcpserver(), PostfixServer(), OpenSMTPD(), Exim()) if s.name in a.servers.split(",")])

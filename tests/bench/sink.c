@@ -3,11 +3,11 @@
  *
  *   sink HOST:PORT SECONDS [ADDRESSES]
  *
- * Listens on HOST, and on the addresses that follow it when there shall be several destinations; says "ready" then. A line on stdin tells how
- * many distinct recipients are expected, perhaps when many have come. It ends when they got a message (and half a second of quiet, for the
- * clients' QUITs and for what comes twice), or after SECONDS. Prints one JSON line: messages, recipients, distinct recipients, repeats,
- * connections, the times of the first and the last message, CPU time, and the latency of recipients that tell when they were sent
- * (tNANOSECONDS-, load -S).
+ * Listens on HOST, and on the addresses that follow it when there shall be several destinations; says "ready" then. Each line on stdin tells how
+ * many distinct recipients are expected by then, perhaps when many have come. When they got a message (and half a second of quiet, for what
+ * comes twice), or after SECONDS, it answers with one JSON line: messages, recipients, distinct recipients, repeats, connections, the times
+ * of the first and the last message, CPU time, and the latency of recipients that tell when they were sent (tNANOSECONDS-, load -S); all since
+ * it began. It ends with stdin, or after SECONDS.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -41,7 +41,7 @@ static struct {
 	uint64_t *slot;       /* open addressing: hashes of recipients seen, 0 empty */
 	size_t room, used;
 	unsigned long messages, recipients, repeats, connections, open, expected;
-	bool told;            /* expected is known */
+	bool told, ended;     /* expected is known; stdin has ended */
 	double first, last;
 	double *latency;
 	size_t latencies, latency_room;
@@ -249,15 +249,16 @@ static void listen_at_all(const char *where, unsigned long addresses, int epoll)
 	}
 }
 
-static void take_expectation(int epoll) {
+static void take_expectation(void) {
 	char line[32];
 	ssize_t n = read(0, line, sizeof line - 1);
-	if (n > 0) {
-		line[n] = 0;
-		g.expected = strtoul(line, NULL, 10);
-		g.told = true;
+	if (n <= 0) {
+		g.ended = true;
+		return;
 	}
-	epoll_ctl(epoll, EPOLL_CTL_DEL, 0, NULL);
+	line[n] = 0;
+	g.expected = strtoul(line, NULL, 10);
+	g.told = true;
 }
 
 static void raise_files(void) {
@@ -267,7 +268,7 @@ static void raise_files(void) {
 	setrlimit(RLIMIT_NOFILE, &files);
 }
 
-static bool satisfied(void) { return g.told && g.used >= g.expected && now() - g.last > 0.5; }
+static bool satisfied(double end) { return g.told && ((g.used >= g.expected && now() - g.last > 0.5) || now() > end); }
 
 static int by_size(const void *a, const void *b) {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -305,15 +306,18 @@ int main(int argc, char **argv) {
 	if (epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &input) < 0) fail("sink: stdin must be a pipe");
 	puts("ready");
 	fflush(stdout);
-	while (now() < end && !satisfied()) {
+	while (now() < end + 1 && !g.ended) {
 		int n = epoll_wait(epoll, events, 256, 100);
 		for (int i = 0; i < n; i++) {
 			struct client *c = events[i].data.ptr;
-			if (!c) take_expectation(epoll);
+			if (!c) take_expectation();
 			else if (c->listens) take_all(c->fd, epoll);
 			else serve(c);
 		}
+		if (!satisfied(end)) continue;
+		print_result();
+		fflush(stdout);
+		g.told = false;
 	}
-	print_result();
 	return 0;
 }
