@@ -13,6 +13,7 @@ A dialog is read top to bottom:
     ! text             the client sends these octets; Python escapes
     close              the client closes its sending side
     S: text            the next line from the server begins with text; S*N: N such lines; S~ regex: the whole line matches
+    R: 250             a whole reply with this code, however many lines it has; R: 250 TEXT: one of them is TEXT
     EOF                the server closes the connection
     E: text            a line of echo_enqueue's output begins with text (in order); E~ regex; E- text: no line begins with it
     L: text            smtpd's log holds text; L~ regex; L- text: it does not
@@ -202,7 +203,7 @@ class Dialog:
     def read_line(self, number, line):
         if not line.strip():
             return
-        m = re.match(r"(#|!|@set|@unset|@env|@sink|@exit|@pipe|close|EOF|[CS](?:\*\d+)?:|S~|E:|E~|E-|L:|L~|L-)(?: (.*))?$", line)
+        m = re.match(r"(#|!|@set|@unset|@env|@sink|@exit|@pipe|close|EOF|[CS](?:\*\d+)?:|R:|S~|E:|E~|E-|L:|L~|L-)(?: (.*))?$", line)
         if not m:
             raise Failure(f"{self.name}.smtp:{number}: not understood: {line}")
         kind, text = m.group(1), m.group(2) or ""
@@ -245,13 +246,15 @@ class Dialog:
             if kind in ("C:", "!"):
                 waiting += octets(text, kind == "!") * count
                 continue
-            if kind in ("S:", "S~", "EOF", "close") and waiting:
+            if kind in ("S:", "R:", "S~", "EOF", "close") and waiting:
                 client.send(waiting)
                 waiting = b""
             if kind == "close":
                 client.close_sending()
             elif kind in ("S:", "S~"):
                 self.expect(client, kind, text, count, number)
+            elif kind == "R:":
+                self.expect_reply(client, text, number)
             elif kind == "EOF" and (line := client.line()) is not None:
                 raise Failure(f"line {number}: expected the end of the connection, got: {line}")
         if waiting:
@@ -264,6 +267,17 @@ class Dialog:
                 raise Failure(f"line {number}: expected {text!r}, got the end of the connection")
             if not (line.startswith(text) if kind == "S:" else re.fullmatch(text, line)):
                 raise Failure(f"line {number}: expected {text!r}, got: {line}")
+
+    def expect_reply(self, client, text, number):
+        code, _, wanted = text.partition(" ")
+        lines = [""]
+        while not lines[-1].startswith(code + " "):
+            line = client.line()
+            if line is None or line[:3] != code or line[3:4] not in (" ", "-"):
+                raise Failure(f"line {number}: expected a reply {code}, got: {line}")
+            lines.append(line)
+        if wanted and wanted not in [line[4:] for line in lines]:
+            raise Failure(f"line {number}: expected a reply with the line {wanted!r}, got: {lines[1:]}")
 
     def check_sink(self, place):
         wanted = [s for s in self.steps if s[0][0] == "E" and s[0] != "EOF"]
