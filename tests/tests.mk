@@ -41,15 +41,17 @@ UNIT_OBJ_select = queue/tappal/select.o queue/index.o
 UNIT_LIBS_select = -llmdb
 
 # remote, resolver
-UNIT += reply hosts dotstuff dnswire
+UNIT += reply hosts dotstuff dnswire downgrade
 UNIT_OBJ_reply = remote/reply.o
 UNIT_OBJ_hosts = remote/hosts.o remote/dns.o
 UNIT_OBJ_dotstuff = remote/dotstuff.o
 UNIT_OBJ_dnswire = remote/dnswire.o
-FUZZ += reply dotstuff dnswire
+UNIT_OBJ_downgrade = remote/downgrade.o remote/mimehead.o remote/quoted.o
+FUZZ += reply dotstuff dnswire downgrade
 FUZZ_SRC_reply = remote/reply.c
 FUZZ_SRC_dotstuff = remote/dotstuff.c
 FUZZ_SRC_dnswire = remote/dnswire.c
+FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
 SMTPD_DIALOG = smtpd/session smtpd/command smtpd/receive smtpd/message smtpd/access
