@@ -2,8 +2,8 @@
  * client - the sending side of SMTP (RFC 5321) over one connection: greeting, EHLO or HELO, any number of transactions, QUIT.
  *
  * Every recipient gets a verdict, whatever the server does; what is unknown is temporary. Extensions used when offered: PIPELINING
- * (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461). Nothing is converted: a message that needs an
- * extension which the server lacks fails.
+ * (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461). For a server without 8BITMIME the body is converted
+ * (sevenbit.h), unless the setting convert8bit forbids it: then it goes as it is. A message that needs SMTPUTF8 where there is none fails.
  *
  * Replies are counted against commands. A server that says more than it was asked is not understood any more: before each group of
  * commands and before the final dot nothing unasked may have come, or an early "250" would be taken for the one that ends the data.
@@ -45,7 +45,7 @@ bool client_is_quiet(const struct client *c);
 
 enum client_end {
 	CLIENT_DONE,    /* every recipient has its result. The connection is open for the next, or closed */
-	CLIENT_STALE,   /* the kept connection was dead before MAIL was answered: nothing is reported, no octet of the body is read */
+	CLIENT_STALE,   /* the kept connection was dead before MAIL was answered: nothing is reported, the body can still be taken from its start */
 	CLIENT_BROKEN,  /* the body ended too early: the connection is closed without the final dot */
 };
 enum client_end client_deliver(struct client *c, struct delivery *d);

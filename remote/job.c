@@ -1,6 +1,7 @@
 /* job - remote's side of the pipes to spawn. Room: remote; the records are ours, but are believed only as far as they decode. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/io.h"
@@ -50,7 +51,7 @@ enum job_read job_read(struct delivery *d, struct record_reader *in)
 	struct record record;
 	int got;
 
-	*d = (struct delivery){ .in = in, .raw = STR_INIT(RECORD_MAX), .results = STR_INIT(RESULTS_MAX) };
+	*d = (struct delivery){ .in = in, .raw = STR_INIT(RECORD_MAX), .results = STR_INIT(RESULTS_MAX), .ahead = STR_INIT(JOB_AHEAD_MAX) };
 	got = record_reader_wait(in, &record, 0);
 	if (got == 0)
 		return JOB_END;
@@ -69,18 +70,54 @@ void job_free(struct delivery *d)
 	d->rcpts = NULL;
 	str_free(&d->raw);
 	str_free(&d->results);
+	str_free(&d->ahead);
 }
 
 /* Octets that were read together with the records. */
-static ssize_t body_from_reader(struct delivery *d, char *out, size_t n)
+static size_t body_from_reader(const struct delivery *d, char *out, size_t n)
 {
 	struct bytes rest = bytes_slice(record_reader_rest(d->in), 0, n);
 
 	for (size_t i = 0; i < rest.len; i++)
 		out[i] = rest.at[i];
 	record_reader_take(d->in, rest.len);
-	d->body_left -= rest.len;
-	return (ssize_t)rest.len;
+	return rest.len;
+}
+
+/* What the pipe has next; n > 0 octets at most of the body are still in it. */
+static ssize_t body_read(const struct delivery *d, char *out, size_t n)
+{
+	ssize_t got = (ssize_t)body_from_reader(d, out, n);
+
+	if (got > 0)
+		return got;
+	do
+		got = read(d->in->fd, out, n);
+	while (got == -1 && (errno == EINTR || (errno == EAGAIN && io_wait_readable(d->in->fd, 0) != -1)));
+	return got > 0 ? got : -1;
+}
+
+bool job_ahead(struct delivery *d)
+{
+	while (d->ahead.len < d->body_left && d->ahead.len < JOB_AHEAD_MAX) {
+		uint64_t want = d->body_left < JOB_AHEAD_MAX ? d->body_left : JOB_AHEAD_MAX;
+		size_t n = (size_t)want - d->ahead.len;
+		char *to = str_reserve(&d->ahead, n);
+		ssize_t got = to == NULL ? -1 : body_read(d, to, n);
+
+		if (got == -1)
+			return false;
+		str_grew(&d->ahead, (size_t)got);
+	}
+	return true;
+}
+
+static size_t body_from_ahead(struct delivery *d, char *out, size_t n)
+{
+	n = n < d->ahead.len - d->ahead_taken ? n : d->ahead.len - d->ahead_taken;
+	memcpy(out, d->ahead.at + d->ahead_taken, n);
+	d->ahead_taken += n;
+	return n;
 }
 
 ssize_t job_body(struct delivery *d, char *out, size_t n)
@@ -91,15 +128,12 @@ ssize_t job_body(struct delivery *d, char *out, size_t n)
 		n = (size_t)d->body_left;
 	if (n == 0)
 		return 0;
-	got = body_from_reader(d, out, n);
+	if (d->ahead_taken < d->ahead.len)
+		got = (ssize_t)body_from_ahead(d, out, n);
+	else
+		got = body_read(d, out, n);
 	if (got > 0)
-		return got;
-	do
-		got = read(d->in->fd, out, n);
-	while (got == -1 && (errno == EINTR || (errno == EAGAIN && io_wait_readable(d->in->fd, 0) != -1)));
-	if (got <= 0)
-		return -1;
-	d->body_left -= (uint64_t)got;
+		d->body_left -= (uint64_t)got;
 	return got;
 }
 

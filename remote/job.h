@@ -23,7 +23,9 @@ struct delivery {
 	struct job job;
 	struct delivery_rcpt *rcpts; /* job.rcpt_count of them */
 	bool needs_utf8;             /* RFC 6531: the message says so, or one of its addresses is not ASCII */
-	uint64_t body_left;          /* octets of the body not read yet */
+	uint64_t body_left;          /* octets of the body not taken yet */
+	struct str ahead;            /* the beginning of the body, when it was read before its time ... */
+	size_t ahead_taken;          /* ... of which so much was taken */
 	struct str results;
 };
 
@@ -33,6 +35,11 @@ enum job_read { JOB_OK, JOB_END /* end of file instead of a job */, JOB_BROKEN /
  * with job_free. */
 enum job_read job_read(struct delivery *d, struct record_reader *in);
 void job_free(struct delivery *d);
+
+/* Read the first JOB_AHEAD_MAX octets of the body, or all of a shorter one, into d->ahead; job_body will take them from there. Only before the first
+ * job_body; again is harmless. False: the starter went away, or no memory. Blocks. */
+#define JOB_AHEAD_MAX (512u << 10)
+bool job_ahead(struct delivery *d);
 
 /* The next octets of the body, at most n: > 0, 0 at its end, -1 when the starter went away before the end: the message is not whole and
  * must not be sent as if it were. Blocks. */

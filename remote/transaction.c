@@ -10,10 +10,11 @@
  *   connection lost, time over,     those without a verdict get a temporary failure of the stage it came to; the connection is closed
  *   garbage, a reply too many
  */
-#include <string.h>
+#include <stdio.h>
 
 #include "client_parts.h"
 #include "dotstuff.h"
+#include "sevenbit.h"
 
 #define BLOCK 32768u     /* octets of body in one write */
 
@@ -22,6 +23,8 @@ struct transaction {
 	struct delivery *d;
 	size_t accepted;         /* recipients */
 	bool data_ok;            /* 354 came */
+	struct sevenbit sevenbit;
+	struct dotstuff stuff;
 };
 
 /* ---- words ---- */
@@ -57,6 +60,12 @@ static void say_size(struct client *c, uint64_t size)
 	conn_say(&c->conn, (struct bytes){ digits + at, sizeof digits - at });
 }
 
+/* As it goes out, when that is known: a server must not be told less than comes (RFC 1870 6.2). */
+static uint64_t size_of(const struct transaction *t)
+{
+	return t->sevenbit.size_known ? t->sevenbit.size : t->d->job.body_size;
+}
+
 static void say_mail(const struct transaction *t)
 {
 	struct client *c = t->c;
@@ -65,7 +74,8 @@ static void say_mail(const struct transaction *t)
 	conn_say(&c->conn, LIT("MAIL FROM:<"));
 	conn_say(&c->conn, job->sender);
 	conn_say(&c->conn, LIT(">"));
-	say_size(c, job->body_size);
+	if (t->sevenbit.converter == NULL || t->sevenbit.size_known)
+		say_size(c, size_of(t));
 	if (job->body_8bit && c->eight_bit)
 		conn_say(&c->conn, LIT(" BODY=8BITMIME"));
 	if (t->d->needs_utf8 && c->utf8)
@@ -282,27 +292,68 @@ static enum client_end take_final(const struct transaction *t)
 	return CLIENT_DONE;
 }
 
-/* The message, block by block. The end goes out with the last block, and conn_send sends it only when the server is silent until then. */
-static enum client_end body_send(const struct transaction *t)
+/* It cannot be converted for this server, or not now. */
+static struct outcome unconverted(const struct transaction *t, enum sevenbit_result result, enum stage stage)
 {
-	char raw[BLOCK], wire[DOTSTUFF_ROOM(BLOCK) + DOTSTUFF_END];
-	struct dotstuff stuff = { 0 };
+	struct client *c = t->c;
+
+	if (result == SEVENBIT_MEMORY)
+		return outcome_make(V_TEMP, stage, "4.3.0", LIT("no memory to convert the message for a server without 8BITMIME"));
+	(void)snprintf(c->text, sizeof c->text, "the message has 8-bit data, the server takes none (no 8BITMIME), and it cannot be converted: %s",
+		sevenbit_why(&t->sevenbit));
+	return outcome_make(V_PERM, stage, "5.6.3", bytes_of(c->text));
+}
+
+/* The data cannot be ended but by the end of the connection. */
+static enum client_end break_off(const struct transaction *t, enum sevenbit_result result)
+{
+	struct outcome o = unconverted(t, result, STAGE_DATA);
+
+	report_rest(t, &o);
+	conn_close(&t->c->conn);
+	return CLIENT_DONE;
+}
+
+/* The end goes out with the last octets, and conn_send sends it only when the server is silent until then. */
+static enum conn_result data_send(struct transaction *t, struct bytes body, bool last)
+{
+	enum conn_result result;
+	char wire[DOTSTUFF_ROOM(BLOCK) + DOTSTUFF_END];
+
+	do {
+		struct bytes block = bytes_slice(body, 0, BLOCK);
+		size_t n = dotstuff_add(&t->stuff, block, wire);
+
+		body = bytes_slice(body, block.len, body.len);
+		if (last && body.len == 0)
+			n += dotstuff_end(&t->stuff, wire + n);
+		result = conn_send(&t->c->conn, (struct bytes){ wire, n }, client_wait(t->c, STEP_BLOCK));
+	} while (body.len > 0 && result == CONN_OK);
+	return result;
+}
+
+/* The message, block by block. */
+static enum client_end body_send(struct transaction *t)
+{
+	char raw[BLOCK];
 	bool last = false;
 
 	while (!last) {
 		ssize_t got = job_body(t->d, raw, sizeof raw);
+		struct bytes block = { raw, got > 0 ? (size_t)got : 0 };
+		enum sevenbit_result converted = SEVENBIT_OK;
 		enum conn_result result;
-		size_t n;
 
 		if (got == -1) {
 			conn_close(&t->c->conn);
 			return CLIENT_BROKEN;
 		}
-		n = dotstuff_add(&stuff, (struct bytes){ raw, (size_t)got }, wire);
 		last = t->d->body_left == 0;
-		if (last)
-			n += dotstuff_end(&stuff, wire + n);
-		result = conn_send(&t->c->conn, (struct bytes){ wire, n }, client_wait(t->c, STEP_BLOCK));
+		if (t->sevenbit.converter != NULL)
+			converted = sevenbit_block(&t->sevenbit, block, last, &block);
+		if (converted != SEVENBIT_OK)
+			return break_off(t, converted);
+		result = data_send(t, block, last);
 		if (result == CONN_EARLY)
 			return take_early(t);
 		if (result != CONN_OK)
@@ -326,19 +377,38 @@ static enum client_end lone_dot(const struct transaction *t)
 static bool refused_here(const struct transaction *t)
 {
 	const struct client *c = t->c;
-	const struct job *job = &t->d->job;
 	struct outcome o;
 
-	if (c->size_limit != 0 && job->body_size > c->size_limit)
+	if (c->size_limit != 0 && size_of(t) > c->size_limit)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.3.4", LIT("the message is larger than the server's limit (SIZE)"));
-	else if (job->body_8bit && !c->eight_bit)
-		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.3", LIT("the message has 8-bit data and the server takes none (no 8BITMIME)"));
 	else if (t->d->needs_utf8 && !c->utf8)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.7", LIT("the message needs internationalized addresses and the server knows none (no SMTPUTF8)"));
 	else
 		return false;
 	report_rest(t, &o);
 	return true;
+}
+
+/* Whether the message has to be converted. False: it ends here, as *end_r says. */
+static bool convert_plan(struct transaction *t, enum client_end *end_r)
+{
+	enum sevenbit_result result;
+	struct outcome o;
+
+	*end_r = CLIENT_DONE;
+	if (t->c->eight_bit || !t->c->settings->convert8bit)
+		return true;
+	result = sevenbit_plan(&t->sevenbit, t->d);
+	if (result == SEVENBIT_OK)
+		return !refused_here(t);
+	if (result == SEVENBIT_BROKEN) {
+		conn_close(&t->c->conn);
+		*end_r = CLIENT_BROKEN;
+		return false;
+	}
+	o = unconverted(t, result, STAGE_MAIL);
+	report_rest(t, &o);
+	return false;
 }
 
 /* RFC 5321 4.1.1.5. A server that cannot even do that is not talked to any more: the caller opens a new connection. */
@@ -373,19 +443,31 @@ static enum client_end run(struct transaction *t, bool kept)
 	return t->accepted > 0 ? body_send(t) : lone_dot(t);
 }
 
-enum client_end client_deliver(struct client *c, struct delivery *d)
+static enum client_end deliver(struct transaction *t)
 {
-	struct transaction t = { .c = c, .d = d };
+	struct client *c = t->c;
 	bool kept = c->used, quiet = conn_is_quiet(&c->conn);
+	enum client_end end;
 
 	if (!quiet && !kept)
-		return give_up(&t, STEP_HELO, CONN_EARLY);
-	if (refused_here(&t))
+		return give_up(t, STEP_HELO, CONN_EARLY);
+	if (refused_here(t))
 		return CLIENT_DONE;
+	if (!convert_plan(t, &end))
+		return end;
 	if (!quiet || (c->must_reset && !reset(c))) {
 		conn_close(&c->conn);
 		return CLIENT_STALE;
 	}
 	c->used = true;
-	return run(&t, kept);
+	return run(t, kept);
+}
+
+enum client_end client_deliver(struct client *c, struct delivery *d)
+{
+	struct transaction t = { .c = c, .d = d };
+	enum client_end end = deliver(&t);
+
+	sevenbit_free(&t.sevenbit);
+	return end;
 }

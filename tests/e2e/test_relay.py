@@ -169,3 +169,18 @@ def test_mixed_verdicts_of_one_message(a):
         assert wait_until(lambda: taken(sink, "later@sink.example.tappal")), a.log()[-4000:]
         assert len(taken(sink, "good@sink.example.tappal")) == 1
     assert a.wait_empty()
+
+
+def test_8bit_mail_for_a_host_without_8bitmime(a):
+    """As qmail's clients send it, undeclared, and declared; converted either way, and the queue is empty then."""
+    import smtplib
+    body = "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ngr\u00fc\u00dfe\r\n".encode()
+    with Sink("127.0.0.24", 2525, extensions=["PIPELINING", "SIZE 10000000"]) as sink:
+        with smtplib.SMTP("127.0.0.21", 2525) as s:
+            s.sendmail(SENDER, ["joe@sink.example.tappal"], body)
+            s.sendmail(SENDER, ["joe@sink.example.tappal"], body, mail_options=["BODY=8BITMIME"])
+        assert wait_until(lambda: len(sink.messages()) == 2), a.log()[-4000:]
+        for message in sink.messages():
+            assert message.data.endswith(b"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\ngr=C3=BC=C3=9Fe\r\n")
+            assert message.mail == b"MAIL FROM:<%s> SIZE=%d" % (SENDER.encode(), len(message.data))
+    assert a.wait_empty()

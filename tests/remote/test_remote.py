@@ -88,7 +88,8 @@ def test_keywords_in_any_case_and_with_garbage(worker):
 
 def test_first_line_of_ehlo_is_no_keyword(worker):
     with Sink(rules={"EHLO": "250 8BITMIME"}) as sink:
-        assert enhanced(worker.send(to(sink), body_8bit=1).one) == "5.6.3"
+        assert worker.send(to(sink), body_8bit=1).one.verdict == OK
+        assert sink.connections[0].commands[1] == b"MAIL FROM:<sender@remote.tappal>"
 
 
 # ---- every verb failing in every way
@@ -305,9 +306,6 @@ def test_8bit(worker):
     with Sink(extensions=["8BITMIME"]) as sink:
         assert worker.send(to(sink), body="ä\r\n".encode(), body_8bit=1).one.verdict == OK
         assert b"BODY=8BITMIME" in sink.connections[0].commands[1]
-    with Sink(extensions=[]) as sink:
-        r = worker.send(to(sink), body="ä\r\n".encode(), body_8bit=1).one
-        assert (r.verdict, enhanced(r)) == (PERM, "5.6.3") and not sink.messages()
 
 
 def test_smtputf8(worker):

@@ -1,0 +1,90 @@
+/* sevenbit - the conversion of one delivery's body. Room: remote, bytes from strangers. */
+#include <stdlib.h>
+
+#include "sevenbit.h"
+
+#define BLOCK 32768u
+#define OUT_MAX (8u << 20)    /* above what downgrade.h says of one call */
+
+static bool has_8bit(struct bytes b)
+{
+	for (size_t i = 0; i < b.len; i++)
+		if ((unsigned char)b.at[i] > 127)
+			return true;
+	return false;
+}
+
+void sevenbit_free(struct sevenbit *s)
+{
+	if (s->converter != NULL)
+		downgrade_free(s->converter);
+	free(s->converter);
+	str_free(&s->out);
+	*s = (struct sevenbit){ 0 };
+}
+
+const char *sevenbit_why(const struct sevenbit *s)
+{
+	return s->converter != NULL && s->converter->why != NULL ? s->converter->why : "";
+}
+
+enum sevenbit_result sevenbit_block(struct sevenbit *s, struct bytes in, bool last, struct bytes *out_r)
+{
+	bool good;
+
+	str_clear(&s->out);
+	good = downgrade_add(s->converter, in, &s->out) && (!last || downgrade_end(s->converter, &s->out));
+	*out_r = str_bytes(&s->out);
+	if (good)
+		return SEVENBIT_OK;
+	return s->converter->why != NULL ? SEVENBIT_CANNOT : SEVENBIT_MEMORY;
+}
+
+/* The whole message is in `all`: convert it for its size alone. */
+static enum sevenbit_result measure(struct sevenbit *s, struct bytes all)
+{
+	enum sevenbit_result result = SEVENBIT_OK;
+	struct bytes out;
+
+	s->size_known = true;
+	while (all.len > 0 && result == SEVENBIT_OK) {
+		struct bytes block = bytes_slice(all, 0, BLOCK);
+
+		all = bytes_slice(all, block.len, all.len);
+		result = sevenbit_block(s, block, all.len == 0, &out);
+		s->size += out.len;
+	}
+	return result;
+}
+
+static bool converter_make(struct sevenbit *s, bool must)
+{
+	s->converter = malloc(sizeof *s->converter);
+	if (s->converter == NULL)
+		return false;
+	downgrade_init(s->converter, must);
+	str_init(&s->out, OUT_MAX);
+	return true;
+}
+
+enum sevenbit_result sevenbit_plan(struct sevenbit *s, struct delivery *d)
+{
+	bool must = d->job.body_8bit, whole;
+	enum sevenbit_result result;
+
+	if (!job_ahead(d))
+		return d->ahead.failed ? SEVENBIT_MEMORY : SEVENBIT_BROKEN;
+	whole = d->ahead.len == d->job.body_size;
+	if (whole && !has_8bit(str_bytes(&d->ahead)))
+		return SEVENBIT_OK;
+	if (!converter_make(s, must))
+		return SEVENBIT_MEMORY;
+	if (!whole)
+		return SEVENBIT_OK;
+	result = measure(s, str_bytes(&d->ahead));
+	if (result != SEVENBIT_OK)
+		return result;
+	downgrade_free(s->converter);
+	downgrade_init(s->converter, must);
+	return SEVENBIT_OK;
+}

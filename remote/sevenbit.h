@@ -1,0 +1,37 @@
+/*
+ * sevenbit - whether a message must be converted for a server without 8BITMIME, and the conversion of a delivery's body (downgrade.h).
+ *
+ * A message of which the first JOB_AHEAD_MAX octets are all of it is known before the first command: whether it needs a conversion, whether it can be
+ * converted, its size then. Of a longer one only its beginning is known, and it may turn out in the middle that it cannot be
+ * converted. `must` of downgrade.h is what the sender declared (BODY=8BITMIME).
+ */
+#ifndef REMOTE_SEVENBIT_H
+#define REMOTE_SEVENBIT_H
+
+#include "downgrade.h"
+#include "job.h"
+
+enum sevenbit_result {
+	SEVENBIT_OK,
+	SEVENBIT_CANNOT,   /* sevenbit_why() says why */
+	SEVENBIT_MEMORY,
+	SEVENBIT_BROKEN,   /* the starter went away */
+};
+
+struct sevenbit {              /* zero: the message goes as it is */
+	struct downgrade *converter;
+	struct str out;
+	bool size_known;           /* converter is set: of how many octets the result is */
+	uint64_t size;
+};
+
+/* Read ahead and decide; s is zero before. With SEVENBIT_OK and a converter every block of the body must go through sevenbit_block. Blocks on
+ * the body's pipe. sevenbit_free in any case. */
+enum sevenbit_result sevenbit_plan(struct sevenbit *s, struct delivery *d);
+void sevenbit_free(struct sevenbit *s);
+
+/* The next octets of the body, and whether they are the last: *out_r is what they became, valid until the next call. */
+enum sevenbit_result sevenbit_block(struct sevenbit *s, struct bytes in, bool last, struct bytes *out_r);
+const char *sevenbit_why(const struct sevenbit *s);   /* static */
+
+#endif
