@@ -158,6 +158,12 @@ void msglog_close(struct msglog *log)
 	free(log);
 }
 
+void msglog_set_first(struct msglog *log, msglog_first_fn *first, void *context)
+{
+	log->first = first;
+	log->first_context = context;
+}
+
 const char *msglog_error(const struct msglog *log)
 {
 	return log->error;
@@ -199,6 +205,8 @@ static enum msglog_result flush(struct msglog *log)
 	size_t len = log->buffer.len;
 	if (len == 0)
 		return MSGLOG_OK;
+	if (log->first && !log->first(log->first_context))
+		return msglog_broken(log, "what its records speak of cannot be synced", log->segment);
 	size_t pad = (size_t)(-(log->written + len) & (PAGE - 1));
 	char *zeros = str_reserve(&log->buffer, pad);
 	if (!zeros) {

@@ -44,6 +44,10 @@ struct msglog;
  * segment_size: of segments made from now on, a multiple of 4096. */
 struct msglog *msglog_open(const char *dir, size_t segment_size, struct str *error);
 void msglog_close(struct msglog *log);     /* ends the preparer; syncs nothing */
+/* first(context) is called before records are handed to the kernel, which may write them to the disk at any time from then on: what they speak of
+ * has to be durable before. False with errno: nothing is handed over, and the log is broken. */
+typedef bool msglog_first_fn(void *context);
+void msglog_set_first(struct msglog *log, msglog_first_fn *first, void *context);
 const char *msglog_error(const struct msglog *log);
 size_t msglog_segment_size(const struct msglog *log);
 /* Lowest segment with a number >= from: false when there is none. */

@@ -24,6 +24,8 @@ struct msglog {
 	uint64_t synced;               /* what is before it is on disk; the batch begins here */
 	struct str buffer;
 	size_t record;                 /* where in the buffer the record being built begins */
+	msglog_first_fn *first;        /* before the buffer is handed over; may be NULL */
+	void *first_context;
 	wall_ms_t now;                 /* for log_start */
 	char error[200];
 };

@@ -101,15 +101,24 @@ bool store_dirty(const struct store *st)
 	return msglog_dirty(st->log) || st->large_dirty;
 }
 
+/* A record is not written before the name that it speaks of is durable: also when a full segment is synced in the middle of a turn. */
+static bool sync_large(void *context)
+{
+	struct store *st = context;
+	if (st->large_dirty && fsync(st->large) != 0)
+		return false;
+	st->large_dirty = false;
+	return true;
+}
+
 enum store_result store_sync(struct store *st)
 {
 	if (st->fatal)
 		return STORE_FATAL;
 	if (!store_dirty(st))
 		return STORE_OK;
-	if (st->large_dirty && fsync(st->large) != 0)
+	if (!sync_large(st))
 		return store_fail(st, "large/: sync failed");
-	st->large_dirty = false;
 	if (msglog_sync(st->log) != MSGLOG_OK)
 		return store_fail(st, msglog_error(st->log));
 	st->apply.status.syncs++;
@@ -288,6 +297,7 @@ static enum store_result make_parts(struct store *st, const struct settings *set
 	st->log = msglog_open(SPOOL_LOG, segment_size, error);
 	if (!st->log)
 		return STORE_FATAL;
+	msglog_set_first(st->log, sync_large, st);
 	st->jobs = jobs_new();
 	st->usage = usage_new();
 	st->schedule = st->jobs ? schedule_new(st->ix, st->jobs, settings) : NULL;

@@ -627,6 +627,23 @@ static void test_large_crash_after_sync(void **state)
 	spool_end(&sp);
 }
 
+/* A segment that is full in the middle of a turn is synced then; the name that a record in it speaks of is synced before. */
+static void test_large_before_a_full_segment(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	write_intake(NAME_A, INTAKE_ADOPT, 160000);
+	accept_large(&sp, NAME_A, 160000);
+	uint64_t segment = msglog_end(sp.st->log).segment;
+	while (sp.st->large_dirty && msglog_end(sp.st->log).segment == segment)
+		spool_accept(&sp, "s@a.example r@b.example");
+	assert_int_equal(msglog_end(sp.st->log).segment, segment + 1);
+	assert_false(sp.st->large_dirty);
+	spool_end(&sp);
+}
+
 static void test_large_file_missing(void **state)
 {
 	struct spool sp;
@@ -666,6 +683,7 @@ int main(void)
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_large_crash_before_sync),
 		cmocka_unit_test(test_large_crash_after_sync),
+		cmocka_unit_test(test_large_before_a_full_segment),
 		cmocka_unit_test(test_large_file_missing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
