@@ -20,7 +20,7 @@ import collections
 import random
 import re
 
-LOST, GHOST, DUPLICATE, LEAK = "lost", "ghost", "duplicate", "leak"
+LOST, GHOST, DUPLICATE, LEAK, CHECK = "lost", "ghost", "duplicate", "leak", "check"
 DOMAIN = "crash.tappal"
 KEY = re.compile(rb"X-Key: (k[0-9a-z-]+);")
 
@@ -72,6 +72,9 @@ class Ledger:
             self.tried[key] += 1
         elif kind in "SART":
             self.state[key] = kind
+
+    def acknowledged(self):
+        return list(self.state.values()).count("A")
 
 
 def is_whole(octets, body):

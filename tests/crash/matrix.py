@@ -12,7 +12,7 @@ import re
 import time
 
 from cell import DAEMONS, Cell, TOOLS
-from ledger import LEAK, LOST, judge
+from ledger import CHECK, LEAK, LOST, judge
 from scenario import COMMANDS, World, play_small, small_messages
 
 # What is watched: the daemon (or command) that starts it, and the program's file.
@@ -113,7 +113,7 @@ def run_faults(spec):
         world.forgive([(m - 0.1) for m in acted] + acted)
         found = stuck + leaks + judge(world.ledger, world.arrivals(), crashes=max(1, len(acted)), in_flight=3)
         world.stop()
-        return {"violations": found, "acted": len(acted), "states": world.ledger.state, "seen": [seen(trace) for trace in traces],
+        return {"violations": found, "acted": len(acted), "states": world.ledger.state, "acknowledged": world.ledger.acknowledged(), "seen": [seen(trace) for trace in traces],
                 "log": cell.log()[-20000 if not spec.get("show") else 0:] if found or spec.get("show") else ""}
 
 
@@ -129,7 +129,7 @@ def run_clean(spec):
         found += find_leaks(cell, [], None) + judge(world.ledger, world.arrivals())
         world.stop()
         counts = {CALLS[int(nr)] + (f" {kind}" if kind != "-" else ""): int(count) for nr, kind, count in map(str.split, open(trace))}
-        return {"violations": found, "counts": counts, "census": census, "states": world.ledger.state, "log": cell.log()[-6000:] if found else ""}
+        return {"violations": found, "counts": counts, "census": census, "acknowledged": world.ledger.acknowledged(), "log": cell.log()[-6000:] if found else ""}
 
 
 # ---- leaks
@@ -232,6 +232,7 @@ def sweep(cell, faults):
         out += [(LEAK, f"{place}/{name} is left") for name in os.listdir(f"{cell.spool}/{place}")]
     out += [(LEAK, f"log/{name} is left") for name in os.listdir(f"{cell.spool}/log") if not re.fullmatch(r"(spare-)?[0-9a-f]{16}", name)]
     out += [(LEAK, f"index/{name} is left") for name in os.listdir(f"{cell.spool}/index") if name not in ("data.mdb", "lock.mdb")]
+    out += [(CHECK, text) for text in cell.check("after the drain")]
     if cell.queue():
         out.append((LOST, f"a queue that was empty is not: {cell.queue()}"))
     status = json.loads(cell.tappal("status", "--json").stdout)

@@ -13,7 +13,7 @@ import threading
 import time
 
 from cell import Cell
-from ledger import Message, judge
+from ledger import CHECK, Message, judge
 from matrix import find_leaks
 from scenario import ANN, BAD, FAR, JOE, LARGE, SAM, World, operate, waiting_messages
 
@@ -54,9 +54,8 @@ def run_recording(spec):
         stuck = world.drain()
         found = stuck + judge(world.ledger, world.arrivals()) + [("leak", text) for text in cell.stop()]
         world.stop()
-        states = list(world.ledger.state.values())
         cell.end_record()
-        return {"violations": found, "acked": states.count("A"), "log": cell.log()[-20000:] if found else ""}
+        return {"violations": found, "acknowledged": world.ledger.acknowledged(), "log": cell.log()[-20000:] if found else ""}
 
 
 def send_all(world, messages, away, slow):
@@ -311,6 +310,7 @@ def run_state(spec):
         for text in spec["marks"]:
             world.ledger.note(text)
         before = list(world.ledger.taken)
+        found = [(CHECK, text) for text in cell.check("as the power left it")]
         cell.start("queued", "spawn-local", "spawn-remote", "bounce")
         cell.wait_ready()
         stuck = world.drain()
@@ -322,8 +322,8 @@ def run_state(spec):
         arrivals = world.arrivals()
         for key, rcpt in before:
             arrivals.count[key, rcpt] += 1
-        found = stuck + leaks + judge(world.ledger, arrivals, crashes=spec.get("crashes", 1), in_flight=3)
+        found += stuck + leaks + judge(world.ledger, arrivals, crashes=spec.get("crashes", 1), in_flight=3)
         world.stop()
         if cell.recorder:
             cell.end_record()
-        return {"violations": found, "log": cell.log()[-20000:] if found or spec.get("show") else ""}
+        return {"violations": found, "acknowledged": world.ledger.acknowledged(), "log": cell.log()[-20000:] if found or spec.get("show") else ""}

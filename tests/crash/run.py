@@ -40,7 +40,7 @@ SECONDS = 120     # of one state, at most
 class Tally:
     def __init__(self, keeps=True):
         self.keeps = keeps
-        self.states, self.idle, self.errors, self.tests = 0, 0, 0, 0
+        self.states, self.idle, self.errors, self.tests, self.acknowledged = 0, 0, 0, 0, 0
         self.kinds, self.failed, self.surprises, self.skipped = collections.Counter(), [], [], []
 
     def take(self, phase, run, label, recording=None):
@@ -54,6 +54,7 @@ class Tally:
             self.keep(phase, run, [run.error], recording)
             return
         found = run.result["violations"]
+        self.acknowledged += 0 if idle else run.result["acknowledged"]
         for kind in {kind for kind, _ in found}:
             self.kinds[kind] += 1
         for kind, text in found:
@@ -102,7 +103,9 @@ class Plan:
         if phase == "rig":
             return None
         if kind not in self.found:
-            self.found[kind] = self.obstacle(kind)
+            why = self.obstacle(kind)
+            needs = "loop devices and /dev/fuse" if kind == "power" else "namespaces and ptrace"
+            self.found[kind] = why and f"it needs {needs}: {why}"
         return self.found[kind]
 
     def skip(self, what, why):
@@ -347,6 +350,7 @@ def close(plan, whole):
     t = plan.tally
     missing = t.skipped if whole else []
     bad = len(t.failed) + len(t.surprises) + len(missing)
+    print(f"clients were told 250 {t.acknowledged} times, each was judged; `tappal queue check` found something in {t.kinds['check']} states")
     print(f"{t.states - len(t.failed) + t.tests - len(t.surprises)} passed, {bad} failed" + (f", {len(t.skipped)} skipped" if t.skipped else ""))
     if t.errors or t.surprises or t.idle or missing:
         print(f"{t.idle} faults were never reached and are not counted, {t.errors} states could not be judged, {len(t.surprises)} tests of the rig failed, "

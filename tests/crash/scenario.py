@@ -14,7 +14,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from cell import ACCOUNT, ADDRESS, DOMAIN, MAILBOXES, PORT, SINK_PORT
 from instance import envelope
-from ledger import Arrivals, Ledger, Message
+from ledger import CHECK, Arrivals, Ledger, Message
 from sink import Sink
 
 SAM, JOE, ANN, NOBODY = (f"{box}@{DOMAIN}" for box in ("sam", "joe", "ann", "nobody"))
@@ -127,10 +127,10 @@ class World:
         return [("lost", f"the hold of {key}: it is {rows().get(id, 'gone')}") for key, id in ids.items() if rows().get(id) != "held"]
 
     def drain(self):
-        """Until nothing is in the queue: violations when that takes too long. A report that was lost between queued and bounce is made
+        """Until nothing is in the queue: violations when that takes too long, or when things are not right before. A report that was lost between queued and bounce is made
         anew after minutes, or when queued starts anew; so that is done once, and only then is a message stuck."""
         self.cell.wait_ready()
-        found = self.held_still()
+        found = self.held_still() + [(CHECK, text) for text in self.cell.check("before the drain")]
         for key in list(self.ledger.held):
             self.note(f"U {key}")
         self.gate_open = True
