@@ -98,7 +98,9 @@ static void open_store(struct queued *q) {
 	q->store = store_open(&q->settings, q->events.now, events_write, &q->events, &error);
 	if (!q->store) {
 		errno = 0;
-		die_system("cannot open the queue in %s: %s", path_spool, str_c(&error));
+		bool index = bytes_starts_nocase(str_bytes(&error), LIT("index"));
+		die_system("cannot open the queue in %s: %s%s", path_spool, str_c(&error), index ? "; `tappal queue check` says whether it is damaged, and with "
+			"--repair sets it aside, to be made anew from the log" : "");
 	}
 	str_free(&error);
 }

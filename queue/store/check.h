@@ -44,7 +44,7 @@ struct check_finding {
 	enum check_kind kind;
 	msgid_t id;               /* 0: of no one message */
 	uint64_t offset, size;    /* in the file; size 0: of the file as a whole */
-	char file[128];           /* under the spool */
+	char file[300];           /* under the spool */
 	char text[400];           /* the cause. May hold octets of strangers: neuter it */
 };
 

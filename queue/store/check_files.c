@@ -55,7 +55,7 @@ static bool each(struct check *c, const char *path, entry_fn *act, void *context
 
 static void say(struct check *c, enum check_kind kind, const char *dir, const char *name, const char *text)
 {
-	char file[128];
+	char file[300];
 	snprintf(file, sizeof file, "%s%s%s", dir, dir[0] ? "/" : "", name);
 	check_say(c, kind, file, "%s", text);
 }

@@ -96,7 +96,7 @@ static void sweep_one(int directory, const char *name, wall_ms_t now)
 		unlinkat(directory, name, 0);
 }
 
-static void sweep(int directory)
+void operator_sweep(int directory)
 {
 	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -143,7 +143,7 @@ void operator_open(struct operator_line *o, operator_fn *answer, void *context)
 	signal(SIGPIPE, SIG_IGN);
 	open_control(o);
 	open_reply(o);
-	sweep(o->directory);
+	operator_sweep(o->directory);
 	find_who(o->who);
 	record_reader_init(&o->reader, o->reply);
 	if (getrandom(&o->first_token, sizeof(o->first_token), 0) != sizeof(o->first_token))

@@ -38,5 +38,7 @@ void operator_open(struct operator_line *o, operator_fn *answer, void *context);
 void operator_send(struct operator_line *o, uint8_t op, msgid_t id, uint32_t index, struct bytes reason);
 void operator_wait_all(struct operator_line *o);
 void operator_close(struct operator_line *o);
+/* Remove the fifos in reply/ whose tappal was killed, as far as the caller may. */
+void operator_sweep(int directory);
 
 #endif

@@ -14,6 +14,7 @@
 #include "common/paths.h"
 #include "common/priv.h"
 #include "queue/store/check.h"
+#include "repair.h"
 #include "show.h"
 #include "tappal.h"
 
@@ -21,7 +22,8 @@
 
 struct run {
 	struct check check;
-	bool json;
+	struct repair *repair;        /* NULL: only look */
+	bool json, wants_repair;
 	const char *spool;            /* --spool, or NULL */
 	int dir;                      /* the spool */
 	uint64_t lines[CHECK_KINDS];
@@ -31,20 +33,25 @@ struct run {
 
 static void read_options(struct run *run, int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "spool", required_argument, NULL, 's' }, { NULL, 0, NULL, 0 } };
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' }, { "repair", no_argument, NULL, 'r' }, { "spool", required_argument, NULL, 's' }, { NULL, 0, NULL, 0 },
+	};
 	int option;
 	opterr = 0;
 	optind = 1;
 	while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		switch (option) {
 		case 'j': run->json = true; break;
+		case 'r': run->wants_repair = true; break;
 		case 's': run->spool = optarg; break;
 		case ':': tool_usage("%s wants a value", argv[optind - 1]);
 		default: tool_usage("`tappal queue check` has no option %s; see `tappal help`", show_text(bytes_of(argv[optind - 1])));
 		}
 	}
 	if (argv[optind] != NULL)
-		tool_usage("`tappal queue check` takes no arguments but --json and --spool DIR");
+		tool_usage("`tappal queue check` takes no arguments but --repair, --spool DIR and --json");
+	if (run->wants_repair && run->spool)
+		tool_usage("--repair is for the spool of this host, not for a copy of one. Nothing was done");
 }
 
 /* The directory is opened by whoever calls, and entered by tappal-queue: the way to it need not be open to that account. */
@@ -54,6 +61,8 @@ static void enter(struct run *run)
 	run->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (run->dir < 0)
 		tool_stop("%s: %s", path, strerror(errno));
+	if (run->wants_repair)
+		repair_prepare(run->dir);
 	tool_become_queue(run->spool != NULL);
 	if (fchdir(run->dir) != 0)
 		tool_stop("%s: %s, as %s", path, strerror(errno), ACCOUNT_QUEUE);
@@ -104,6 +113,8 @@ static void found(void *context, const struct check_finding *f)
 {
 	struct run *run = context;
 	char id[MSGID_TEXT + 1] = "";
+	if (run->repair)
+		repair_note(run->repair, f);
 	if (run->lines[f->kind]++ >= LINES_MAX)
 		return;
 	msgid_format(f->id & MSGID_MAX, id);
@@ -111,6 +122,33 @@ static void found(void *context, const struct check_finding *f)
 		print_json(f, id);
 	else
 		print_line(f, id);
+}
+
+/* ---- repair ---- */
+
+static void told(void *context, const char *file, const char *item, const char *why)
+{
+	const struct run *run = context;
+	if (run->json) {
+		json_t *o = json_object();
+		json_object_set_new(o, "kind", json_string("set-aside-now"));
+		json_object_set_new(o, "file", show_json(bytes_of(file)));
+		json_object_set_new(o, item ? "item" : "failed", show_json(bytes_of(item ? item : why)));
+		show_json_line(o);
+	} else if (item) {
+		printf("%s: kept as %s/%s, with a report beside it\n", show_text(bytes_of(file)), SPOOL_QUARANTINE, item);
+	} else {
+		printf("%s: could not be set aside: %s\n", show_text(bytes_of(file)), why);
+	}
+}
+
+static void repair(struct run *run)
+{
+	if (!repair_run(run->repair, told, run))
+		tool_say("not all could be set aside; what is left is where it was");
+	if (repair_took_index(run->repair))
+		tool_say("the index is made anew from the log when queued starts; what can come twice by it stands in tappal(8)");
+	repair_end(run->repair);
 }
 
 /* ---- the end ---- */
@@ -173,8 +211,12 @@ int command_check(int argc, char **argv)
 	read_options(&run, argc, argv);
 	enter(&run);
 	run.check = (struct check){ .live = !run.spool && is_live(), .backup = run.spool != NULL, .now = clock_wall_ms(), .found = found, .context = &run };
+	if (run.wants_repair)
+		run.repair = repair_begin(run.check.now);
 	if (!check_run(&run.check))
 		tool_stop("the queue in %s could not be checked: %s", run.spool ? run.spool : path_spool, run.check.error);
+	if (run.repair)
+		repair(&run);
 	if (run.json)
 		summary_json(&run);
 	else
