@@ -17,6 +17,7 @@ Marks, one a line, are the ledger's form in a record of a disk:
     H U key          it is held: answered; its release is asked for              E key        it was tried although it was held
 """
 import collections
+import functools
 import random
 import re
 
@@ -31,6 +32,7 @@ class Message:
         self.body = make_body(key, size)
 
 
+@functools.cache
 def make_body(key, size):
     """Reproducible octets with what is easily spoilt: lines of dots, 8-bit octets, white space at ends, empty lines."""
     rng = random.Random(key)

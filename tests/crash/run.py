@@ -25,6 +25,7 @@ import time
 import cell
 import matrix
 import power
+import scenario
 import selftest
 
 FULL_POWER, FULL_AGAIN, FULL_PAIRS, RECORDINGS, MESSAGES = 1500, 300, 300, 5, 36
@@ -124,6 +125,7 @@ class Plan:
                 return
             self.counts[run.argument["target"]] = run.result["counts"]
             self.census = matrix.merge_census(self.census, run.result["census"])
+        scenario.small_messages()   # their bodies are made once, here
         specs = [{"root": self.root, "target": target} for target in matrix.TARGETS]
         cell.run_all(matrix.run_clean, specs, self.arguments.jobs, SECONDS, done)
         print(f"system calls: {', '.join(f'{t} {sum(c.values())}' for t, c in sorted(self.counts.items()))}")
@@ -176,6 +178,7 @@ class Plan:
         recording = power.Recording(f"{cell.place_of_images()}/tappal-{os.path.basename(root)}", root, seed, MESSAGES, sizes)
         shutil.rmtree(recording.at, ignore_errors=True)
         os.makedirs(recording.at)
+        power.messages_of(seed, MESSAGES)   # their bodies are made once, here
         run = cell.Run(power.run_recording, {"root": root, "at": recording.at, "seed": seed, "count": MESSAGES, "sizes": sizes}, SECONDS)
         while not run.poll():
             time.sleep(0.05)

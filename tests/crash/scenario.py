@@ -116,7 +116,7 @@ class World:
         while not condition():
             if time.monotonic() > end:
                 return False
-            time.sleep(0.02)
+            time.sleep(0.05)
         return True
 
     def held_still(self):
