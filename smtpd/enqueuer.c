@@ -11,10 +11,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,13 +27,26 @@
 #define BODY_PART_MAX 65000u
 #define OUT_KEPT 65536u           /* the memory of a longer list of recipients is given back */
 #define OUT_MAX (ENVELOPE_MAX + (1u << 20))
+#define OFFER_MAX 65536u          /* longer bodies: enqueue reads queued's answer, for the file may be renamed */
+#define PATIENCE_MS SECOND_MS     /* for an answer that comes from queued itself */
+#define RESULT_OCTETS (RECORD_HEAD + 9u)
 /* enqueue itself gives up on queued after 20 minutes; only one that hangs is cut off by this. */
 #define CHILD_TIMEOUT_MS (22u * MINUTE_MS)
 
 void enqueuer_init(struct enqueuer *e)
 {
-	*e = (struct enqueuer){ .to = -1, .from = -1, .out = STR_INIT(OUT_MAX), .held = STR_INIT(ENQUEUER_HELD) };
-	record_reader_init(&e->reader, -1);
+	*e = (struct enqueuer){ .to = -1, .from = -1, .ack = -1, .out = STR_INIT(OUT_MAX), .held = STR_INIT(ENQUEUER_HELD) };
+	record_reader_init(&e->acks, -1);
+}
+
+/* `fd`: the fifo that is lent now; -1: none. */
+static void enqueuer_lent(struct enqueuer *e, int fd)
+{
+	if (e->ack >= 0)
+		close(e->ack);
+	record_reader_free(&e->acks);
+	record_reader_init(&e->acks, fd);
+	e->ack = fd;
 }
 
 static void enqueuer_close(struct enqueuer *e)
@@ -40,7 +56,8 @@ static void enqueuer_close(struct enqueuer *e)
 	if (e->from >= 0)
 		close(e->from);
 	e->to = e->from = -1;
-	record_reader_free(&e->reader);
+	enqueuer_lent(e, -1);
+	e->owes_proof = false;
 }
 
 void enqueuer_free(struct enqueuer *e)
@@ -130,11 +147,9 @@ static int spawn_child(pid_t *pid_r, int in, int out)
 	return error;
 }
 
-/* The pipes' ends must not be 0 or 1 themselves: then dup2 onto themselves would leave them to be closed by exec. */
-static bool pipe_above(int ends[2])
+/* The ends must not be 0 or 1 themselves: then dup2 onto themselves would leave them to be closed by exec. */
+static bool move_above(int ends[2])
 {
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return false;
 	for (int i = 0; i < 2; i++) {
 		if (ends[i] > STDERR_FILENO)
 			continue;
@@ -152,9 +167,9 @@ static bool pipe_above(int ends[2])
 static bool enqueuer_start(struct enqueuer *e)
 {
 	int in[2], out[2];
-	if (!pipe_above(in))
+	if (pipe2(in, O_CLOEXEC) < 0 || !move_above(in))
 		return false;
-	if (!pipe_above(out)) {
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out) < 0 || !move_above(out)) {
 		close(in[0]);
 		close(in[1]);
 		return false;
@@ -169,7 +184,8 @@ static bool enqueuer_start(struct enqueuer *e)
 		enqueuer_close(e);
 		return false;
 	}
-	record_reader_init(&e->reader, e->from);
+	if (e->number == 0 && getrandom(&e->number, sizeof e->number, GRND_NONBLOCK) < 0)
+		e->number = 1;
 	return true;
 }
 
@@ -280,7 +296,8 @@ void enqueuer_begin(struct enqueuer *e, struct bytes envelope, struct bytes trac
 	e->failed = e->told = false;
 	e->result = ENQ_OK;
 	e->body_size = 0;
-	bool fits = mail_begin_encode(&(struct mail_begin){ .id_offset = (uint32_t)id_offset }, &e->out);
+	bool fits = !e->owes_proof || mail_answered_encode(&(struct mail_answered){ e->proof }, &e->out);
+	fits = fits && mail_begin_encode(&(struct mail_begin){ .id_offset = (uint32_t)id_offset }, &e->out);
 	while (fits && envelope.len > 0) {
 		struct bytes part = bytes_slice(envelope, 0, ENVELOPE_PART_MAX);
 		fits = envelope_part_encode(&(struct envelope_part){ part }, &e->out);
@@ -314,8 +331,10 @@ static void enqueuer_flush(struct enqueuer *e, const struct bytes *spans, size_t
 			iov[n++] = (struct iovec){ (void *)(uintptr_t)spans[i].at, spans[i].len };
 	if (tail.len > 0)
 		iov[n++] = (struct iovec){ (void *)(uintptr_t)tail.at, tail.len };
-	if (n > 0)
+	if (n > 0) {
 		enqueuer_write(e, iov, n);
+		e->owes_proof = false;
+	}
 	if (e->out.room > OUT_KEPT)
 		str_free(&e->out);
 	str_clear(&e->out);
@@ -339,34 +358,142 @@ void enqueuer_body(struct enqueuer *e, const struct bytes *spans, size_t count)
 	enqueuer_flush(e, spans, count, (struct bytes){ 0 });
 }
 
-static int enqueuer_wait(struct enqueuer *e, msgid_t *id_r)
+/* ---- the answer */
+
+enum teller { TELLER_NONE, TELLER_QUEUED, TELLER_CHILD };
+
+/* The descriptor that came with a message, or -1. */
+static int descriptor_of(struct msghdr *message)
+{
+	struct cmsghdr *head = CMSG_FIRSTHDR(message);
+	int fd = -1;
+	if (head != NULL && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof fd))
+		memcpy(&fd, CMSG_DATA(head), sizeof fd);
+	return fd;
+}
+
+/* What the child says, at most `room` octets: as read(2). The fifo that it lends with them takes the place of the one before. */
+static ssize_t receive(struct enqueuer *e, char *at, size_t room)
+{
+	union { char octets[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+	struct iovec iov = { at, room };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.octets, .msg_controllen = sizeof control.octets };
+	ssize_t n = recvmsg(e->from, &message, MSG_CMSG_CLOEXEC);
+	int fd = n >= 0 ? descriptor_of(&message) : -1;
+	if (fd >= 0)
+		enqueuer_lent(e, fd);
+	return n;
+}
+
+/* The child's own answer: 1. 0: nonsense. -1: none will come. */
+static int wait_for_child(struct enqueuer *e, struct mail_result *result_r)
+{
+	char octets[RESULT_OCTETS];
+	struct record record;
+	size_t have = 0, used;
+	deadline_t deadline = deadline_in(clock_monotonic_ms(), CHILD_TIMEOUT_MS);
+	enqueuer_lent(e, -1);
+	while (have < sizeof octets) {
+		int ready = io_wait_readable(e->from, deadline);
+		ssize_t n = ready > 0 ? receive(e, octets + have, sizeof octets - have) : -1;
+		if (ready < 0 && errno == EINTR)
+			continue;   /* a signal says to end after this message, not to forget its answer */
+		if (n <= 0)
+			return -1;
+		have += (size_t)n;
+	}
+	return record_take((struct bytes){ octets, have }, &record, &used) == RECORD_OK && record.type == REC_mail_result
+		&& mail_result_decode(record.payload, result_r) ? 1 : 0;
+}
+
+/* Is there queued's answer to the message offered last? What was answered before is passed over. */
+static bool take_ack(struct enqueuer *e, struct ack *ack_r)
 {
 	struct record record;
+	while (record_reader_fill(&e->acks) > 0)
+		while (record_reader_next(&e->acks, &record) == RECORD_OK)
+			if (record.type == REC_ack && ack_decode(record.payload, ack_r) && ack_r->token_b == e->number)
+				return true;
+	return false;
+}
+
+/* Who speaks first about the message that was offered? */
+static enum teller wait_for_queued(struct enqueuer *e, struct ack *ack_r)
+{
+	deadline_t now = clock_monotonic_ms(), deadline = deadline_in(now, PATIENCE_MS);
+	struct pollfd fds[2] = { { .fd = e->ack, .events = POLLIN }, { .fd = e->from, .events = POLLIN } };
+	while (e->ack >= 0 && !deadline_passed(deadline, now)) {
+		int ready = poll(fds, 2, deadline_poll_ms(deadline, now));
+		if (ready > 0 && fds[0].revents && take_ack(e, ack_r))
+			return TELLER_QUEUED;
+		if (ready > 0 && fds[1].revents)
+			return TELLER_CHILD;
+		if ((ready > 0 && !(fds[0].revents & POLLIN)) || (ready < 0 && errno != EINTR))
+			return TELLER_NONE;
+		now = clock_monotonic_ms();
+	}
+	return TELLER_NONE;
+}
+
+/* From now on the answer is the child's to wait for. */
+static void enqueuer_hand_back(struct enqueuer *e)
+{
+	struct str octets = STR_INIT(64);
+	if (mail_unanswered_encode(&(struct mail_unanswered){ .reason = 0 }, &octets))
+		enqueuer_write(e, &(struct iovec){ octets.at, octets.len }, 1);
+	else
+		out_of_memory(e);
+	str_free(&octets);
+}
+
+static int enqueuer_wait(struct enqueuer *e, msgid_t *id_r)
+{
 	struct mail_result result;
-	deadline_t deadline = deadline_in(clock_monotonic_ms(), CHILD_TIMEOUT_MS);
-	int got;
-	do {
-		got = record_reader_wait(&e->reader, &record, deadline);
-	} while (got < 0 && errno == EINTR);   /* a signal says to end after this message, not to forget its answer */
-	if (got == 1 && record.type == REC_mail_result && mail_result_decode(record.payload, &result)) {
+	int got = wait_for_child(e, &result);
+	if (got == 1) {
 		*id_r = result.id <= MSGID_MAX ? result.id : 0;
 		return result.result;
 	}
-	enqueuer_died(e, got == 1 ? "answered nonsense" : "was to answer for a message");
+	enqueuer_died(e, got == 0 ? "answered nonsense" : "was to answer for a message");
 	return e->result;
+}
+
+/* The same for a message that was offered. */
+static int enqueuer_wait_offered(struct enqueuer *e, msgid_t *id_r)
+{
+	struct ack ack;
+	enum teller teller = wait_for_queued(e, &ack);
+	if (teller == TELLER_QUEUED) {
+		e->proof = ack.token_a;
+		e->owes_proof = true;
+		*id_r = ack.id <= MSGID_MAX ? ack.id : 0;
+		return ack.result;
+	}
+	if (teller == TELLER_NONE)
+		enqueuer_hand_back(e);
+	return e->failed ? e->result : enqueuer_wait(e, id_r);
+}
+
+static bool add_end(struct enqueuer *e, bool offer, struct str *out)
+{
+	if (!offer)
+		return mail_commit_encode(&(struct mail_commit){ .body_size = e->body_size }, out);
+	e->number++;
+	return mail_offer_encode(&(struct mail_offer){ .body_size = e->body_size, .token_b = e->number }, out);
 }
 
 int enqueuer_commit(struct enqueuer *e, msgid_t *id_r)
 {
 	struct str tail = STR_INIT(64);
+	bool offer = e->ack >= 0 && e->body_size <= OFFER_MAX;
 	*id_r = 0;
-	if (!mail_commit_encode(&(struct mail_commit){ .body_size = e->body_size }, &tail))
+	if (!add_end(e, offer, &tail))
 		out_of_memory(e);
 	if (!e->failed)
 		enqueuer_flush(e, NULL, 0, str_bytes(&tail));
 	str_free(&tail);
 	if (!e->failed)
-		return enqueuer_wait(e, id_r);
+		return offer ? enqueuer_wait_offered(e, id_r) : enqueuer_wait(e, id_r);
 	if (e->told && e->to >= 0)
 		enqueuer_abort(e);
 	return e->result;
@@ -381,6 +508,7 @@ void enqueuer_abort(struct enqueuer *e)
 	if (told && mail_abort_encode(&(struct mail_abort){ .reason = 0 }, &tail)) {
 		e->failed = false;
 		enqueuer_flush(e, NULL, 0, str_bytes(&tail));
+		enqueuer_lent(e, -1);   /* the child may have given up its file */
 	}
 	str_free(&tail);
 	e->failed = true;

@@ -2,7 +2,7 @@
  * enqueue - accept one message into the queue, or leave no trace.
  *   runs as   tappal-intake (set-uid and set-gid), cwd the spool
  *   in        fd 0 message, fd 1 envelope; -s: records of a session on fd 0, answers on fd 1
- *   writes    its own file in intake/, one fifo record     never   sockets, exec, databases, locks of others, environment
+ *   writes    its own file in intake/, one fifo record     never   opens a socket, exec, databases, locks of others, environment
  *   exit      0 queued | 11-40 permanent | 51-99 temporary (common/exits.h)
  *   killed    at worst state Q1 (docs/QUEUE.md): the client was told nothing
  *

@@ -238,32 +238,35 @@ static enum talk await_answer(const struct parcel *p, struct token token, deadli
 	}
 }
 
-/* Offers are repeated: one that queued read and lost, because it died and was back before this process could see its fifo without a reader,
- * is told again to the next one. */
-static enum talk offer_and_wait(struct parcel *p, const struct intake_head *head, struct ack *ack_r) {
-	struct token token = { head->token_a, head->token_b };
-	struct offer offer = { .token_a = token.a, .token_b = token.b, .name = { p->name, INTAKE_NAME }, .file_size = intake_size(head),
-		.flags = p->once ? OFFER_ONCE : 0 };
-	deadline_t start = clock_monotonic_ms(), end = deadline_in(start, WAIT_MS);
+static struct token token_of(const struct parcel *p) {
+	return (struct token){ p->head.token_a, p->head.token_b };
+}
+
+static enum talk offer(struct parcel *p, unsigned flags, deadline_t deadline) {
+	struct offer offer = { .token_a = p->head.token_a, .token_b = p->head.token_b, .name = { p->name, INTAKE_NAME },
+		.file_size = intake_size(&p->head), .flags = (uint8_t)(flags | (p->once ? OFFER_ONCE : 0)) };
 	struct str record = STR_INIT(PIPE_BUF);
-	enum talk talk = TALK_AGAIN;
-	while (talk == TALK_AGAIN) {
-		str_clear(&record);
-		if (!offer_encode(&offer, &record)) {
-			talk = TALK_NO_SPOOL;
-			break;
-		}
-		talk = open_fifo(p);
-		if (talk == TALK_SENT)
-			talk = send_record(p, str_bytes(&record), end);
-		if (talk == TALK_SENT)
-			talk = await_answer(p, token, deadline_earlier(end, deadline_in(clock_monotonic_ms(), AGAIN_MS)), ack_r);
-		if (talk == TALK_AGAIN && deadline_passed(end, clock_monotonic_ms()))
-			talk = TALK_TIMEOUT;
-		offer.flags |= OFFER_AGAIN;
-	}
+	enum talk talk = offer_encode(&offer, &record) ? open_fifo(p) : TALK_NO_SPOOL;
+	if (talk == TALK_SENT)
+		talk = send_record(p, str_bytes(&record), deadline);
 	str_free(&record);
+	p->offered = clock_monotonic_ms();
 	return talk;
+}
+
+/* After an offer. It is repeated: one that queued read and lost, because it died and was back before this process could see its fifo without
+ * a reader, is told again to the next one. */
+static enum talk wait_for_answer(struct parcel *p, struct ack *ack_r) {
+	deadline_t end = deadline_in(p->offered, WAIT_MS);
+	for (;;) {
+		enum talk talk = await_answer(p, token_of(p), deadline_earlier(end, deadline_in(p->offered, AGAIN_MS)), ack_r);
+		if (talk == TALK_AGAIN && deadline_passed(end, clock_monotonic_ms()))
+			return TALK_TIMEOUT;
+		if (talk == TALK_AGAIN)
+			talk = offer(p, OFFER_AGAIN, end);
+		if (talk != TALK_SENT)
+			return talk;
+	}
 }
 
 /* ---- queued is away ---- */
@@ -277,12 +280,12 @@ static void tell_adopt(struct parcel *p) {
 	str_free(&record);
 }
 
-static bool seal_adopt(const struct parcel *p, struct intake_head *head) {
+static bool seal_adopt(struct parcel *p) {
 	char octets[INTAKE_HEAD];
-	if (!intake_checksum(p->file, head, &head->checksum))
+	if (!intake_checksum(p->file, &p->head, &p->head.checksum))
 		return false;
-	head->state = INTAKE_ADOPT;
-	intake_head_encode(head, octets);
+	p->head.state = INTAKE_ADOPT;
+	intake_head_encode(&p->head, octets);
 	return io_pwrite_full(p->file, octets, INTAKE_HEAD, 0) == 0 && fsync(p->file) == 0 && io_sync_dir(AT_FDCWD, SPOOL_INTAKE) == 0;
 }
 
@@ -294,12 +297,12 @@ static bool has_no_name(const struct parcel *p) {
 }
 
 /* The token stays the same, so that a message that did reach the log is not taken twice. */
-static enum enqueue_exit leave_for_adoption(struct parcel *p, struct intake_head *head, msgid_t *id_r) {
+static enum enqueue_exit leave_for_adoption(struct parcel *p, msgid_t *id_r) {
 	struct ack ack;
-	if (!seal_adopt(p, head))
+	if (!seal_adopt(p))
 		return fault_of_errno(errno);
 	bool gone = has_no_name(p);
-	if (take_answer(p, (struct token){ head->token_a, head->token_b }, &ack) && ack.result == ENQ_OK) {
+	if (take_answer(p, token_of(p), &ack) && ack.result == ENQ_OK) {
 		*id_r = ack.id;
 		leave_file(p, false);
 		return ENQ_OK;
@@ -311,38 +314,85 @@ static enum enqueue_exit leave_for_adoption(struct parcel *p, struct intake_head
 	return ENQ_OK;
 }
 
-static enum enqueue_exit hand_over(struct parcel *p, struct intake_head *head, msgid_t *id_r) {
-	struct ack ack;
-	switch (offer_and_wait(p, head, &ack)) {
+/* What the talk came to. Id 0 with success: queued knows the file no more by this name. */
+static enum enqueue_exit conclude(struct parcel *p, enum talk talk, const struct ack *ack, msgid_t *id_r) {
+	switch (talk) {
 	case TALK_ANSWERED:
-		*id_r = ack.id;
-		return (enum enqueue_exit)ack.result;
+		*id_r = ack->id;
+		note_fault(p, (enum enqueue_exit)ack->result);
+		break;
 	case TALK_AWAY:
 		close_one(&p->fifo);
-		return leave_for_adoption(p, head, id_r);
+		note_fault(p, leave_for_adoption(p, id_r));
+		break;
 	case TALK_TIMEOUT:
-		return ENQ_TIMEOUT;
+		note_fault(p, ENQ_TIMEOUT);
+		break;
 	default:
-		return ENQ_NO_SPOOL;
+		note_fault(p, ENQ_NO_SPOOL);
 	}
+	if (p->fault != ENQ_OK || p->head.body_size >= INTAKE_LARGE || *id_r == 0)
+		leave_file(p, false);
+	return p->fault;
 }
 
-enum enqueue_exit parcel_send(struct parcel *p, struct bytes envelope, uint32_t id_offset, msgid_t *id_r) {
-	struct intake_head head = { .state = INTAKE_PENDING, .uid = p->uid, .envelope_size = (uint32_t)envelope.len, .body_size = p->body_size,
-		.id_offset = id_offset };
-	*id_r = 0;
-	if (getrandom(&head.token_a, 8, 0) != 8 || getrandom(&head.token_b, 8, 0) != 8)
-		note_fault(p, ENQ_BUG);
+/* ---- the way of a message ---- */
+
+/* One call of the kernel for many tokens. */
+static uint64_t random_number(struct parcel *p) {
+	if (p->random_left == 0) {
+		if (getrandom(p->random, sizeof(p->random), 0) == (ssize_t)sizeof(p->random))
+			p->random_left = sizeof(p->random) / sizeof(p->random[0]);
+		else
+			note_fault(p, ENQ_BUG);
+	}
+	return p->random_left > 0 ? p->random[--p->random_left] : 0;
+}
+
+static bool pack(struct parcel *p, struct bytes envelope, uint32_t id_offset, uint64_t token_b) {
+	p->head = (struct intake_head){ .state = INTAKE_PENDING, .uid = p->uid, .envelope_size = (uint32_t)envelope.len, .body_size = p->body_size,
+		.id_offset = id_offset, .token_a = random_number(p), .token_b = token_b };
 	if (envelope.len > ENVELOPE_MAX)
 		note_fault(p, ENQ_BAD_ENVELOPE);
 	if (p->fault == ENQ_OK)
-		write_rest(p, envelope, &head);
-	if (p->fault == ENQ_OK)
-		note_fault(p, hand_over(p, &head, id_r));
-	/* Id 0 with success: queued knows the file no more by this name. */
-	if (p->fault != ENQ_OK || head.body_size >= INTAKE_LARGE || *id_r == 0)
+		write_rest(p, envelope, &p->head);
+	return p->fault == ENQ_OK;
+}
+
+enum enqueue_exit parcel_wait(struct parcel *p, msgid_t *id_r) {
+	struct ack ack;
+	*id_r = 0;
+	enum talk talk = wait_for_answer(p, &ack);
+	return conclude(p, talk, &ack, id_r);
+}
+
+bool parcel_offer(struct parcel *p, struct bytes envelope, uint32_t id_offset, uint64_t token_b) {
+	msgid_t id = 0;
+	if (!pack(p, envelope, id_offset, token_b)) {
 		leave_file(p, false);
-	return p->fault;
+		return false;
+	}
+	enum talk talk = offer(p, 0, deadline_in(clock_monotonic_ms(), WAIT_MS));
+	if (talk != TALK_SENT)
+		conclude(p, talk, NULL, &id);
+	return talk == TALK_SENT;
+}
+
+enum enqueue_exit parcel_send(struct parcel *p, struct bytes envelope, uint32_t id_offset, msgid_t *id_r) {
+	*id_r = 0;
+	return parcel_offer(p, envelope, id_offset, random_number(p)) ? parcel_wait(p, id_r) : p->fault;
+}
+
+bool parcel_was_answered(const struct parcel *p, uint64_t token_a) {
+	return p->head.token_a == token_a;
+}
+
+int parcel_lend_ack(const struct parcel *p) {
+	char path[sizeof(SPOOL_INTAKE) + INTAKE_ACK_NAME + 1];
+	if (p->file < 0)
+		return -1;
+	path_of_ack(p->name, path);
+	return io_open_fifo_read(AT_FDCWD, path);
 }
 
 /* A file with nothing but a small message in it is kept for the next one. */

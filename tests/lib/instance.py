@@ -7,8 +7,10 @@ and stand for its neighbours themselves.
         i.fifo("report-remote")      path of fifo/report-remote
 """
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -137,6 +139,9 @@ class Instance:
     def session(self, user="tappal-smtpd"):
         return Session(self, user)
 
+    def lending_session(self, user="tappal-smtpd"):
+        return LendingSession(self, user)
+
 
 class Session:
     """`enqueue -s`, spoken to in records."""
@@ -172,7 +177,84 @@ class Session:
             return None, 0
         return answer.result, answer.id
 
+    def carry(self, body, **keys):
+        return self.send(body, **keys)
+
     def close(self, timeout=30):
         self.process.stdin.close()
         self.process.stdout.close()
+        return self.process.wait(timeout)
+
+
+class LendingSession(Session):
+    """The same over a socket, by which `enqueue -s` lends its ack fifo, as smtpd has it."""
+
+    def __init__(self, instance, user):
+        import records
+        self.records = records
+        self.socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with end:
+            self.process = subprocess.Popen([f"{instance.libexec}/enqueue", "-s"], stdin=subprocess.PIPE, stdout=end, stderr=subprocess.DEVNULL,
+                                            user=user, bufsize=0)
+        self.acks, self.number, self.fds, self.owed = None, 0, [], None
+
+    def lent(self, fds):
+        """The fifo that is lent from now on."""
+        self.fds += fds
+        self.acks = self.records.Stream(fds[0]) if fds else None
+
+    def send(self, body, timeout=60, **keys):
+        self.message(body, **keys)
+        return self.result(timeout)
+
+    def result(self, timeout=60):
+        """enqueue's own answer."""
+        self.socket.settimeout(timeout)
+        octets, fds, _, _ = socket.recv_fds(self.socket, 1000, 4)
+        self.lent(fds)
+        answer, _ = self.records.decode(octets)
+        return (answer.result, answer.id) if answer else (None, 0)
+
+    def offer(self, body, **keys):
+        self.number += 1
+        self.message(body, commit=False, **keys)
+        self.write(self.records.encode("mail_offer", body_size=len(body), token_b=self.number))
+
+    def ack(self, timeout=5):
+        """queued's answer to what was offered last."""
+        ack = self.acks.want("ack", timeout)
+        assert ack.token_b == self.number
+        return ack
+
+    def answered(self, ack):
+        self.write(self.records.encode("mail_answered", token_a=ack.token_a))
+
+    def carry(self, body, patience=1, **keys):
+        """As smtpd does it (smtpd/enqueuer.h): whoever tells the answer. Exit code and id."""
+        if self.owed:
+            self.answered(self.owed)
+        self.owed = None
+        if self.acks is None or len(body) > 65536:
+            return self.send(body, **keys)
+        self.offer(body, **keys)
+        end = time.monotonic() + patience
+        while (left := end - time.monotonic()) > 0:
+            ready = select.select([self.acks.fd, self.socket], [], [], left)[0]
+            ack = self.acks.next(1) if self.acks.fd in ready else None
+            if ack and ack.token_b == self.number:
+                self.owed = ack
+                return ack.result, ack.id
+            if self.socket in ready:
+                return self.result()
+        self.unanswered()
+        return self.result()
+
+    def unanswered(self):
+        self.write(self.records.encode("mail_unanswered"))
+
+    def close(self, timeout=30):
+        self.process.stdin.close()
+        self.socket.close()
+        for fd in self.fds:
+            os.close(fd)
         return self.process.wait(timeout)

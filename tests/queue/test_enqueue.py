@@ -1,6 +1,7 @@
 """enqueue alone: what it leaves in intake/, what it answers, what it never leaves behind. The other end of its fifos is in this file."""
 import contextlib
 import os
+import select
 import subprocess
 import threading
 import time
@@ -328,6 +329,189 @@ def test_smtpd_does_not_read_the_answer(i):
         s.message(b"x")
         assert s.process.wait(10) != 0
     assert len(p.offers) == 1 and i.intake_files() == []
+
+
+# ---- the caller reads queued's answer
+
+def test_offers_are_answered_by_queued_itself(i):
+    with peer(i) as p:
+        s = i.lending_session()
+        assert s.send(b"first\r\n") == (OK, 4711)
+        for n in range(3):
+            s.offer(b"b" * n)
+            ack = s.ack()
+            assert (ack.result, ack.id, ack.token_a) == (OK, 4711, p.offers[-1].token_a)
+            s.answered(ack)
+        assert s.send(b"plain again") == (OK, 4711)
+        assert len(i.intake_files()) == 2
+        assert s.close() == OK
+    assert len({o.file_name for o in p.offers}) == 1 and len({o.token_a for o in p.offers}) == 5
+    assert [parts(f)[1] for f in p.files] == [b"first\r\n", b"", b"b", b"bb", b"plain again"]
+    assert i.intake_files() == []
+
+
+def test_without_a_socket_nothing_is_lent_and_offers_are_taken(i):
+    with peer(i):
+        s = i.session()
+        s.message(b"x", commit=False)
+        s.write(records.encode("mail_offer", body_size=1, token_b=5) + records.encode("mail_unanswered"))
+        assert s.stream.want("mail_result", 10).result == OK
+        assert s.close() == OK
+    assert i.intake_files() == []
+
+
+@pytest.mark.parametrize("lie", ["nothing", "guess", "twice", "abort"])
+def test_who_says_he_was_answered_must_prove_it(i, lie):
+    """A file that queued may be reading is not written to: what comes next could be an envelope that nobody judged."""
+    with peer(i, lambda offer, octets: (OK, 5) if b"first" in octets else None) as p:
+        s = i.lending_session("nobody")
+        assert s.send(b"first") == (OK, 5)
+        s.offer(b"second")
+        while len(p.offers) < 2:
+            time.sleep(0.01)
+        path = f"{i.spool}/intake/{p.offers[1].file_name.decode()}"
+        with open(path, "rb") as f:
+            s.write({"nothing": b"", "abort": records.encode("mail_abort"), "guess": records.encode("mail_answered", token_a=p.offers[0].token_a),
+                     "twice": records.encode("mail_offer", body_size=6, token_b=9)}[lie])
+            with contextlib.suppress(BrokenPipeError):
+                s.message(b"third")
+            assert s.process.wait(10) == BAD_ENVELOPE
+            assert parts(f.read())[1] == b"second"
+        s.close()
+    assert len(p.offers) == 2 and i.intake_files() == []
+
+
+def test_the_wait_is_handed_back(i):
+    """Nobody has answered yet; then the answer comes, and enqueue tells it. Its fifo is lent anew."""
+    box = {}
+    with peer(i, lambda offer, octets: (OK, 5) if b"first" in octets else None) as p:
+        s = i.lending_session()
+        assert s.send(b"first") == (OK, 5)
+        for _ in range(2):
+            s.offer(b"second")
+            s.unanswered()
+            while len(p.offers) < 2 + box.get("done", 0):
+                time.sleep(0.01)
+            p.say(p.offers[-1], NO_SPACE if box else OK, 0 if box else 6)
+            assert s.result(10) == ((NO_SPACE, 0) if box else (OK, 6))
+            box["done"] = 1
+        assert s.acks is None              # it has given up the file after the fault, and makes another
+        assert s.send(b"first") == (OK, 5) and s.acks
+        assert len({o.file_name for o in p.offers}) == 2
+        assert s.close() == OK
+    assert i.intake_files() == []
+
+
+def test_an_answer_on_the_way_is_not_lost(i):
+    """It stands in the fifo while the wait is handed back."""
+    with peer(i):
+        s = i.lending_session()
+        assert s.send(b"first") == (OK, 4711)
+        s.offer(b"second")
+        assert select.select([s.acks.fd], [], [], 5)[0]
+        s.unanswered()
+        assert s.result(2) == (OK, 4711)
+        assert s.close() == OK
+
+
+def test_a_lost_offer_is_made_again_when_it_was_handed_back(i):
+    def deaf_once(offer, octets):
+        return (OK, 9) if offer.flags & 2 or b"first" in octets else None
+
+    with peer(i, deaf_once) as p:
+        s = i.lending_session()
+        assert s.send(b"first") == (OK, 9)
+        s.offer(b"second")
+        time.sleep(1)
+        s.unanswered()
+        assert s.result(10) == (OK, 9)
+        assert [o.flags for o in p.offers] == [0, 0, 2] and p.offers[1].token_a == p.offers[2].token_a
+        assert s.close() == OK
+
+
+def test_queued_dies_with_an_offer(i):
+    """Left for adoption when it is handed back, and not before: the caller may have been answered."""
+    with peer(i, lambda offer, octets: (OK, 5) if b"first" in octets else None) as p:
+        s = i.lending_session()
+        assert s.send(b"first") == (OK, 5)
+        s.offer(b"second")
+        while len(p.offers) < 2:
+            time.sleep(0.01)
+    name = p.offers[1].file_name.decode()
+    time.sleep(0.5)
+    assert parts(open(f"{i.spool}/intake/{name}", "rb").read())[0] == 1
+    s.unanswered()
+    assert s.result(10) == (OK, 0) and s.acks is None
+    octets = open(f"{i.spool}/intake/{name}", "rb").read()
+    assert parts(octets)[:2] == (2, b"second")
+    assert int.from_bytes(octets[16:24], "little") == p.offers[1].token_a
+    assert i.intake_files() == [name]
+    assert s.close() == OK
+
+
+def test_queued_dies_after_its_answer(i):
+    """Long after: the caller has it, and the message is not left for adoption, whenever enqueue hears of it."""
+    with peer(i) as p:
+        s = i.lending_session()
+        assert s.send(b"first") == (OK, 4711)
+        s.offer(b"second")
+        ack = s.ack()
+    time.sleep(0.5)
+    assert parts(open(f"{i.spool}/intake/{p.offers[1].file_name.decode()}", "rb").read())[0] == 1
+    s.answered(ack)
+    s.offer(b"third")                      # nobody is there to offer it to: enqueue answers, and our question has crossed it
+    s.unanswered()
+    assert s.result(10) == (OK, 0)
+    assert [parts(open(f"{i.spool}/intake/{name}", "rb").read())[:2] for name in i.intake_files()] == [(2, b"third")]
+    s.unanswered()
+    assert s.send(b"fourth") == (OK, 0)
+    assert s.close() == OK
+    assert len(i.intake_files()) == 2
+
+
+def test_long_offers_are_answered_here(i):
+    def take(offer, octets):
+        if offer.file_size > 131072:
+            os.rename(f"{i.spool}/intake/{offer.file_name.decode()}", f"{i.root}/large")
+        return OK, 3
+
+    with peer(i, take):
+        s = i.lending_session()
+        assert s.send(b"first") == (OK, 3)
+        s.offer(b"b" * 131072)
+        assert s.result(10) == (OK, 3) and s.acks is None
+        assert s.send(b"next") == (OK, 3) and s.acks
+        assert s.close() == OK
+    assert i.intake_files() == []
+
+
+def test_the_caller_vanishes_with_an_offer(i):
+    """Before and after its answer: enqueue ends, its file goes, nothing is left for adoption."""
+    for box in ([], [1]):
+        with peer(i, lambda offer, octets: (OK, 5) if b"first" in octets or box else None) as p:
+            s = i.lending_session()
+            assert s.send(b"first") == (OK, 5)
+            s.offer(b"second")
+            while len(p.offers) < 2:
+                time.sleep(0.01)
+            assert s.close() == OK
+        assert i.intake_files() == []
+
+
+def test_faults_of_offers(i):
+    with peer(i) as p:
+        s = i.lending_session()
+        assert s.send(b"first") == (OK, 4711)
+        for keys, code in (({"recipients": ["x"]}, BAD_ADDRESS), ({"raw": b"nonsense"}, BAD_ENVELOPE)):
+            s.offer(b"second", **keys)
+            assert s.result(10) == (code, 0)
+        s.message(b"third", commit=False)
+        s.write(records.encode("mail_offer", body_size=4))
+        assert s.result(10) == (READ, 0)
+        s.offer(b"fourth")
+        assert s.ack().id == 4711
+        assert s.close() == OK
+    assert len(p.offers) == 2 and i.intake_files() == []
 
 
 def test_memory_does_not_grow_with_the_message(i):

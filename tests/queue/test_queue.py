@@ -155,11 +155,12 @@ def test_fifty_sessions(i):
 
 
 def send_from_many(i, sessions, each, stop=None, sent=None):
-    """Marks that were acknowledged. With `stop`, until it is set; a session that ends is begun anew."""
+    """Marks that were acknowledged. With `stop`, until it is set; a session that ends is begun anew. Every second session reads queued's answers."""
     acknowledged, lock = [], threading.Lock()
 
     def work(number):
-        session, count = i.session(), 0
+        begin = i.lending_session if number % 2 else i.session
+        session, count = begin(), 0
         while count < each and not (stop and stop.is_set()):
             mark = f"{number}.{count}"
             count += 1
@@ -169,7 +170,7 @@ def send_from_many(i, sessions, each, stop=None, sent=None):
                     sent.add(mark)
             size = 200000 if stop and count % 50 == 7 else random.choice([10, 1000, 5000, 70000])
             try:
-                result, _ = session.send(body_of(mark, size), id_offset=18)
+                result, _ = session.carry(body_of(mark, size), id_offset=18)
             except BrokenPipeError:
                 result = None
             if result == OK:
@@ -177,7 +178,7 @@ def send_from_many(i, sessions, each, stop=None, sent=None):
                     acknowledged.append(mark)
             elif result is None:
                 session.process.wait()
-                session = i.session()
+                session = begin()
         session.close()
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(sessions)]
@@ -231,6 +232,62 @@ def test_kill_queued_under_load(i, seed):
     check_exactly_once(acknowledged, spawn.deliveries, sent)
     wait_until(lambda: i.intake_files() == [], 70)
     assert i.kill(queued, signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("handed_back", [False, True], ids=["answered", "unanswered"])
+def test_an_answer_outlives_queued(i, handed_back):
+    """It was read, or not, by the one who waits, long before enqueue hears anything; the index has forgotten the token meanwhile."""
+    queued = i.start_queued()
+    s = i.lending_session()
+    assert s.carry(body_of("one"), id_offset=18)[0] == OK
+    assert s.carry(body_of("two"), id_offset=18)[0] == OK
+    time.sleep(1.5)
+    assert i.kill(queued) == -signal.SIGKILL
+    time.sleep(0.2)
+    if handed_back:      # a liar, or one who lost what he read: his own message may come twice, nothing else may
+        s.unanswered()
+        assert s.result(20)[0] == OK
+        s.owed = None
+    i.start_queued()
+    assert s.carry(body_of("three"), id_offset=18)[0] == OK
+    assert s.close() == OK
+    wait_until(lambda: i.intake_files() == [])
+    spawn = FakeSpawn(i, "remote")
+    spawn.wait_for(4 if handed_back else 3)
+    time.sleep(0.3)
+    spawn.stop()
+    marks = ids_by_mark(spawn.deliveries)
+    assert {mark: len(ids) for mark, ids in marks.items()} == {"one": 1, "two": 2 if handed_back else 1, "three": 1}
+
+
+def test_a_queued_that_comes_back_answers_what_was_offered(i):
+    """It died with the message in its log, or without, and the next one is there before anybody has noticed."""
+    queued = i.start_queued()
+    s = i.lending_session()
+    assert s.carry(body_of("one"), id_offset=18)[0] == OK
+    sent = ["one"]
+    for n in range(5):
+        os.kill(queued.pid, signal.SIGSTOP)
+        sent.append(f"more{n}")
+        s.offer(body_of(sent[-1]), id_offset=18)
+        time.sleep(0.05)
+        if n % 2:
+            os.kill(queued.pid, signal.SIGCONT)
+            time.sleep(0.002 * n)
+        i.kill(queued)
+        queued = i.start_queued()
+        s.unanswered()
+        assert s.result(20)[0] == OK
+        if s.acks is None:
+            sent.append(f"again{n}")
+            assert s.carry(body_of(sent[-1]), id_offset=18)[0] == OK
+    assert s.close() == OK
+    wait_until(lambda: i.intake_files() == [])
+    spawn = FakeSpawn(i, "remote")
+    spawn.wait_for(len(sent))
+    time.sleep(0.3)
+    spawn.stop()
+    check_exactly_once(sent, spawn.deliveries, sent)
 
 
 def test_kill_enqueue(i):
