@@ -84,16 +84,24 @@ def children(pid):
         return []
 
 
+def is_smtpd(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as f:
+            return f.read() == "smtpd\n"
+    except (FileNotFoundError, ProcessLookupError):   # it has ended meanwhile
+        return False
+
+
 def sessions(pid):
     """The session processes of a pool."""
-    return [c for c in children(pid) if open(f"/proc/{c}/comm").read() == "smtpd\n"]
+    return [c for c in children(pid) if is_smtpd(c)]
 
 
 def smtpd_processes(parent):
     """Processes of smtpd anywhere below this one."""
     found = []
     for child in children(parent):
-        if open(f"/proc/{child}/comm").read() == "smtpd\n":
+        if is_smtpd(child):
             found.append(child)
         found += smtpd_processes(child)
     return found
