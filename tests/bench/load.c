@@ -8,7 +8,7 @@
  *   -t   recipient, %lu in it is the recipient's running number      -k   that number counts from 1 to USERS and again
  *   -b   the first message's number
  *   -D   a second %lu in -t is the running number modulo DOMAINS     -w   no message begins later than that after the first connect
- *   -R   so many messages a second, not as many as can be            -P   MAIL, RCPT, DATA in one write (RFC 2920)
+ *   -R   so many messages a second, not as many as can be            -P   MAIL, RCPT, DATA in one write (RFC 2920), where the server offers it
  *   -S   recipients begin with tNANOSECONDS- of their message's beginning, for the sink
  *   -i   open the sessions, say EHLO, then wait for the end of stdin
  *
@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #define CONNECT_FAILURES 20000u
+#define REFUSALS 1000u
 #define AT_ONCE 5u            /* sessions that wait for their first greeting: there are servers with a backlog of so many */
 #define PATIENCE 5.0          /* seconds without a greeting, after which a connection is given up: its server's backlog was full */
 
@@ -43,6 +44,7 @@ struct session {
 	int fd;
 	enum state state;
 	bool writing;                 /* epoll was told that octets are left */
+	bool pipelines;
 	unsigned long message, accepted, rcpts_left;
 	size_t in_len;
 	struct iovec left[2];         /* what is still to be written: a command, or a head of its own and the common body */
@@ -105,7 +107,7 @@ static void say(struct session *s, char *what, size_t len) { say_both(s, what, l
 
 static void open_session(struct session *s) {
 	int one = 1;
-	s->in_len = 0, s->accepted = 0, s->state = CONNECTING, s->writing = false;
+	s->in_len = 0, s->accepted = 0, s->state = CONNECTING, s->writing = s->pipelines = false;
 	s->left[0].iov_len = s->left[1].iov_len = 0;
 	s->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	s->began = s->asked = now();
@@ -122,7 +124,7 @@ static void open_session(struct session *s) {
 }
 
 static bool more(void) {
-	if (g.connect_failures >= CONNECT_FAILURES || g.now - g.first > g.window) return false;
+	if (g.connect_failures >= CONNECT_FAILURES || g.refused + g.cut >= REFUSALS || g.now - g.first > g.window) return false;
 	return g.retries > 0 || g.next < g.messages;
 }
 
@@ -153,7 +155,7 @@ static void begin_message(struct session *s) {
 	if (s->accepted) s->began = g.now;
 	n = (size_t)snprintf(s->command, sizeof s->command, "MAIL FROM:<sender@a.tappal>\r\n");
 	s->state = SAID_MAIL;
-	if (g.pipelined) {
+	if (s->pipelines) {
 		for (unsigned long i = 0; i < g.rcpts && n < sizeof s->command - 400; i++) n += add_rcpt(s, s->command + n, sizeof s->command - n, i);
 		n += (size_t)snprintf(s->command + n, sizeof s->command - n, "DATA\r\n");
 	}
@@ -181,8 +183,9 @@ static void begin_paused(struct session *sessions) {
 	}
 }
 
+/* A server that refuses all is not asked for ever: what is not sent again is missing in the counts. */
 static void again(const struct session *s) {
-	if (g.retries < g.sessions) g.retry[g.retries++] = s->message;
+	if (g.retries < g.sessions && g.refused + g.cut < REFUSALS) g.retry[g.retries++] = s->message;
 }
 
 static void refused(struct session *s) {
@@ -194,12 +197,12 @@ static void refused(struct session *s) {
 static void after_rcpt(struct session *s) {
 	if (s->rcpts_left > 0) {
 		s->state = SAID_RCPT;
-		if (!g.pipelined) say(s, s->command, add_rcpt(s, s->command, sizeof s->command, g.rcpts - s->rcpts_left));
+		if (!s->pipelines) say(s, s->command, add_rcpt(s, s->command, sizeof s->command, g.rcpts - s->rcpts_left));
 		s->rcpts_left--;
 		return;
 	}
 	s->state = SAID_DATA;
-	if (!g.pipelined) say(s, "DATA\r\n", 6);
+	if (!s->pipelines) say(s, "DATA\r\n", 6);
 }
 
 static void send_body(struct session *s) {
@@ -272,6 +275,7 @@ static void on_input(struct session *s) {
 	while ((newline = memchr(line, '\n', (size_t)(end - line)))) {
 		bool last_line = newline - line < 4 || line[3] != '-';
 		int code = (int)strtol(line, NULL, 10);
+		if (s->state == SAID_EHLO && g.pipelined && newline - line >= 14 && memcmp(line + 4, "PIPELINING", 10) == 0) s->pipelines = true;
 		line = newline + 1;
 		if (last_line) on_reply(s, code);
 		if (s->fd < 0 || g.connections != connection) return;     /* this connection is over, perhaps a new one began inside */

@@ -36,7 +36,6 @@ default_destination_recipient_limit = 100
 smtp_connection_cache_on_demand = yes
 message_size_limit = 0
 virtual_mailbox_limit = 0
-smtp_bind_address =
 """
 
     def make(self, mode):
@@ -167,6 +166,7 @@ class InRoom(Server):
 
 class OpenSMTPD(InRoom):
     name = "opensmtpd"
+    warm_relay = False   # after a moment without mail it waits nine seconds before it connects again, and that would be all one sees
     ip = "127.0.0.64"
     program, tell_version = "/usr/sbin/smtpd", ("/usr/sbin/smtpd", "-h")
     accounts = {"opensmtpd": (64901, "/var/lib/opensmtpd/empty"), "opensmtpq": (64902, "/var/lib/opensmtpd/empty")}

@@ -66,6 +66,7 @@ class Server:
     refuse connections; live.tappal to the sink)."""
     is_tappal = False
     group = None         # while it runs
+    warm_relay = True    # relaying is measured after some mail has gone that way
 
     def prepare(self):
         """Raises Unavailable."""

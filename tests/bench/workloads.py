@@ -73,7 +73,7 @@ def client(run):
 
 def all_queued(server, accepted, seconds=30):
     queued = server.wait_queued(accepted, seconds)
-    assert queued == accepted, (server.name, f"{accepted} accepted, {queued} in the queue")
+    assert queued == accepted, (server.name, f"{accepted} accepted, {queued} in the queue", server.log()[-3000:])
 
 
 def warm_up(server, run, count, rcpt=()):
@@ -110,7 +110,7 @@ def relay_to(server, run, mode, sink_at, addresses, rcpt):
     server.start(mode)
     for sessions in run.sessions:
         with Sink(sink_at, addresses) as sink:
-            before = warm_up(server, run, sessions * 5, rcpt)
+            before = warm_up(server, run, sessions * 5, rcpt) if server.warm_relay else 0
             warm = sink.result(server, before)
             cost = Cost(server)
             r = load(server, "-s", sessions, "-b", before, "-m", run.count or MOST, "-w", run.seconds, "-S", *client(run), *rcpt)
