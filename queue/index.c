@@ -215,6 +215,25 @@ static int fill_lock_file(const char *dir)
 	return rc == ENOSPC || rc == EDQUOT ? rc : 0;
 }
 
+/* LMDB begins a file with two pages in one write. When that was cut off, nothing ever stood in it, and LMDB would not open what is there. */
+static int forget_unmade(const char *dir)
+{
+	char path[4096];
+	struct stat st;
+	int n = snprintf(path, sizeof path, "%s/data.mdb", dir);
+	if (n < 0 || (size_t)n >= sizeof path)
+		return ENAMETOOLONG;
+	int fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : errno;
+	int rc = fstat(fd, &st);
+	if (rc == 0 && st.st_size > 0 && st.st_size < 2 * sysconf(_SC_PAGESIZE))
+		rc = ftruncate(fd, 0);
+	int saved = errno;
+	close(fd);
+	return rc == 0 ? 0 : saved;
+}
+
 static int open_environment(struct index *ix, const char *dir, uint64_t map_size)
 {
 	int rc = mdb_env_create(&ix->env);
@@ -224,6 +243,8 @@ static int open_environment(struct index *ix, const char *dir, uint64_t map_size
 		rc = mdb_env_set_maxdbs(ix->env, TABLE_COUNT);
 	if (rc == MDB_SUCCESS && !ix->read_only)
 		rc = fill_lock_file(dir);
+	if (rc == MDB_SUCCESS && !ix->read_only)
+		rc = forget_unmade(dir);
 	if (rc == MDB_SUCCESS)
 		rc = mdb_env_open(ix->env, dir, MDB_NOTLS | (ix->read_only ? MDB_RDONLY : 0), 0640);
 	if (rc == MDB_SUCCESS && !ix->read_only) {

@@ -241,6 +241,25 @@ static void test_reader_without_queue(void **state)
 	str_free(&error);
 }
 
+/* The first start ended while LMDB made its file. */
+static void test_half_made(void **state)
+{
+	struct fixture f;
+	char path[128];
+	(void)state;
+	begin(&f);
+	index_close(f.ix);
+	snprintf(path, sizeof path, "%s/data.mdb", f.dir);
+	for (off_t size = 4096; size >= 0; size -= 2048) {
+		assert_int_equal(truncate(path, size), 0);
+		f.ix = index_open(f.dir, 1 << 26, false, &f.error);
+		assert_non_null(f.ix);
+		if (size > 0)
+			index_close(f.ix);
+	}
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -254,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_commit_and_drop),
 		cmocka_unit_test(test_reader),
 		cmocka_unit_test(test_reader_without_queue),
+		cmocka_unit_test(test_half_made),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
