@@ -224,6 +224,7 @@ def sweep(cell, faults):
     cell.going = False
     cell.start_one("queued")
     cell.wait_reader("intake", 20)
+    cell.wait_reader("control", 20)
     for name in os.listdir(f"{cell.spool}/reply"):
         os.utime(f"{cell.spool}/reply/{name}", (1, 1))
     cell.tappal("queue", "flush")
