@@ -26,11 +26,12 @@ COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr cr
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o
+smtpd/auth       = smtpd/auth.o smtpd/authcrew.o smtpd/authtable.o smtpd/verify.o smtpd/failures.o smtpd/sasl.o smtpd/scram.o smtpd/passwords.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
 queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
 queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
-queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/repair.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
+queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_passwd.o smtpd/passwords.o smtpd/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
 remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/downgrade.o remote/mimehead.o remote/quoted.o remote/hosts.o remote/dns.o
 remote/resolver  = remote/resolver.o remote/lookup.o remote/dnswire.o
 local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
@@ -39,15 +40,16 @@ local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
 STORE = queue/store/store.o queue/store/store_accept.o queue/store/store_claim.o queue/store/store_bounce.o queue/store/store_operate.o queue/store/tokens.o queue/store/apply.o queue/store/apply_operation.o \
 	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o
-CHECK = queue/store/check.o queue/store/check_index.o queue/store/check_log.o queue/store/check_doubt.o queue/store/check_tail.o queue/store/check_track.o queue/store/check_body.o queue/store/check_files.o queue/store/quarantine.o \
+CHECK = queue/store/check.o queue/store/check_index.o queue/store/check_log.o queue/store/check_doubt.o queue/store/check_tail.o queue/store/check_track.o queue/store/check_body.o queue/store/check_files.o queue/store/check_manifest.o queue/store/manifest.o queue/store/backup.o queue/store/backup_log.o queue/store/quarantine.o \
 	queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/store/tokens.o queue/store/usage.o queue/index.o queue/index_whole.o queue/intakefile.o queue/operation.o
 SUBMISSION = local/outgoing.o local/compose.o local/header.o local/submit.o local/submit_smtp.o
 
 LIBS_queue/queued    = -llmdb -lpthread
-LIBS_queue/tappal    = -llmdb -lpthread -ljansson -lsmartcols
+LIBS_smtpd/auth      = -lsodium -lcrypt
+LIBS_queue/tappal    = -llmdb -lpthread -ljansson -lsmartcols -lsodium
 LIBS_remote/resolver = -lunbound -lidn2
 
-PROGRAMS = smtpd/smtpd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
+PROGRAMS = smtpd/smtpd smtpd/auth queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
 
 COMMON_OBJ = $(COMMON:%=$(OBJ)/common/%.o)
 
@@ -91,7 +93,7 @@ help:
 	@echo 'check-unit check-dialog check-e2e boundaries'
 	@echo 'asan ubsan                 the unit tests with both sanitizers'
 	@echo 'fuzz fuzz-smoke            every fuzz target, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
-	@echo 'bench                      beside Postfix, QUICK=1 in minutes'
+	@echo 'bench                      beside Postfix, OpenSMTPD, Exim; QUICK=1 in minutes, ONLY=accept,local'
 	@echo 'bless                      write the golden files anew; read the diff'
 	@echo 'clean'
 

@@ -356,7 +356,8 @@ static double cpu_seconds(void) {
 static void print_result(void) {
 	double wall = g.last - g.first, cpu = cpu_seconds();
 	qsort(g.latency, g.accepted, sizeof *g.latency, by_size);
-	printf("{\"accepted\":%lu,\"begun\":%lu,\"refused\":%lu,\"cut\":%lu,\"connect_failures\":%lu,\"unanswered\":%lu,\"connections\":%lu,\"wall_s\":%.3f,\"per_s\":%.1f,"
+	printf("{\"accepted\":%lu,\"begun\":%lu,\"refused\":%lu,\"cut\":%lu,\"connect_failures\":%lu,\"unanswered\":%lu,\"connections\":%lu,"
+	       "\"wall_s\":%.3f,\"per_s\":%.1f,"
 	       "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.1f,\"cpu_s\":%.6f,\"first\":%.6f,\"last\":%.6f}\n",
 		g.accepted, g.next, g.refused, g.cut, g.connect_failures, g.unanswered, g.connections, wall, wall > 0 ? (double)g.accepted / wall : 0,
 		g.accepted ? g.latency[g.accepted / 2] * 1e3 : 0, g.accepted ? g.latency[g.accepted * 99 / 100] * 1e3 : 0,

@@ -1,5 +1,5 @@
-"""Workloads with a long queue. Mail for hosts that refuse connections fills it; the servers without a queue of our kind get what they accept
-in `fill_seconds`, and the rows say how many that was.
+"""Workloads with a long queue. Mail for hosts that refuse connections fills it. The other servers get what they accept in `fill_seconds`, and
+the rows say how many that was.
 
   scale      accept rate with the queue full against the same queue nearly empty, first page of the list, octets on disk, memory of the queue's
              manager, restart of the server to the first delivery of a message that is sent then
@@ -18,7 +18,8 @@ WINDOWS = 5          # rates are medians of so many
 
 def rate(server, run, to):
     """Median accept rate of WINDOWS short loads, and how many messages that were."""
-    results = [load(server, "-s", run.sessions[0], "-m", run.window_count, "-w", run.window, "-d", 0, "-P", "-l", run.size, *to) for _ in range(WINDOWS)]
+    options = ["-s", run.sessions[0], "-m", run.window_count, "-w", run.window, "-d", 0, "-P", "-l", run.size, *to]
+    results = [load(server, *options) for _ in range(WINDOWS)]
     return statistics.median(r["per_s"] for r in results), sum(r["accepted"] for r in results)
 
 
@@ -58,7 +59,8 @@ def scale(server, run):
     anonymous, resident = resident_mib(server.manager_pids())
     memory = {"manager_anonymous_mib": anonymous, "manager_resident_mib": resident} if server.manager_pids() else {}
     yield run.sessions[0], {
-        "messages_queued": queued, "per_s_empty": empty, "per_s_full": full, "full_to_empty": round(full / empty, 3), **used, **page_s(server), **memory,
+        "messages_queued": queued, "per_s_empty": empty, "per_s_full": full, "full_to_empty": round(full / empty, 3), **used,
+        **page_s(server), **memory,
         "octets_on_disk_per_message": round(server.queue_octets() / queued), "restart_to_first_delivery_s": round(first_delivery_s(server), 3)}
 
 
@@ -77,5 +79,6 @@ def dead(server, run):
     time.sleep(2)        # what was accepted last has been tried
     full = other_mail(server, run)
     all_queued(server, queued, 60)
-    yield run.sessions[0], {"messages_queued": queued, "p50_ms_empty": empty["p50_ms"], "p50_ms_full": full["p50_ms"], "p99_ms_empty": empty["p99_ms"],
-                            "p99_ms_full": full["p99_ms"], "p99_full_to_empty": round(full["p99_ms"] / empty["p99_ms"], 3)}
+    yield run.sessions[0], {
+        "messages_queued": queued, "p50_ms_empty": empty["p50_ms"], "p50_ms_full": full["p50_ms"], "p99_ms_empty": empty["p99_ms"],
+        "p99_ms_full": full["p99_ms"], "p99_full_to_empty": round(full["p99_ms"] / empty["p99_ms"], 3)}

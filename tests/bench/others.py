@@ -143,7 +143,8 @@ class InRoom(Server):
 
     def begin_again(self):
         with open(f"{self.dir}/said", "ab") as said:
-            self.process = subprocess.Popen(self.inside(*self.command(self.mode)), stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+            argv = self.inside(*self.command(self.mode))
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
         if not wait_for_port(self.ip, self.port, banner=b"220"):
             raise RuntimeError(f"{self.name} does not answer: {self.log()[-2000:]}")
 
@@ -193,7 +194,7 @@ class OpenSMTPD(InRoom):
 
     def configure(self, mode):
         limits = [f"mta limit max-conn-per-{what} 50" for what in ("host", "route", "source", "connector", "relay", "domain")]
-        limits += [f"mta limit {what} 0" for what in ("conn-delay-route", "conn-delay-relay", "conn-delay-host", "conn-delay-source", "conn-delay-domain")]
+        limits += [f"mta limit conn-delay-{what} 0" for what in ("route", "relay", "host", "source", "domain", "connector")]
         limits += ["mta limit session-mail-max 100000", "mta limit task-hiwat 2000", "mta limit task-lowat 1000", "mta limit task-release 100",
                    "smtp limit max-mails 1000000", "smtp limit max-rcpt 2000", "smtp max-message-size 100M"]
         ways = self.local() if mode == "local" else self.relays(mode)

@@ -142,7 +142,7 @@ def chosen(runs, a):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", default="", help="a comma list of groups (accept, recipients, relay, local, idle, queue, dead) or beginnings of labels")
+    parser.add_argument("--only", default="", help="groups (accept,recipients,relay,local,idle,queue,dead) or beginnings of labels")
     parser.add_argument("--servers", default=",".join(ALL), help="a comma list")
     parser.add_argument("--reps", type=int, help="repeats (3; 1 with --quick, and of what fills a queue)")
     parser.add_argument("--sessions", type=int, help="only steps with so many")
@@ -157,7 +157,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # what was started is ended
     subprocess.run([f"{TOP}/tests/bench/freshfs", "up", STATE], check=True)
     about = measure_disk()
-    servers, reasons = those_that_run([s for s in (Tappal(), TappalTcpserver(), PostfixServer(), OpenSMTPD(), Exim()) if s.name in a.servers.split(",")])
+    every = (Tappal(), TappalTcpserver(), PostfixServer(), OpenSMTPD(), Exim())
+    servers, reasons = those_that_run([s for s in every if s.name in a.servers.split(",")])
     print(about, *(f"{name}: {why}" for name, why in reasons.items()), sep="\n", flush=True)
     for run in chosen(quick_plan() if a.quick else plan(), a):
         reps = a.reps or run.reps or (1 if a.quick else 3)

@@ -100,7 +100,8 @@ class Tappal(Server):
     name = "tappal"
     is_tappal = True
     tcpserver = False
-    durability = "before 250: fdatasync of the log, shared by all who wait (bodies from 128 KiB on: fsync of a file of their own, and of its directory)"
+    durability = ("before 250: fdatasync of the log, shared by all who wait (bodies from 128 KiB on: fsync of a file of their own, and of its "
+                  "directory)")
     delivery = "Maildir: fsync of the file, then of the directory"
 
     def begin(self, mode):
