@@ -62,6 +62,16 @@ static bool check_notify(struct bytes value)
 	return value.len > 0;
 }
 
+bool envelope_notify_asks(struct bytes notify, struct bytes word)
+{
+	if (notify.len == 0)
+		return bytes_equal_nocase(word, LIT("FAILURE"));
+	while (notify.len > 0)
+		if (bytes_equal_nocase(bytes_cut(&notify, ','), word))
+			return true;
+	return false;
+}
+
 static bool read_bounce(struct bytes value, msgid_t *id_r, uint32_t *batch_r)
 {
 	uint64_t batch;
@@ -260,6 +270,13 @@ static bool is_stored_kind(enum mailaddr_kind kind)
 	return kind == ADDR_MAILBOX || kind == ADDR_LITERAL;
 }
 
+bool envelope_value_fits(char tag, struct bytes value)
+{
+	const struct tag *row = tag_find(tag);
+
+	return row && bytes_find(value, 0) == value.len && tag_check(row, value) == ENV_OK;
+}
+
 bool envelope_begin(struct str *out, const struct mailaddr *sender)
 {
 	str_clear(out);
@@ -270,9 +287,7 @@ bool envelope_begin(struct str *out, const struct mailaddr *sender)
 
 bool envelope_add(struct str *out, char tag, struct bytes value)
 {
-	const struct tag *row = tag_find(tag);
-
-	if (!row || bytes_find(value, 0) != value.len || tag_check(row, value) != ENV_OK)
+	if (!envelope_value_fits(tag, value))
 		return refuse(out);
 	return add_field(out, tag, value);
 }

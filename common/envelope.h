@@ -56,6 +56,12 @@ enum envelope_error envelope_parse(struct bytes raw, struct envelope *env_r);
 struct envelope_cursor { size_t offset; uint32_t index; };
 bool envelope_next(const struct envelope *env, struct envelope_cursor *cursor, struct envelope_rcpt *rcpt_r);
 
+/* Would envelope_add take this value for an attribute of this tag? */
+bool envelope_value_fits(char tag, struct bytes value);
+
+/* Does this value of N ask for it? `word` is SUCCESS, FAILURE or DELAY. Without a value, FAILURE is asked for (RFC 3461 4.1). */
+bool envelope_notify_asks(struct bytes notify, struct bytes word);
+
 /* Build one: begin (clears out), attributes, then recipients, then end. Values are checked as envelope_parse does; an address
  * without a domain (ADDR_BARE) is refused. False tells of refusal, and so does the str's failed flag from then on. */
 bool envelope_begin(struct str *out, const struct mailaddr *sender);

@@ -6,12 +6,18 @@
 #include "exits.h"
 
 static const char *const stage_names[STAGE_COUNT] = {
-	"none", "dns", "connect", "greeting", "tls", "helo", "auth", "mail", "rcpt", "data", "final", "local", "queue",
+	"none", "dns", "connect", "greeting", "tls", "helo", "auth", "mail", "rcpt", "data", "final", "local", "queue", "final-dsn",
 };
 
 const char *stage_name(enum stage stage)
 {
 	return (unsigned)stage < STAGE_COUNT ? stage_names[stage] : "?";
+}
+
+const char *dsn_action_name(unsigned action)
+{
+	static const char *const names[DSN_ACTIONS] = { "failed", "delivered", "relayed" };
+	return action < DSN_ACTIONS ? names[action] : "?";
 }
 
 const char *verdict_name(enum verdict verdict)

@@ -32,8 +32,13 @@ struct key { size_t len; unsigned char at[KEY_MAX]; };
 
 const char *rcpt_state_name(unsigned state)
 {
-	static const char *const name[] = { "waiting", "delivered", "failed", "bounced", "dropped", "deleted" };
+	static const char *const name[] = { "waiting", "delivered", "failed", "bounced", "dropped", "deleted", "reporting" };
 	return state < sizeof name / sizeof name[0] ? name[state] : "?";
+}
+
+bool rcpt_state_reports(unsigned state)
+{
+	return state == RCPT_FAILED || state == RCPT_REPORTING;
 }
 
 /* ---- keys ---- */

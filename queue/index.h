@@ -24,7 +24,9 @@
 #include "common/channel.h"
 #include "common/msgid.h"
 
-enum rcpt_state { RCPT_WAITING, RCPT_DELIVERED, RCPT_FAILED /* a bounce is due */, RCPT_BOUNCED, RCPT_DROPPED, RCPT_DELETED };
+enum rcpt_state { RCPT_WAITING, RCPT_DELIVERED, RCPT_FAILED /* a bounce is due */, RCPT_BOUNCED, RCPT_DROPPED, RCPT_DELETED,
+	RCPT_REPORTING /* delivered, and a report of it is due */ };
+bool rcpt_state_reports(unsigned state);       /* a report is due: FAILED or REPORTING */
 enum finished_how { FINISHED_DELIVERED, FINISHED_BOUNCED, FINISHED_DELETED, FINISHED_DROPPED };
 const char *rcpt_state_name(unsigned state);   /* "waiting" ... "?" */
 

@@ -285,6 +285,8 @@ static enum client_end take_final(const struct transaction *t)
 	if (result != CONN_OK)
 		return give_up(t, STEP_FINAL, result);
 	o = reply_outcome(&t->c->conn.reply, STAGE_FINAL, '2');
+	if (o.verdict == V_OK && t->c->dsn)
+		o.stage = STAGE_FINAL_DSN;
 	report_rest(t, &o);
 	t->c->must_reset = false;
 	if (must_part(t->c, '2'))

@@ -1,6 +1,7 @@
 /* command - smtpd's room: the table of commands. See command.h. */
 #include "command.h"
 
+#include "parameters.h"
 #include "receive.h"
 
 #include <stdio.h>
@@ -54,7 +55,7 @@ const size_t command_rows = sizeof command_table / sizeof *command_table;
 _Static_assert(sizeof command_table / sizeof *command_table < COMMAND_KINDS, "a count for each row and one for unknown commands");
 
 /* What EHLO announces, after the name. SMTPUTF8 belongs here when queue and remote carry it; mailaddr_parse_path takes the flag already. */
-static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES" };
+static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN" };
 
 /* ---- HELO and its kin */
 
@@ -109,29 +110,6 @@ static void act_ehlo(struct session *s, struct command *c)
 
 /* ---- MAIL and RCPT */
 
-/* The next "KEYWORD" or "KEYWORD=value" of *rest (RFC 5321 4.1.2 esmtp-param). False: none is left, or *bad_r. */
-static bool next_parameter(struct bytes *rest, struct bytes *key_r, struct bytes *value_r, bool *bad_r)
-{
-	struct bytes one;
-	do {
-		if (rest->len == 0)
-			return false;
-		one = bytes_cut(rest, ' ');
-	} while (one.len == 0);
-	*key_r = bytes_cut(&one, '=');
-	*value_r = one;
-	*bad_r = key_r->len == 0 || (one.at != NULL && one.len == 0);
-	for (size_t i = 0; i < key_r->len; i++) {
-		char c = key_r->at[i];
-		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c == '-' && i > 0)))
-			*bad_r = true;
-	}
-	for (size_t i = 0; i < one.len; i++)
-		if (one.at[i] <= ' ' || one.at[i] == '=' || one.at[i] >= 127)
-			*bad_r = true;
-	return !*bad_r;
-}
-
 static void refuse_address(struct session *s, enum mailaddr_error error, const char *syntax_code)
 {
 	if (error == ADDR_UTF8_NEEDED)
@@ -162,53 +140,6 @@ static bool parse_path(struct session *s, struct command *c, const char *syntax_
 	return true;
 }
 
-static bool check_size(struct session *s, struct bytes value)
-{
-	uint64_t size, limit = s->settings->databytes;
-	if (value.len > 20 || !bytes_to_u64(value, UINT64_MAX, &size)) {
-		session_reply(s, 501, "5.5.4", "SIZE needs a number of at most 20 digits");
-		return false;
-	}
-	if (limit > 0 && size > limit) {
-		session_reject(s, NULL, 552, "5.3.4", "Message size exceeds the limit of %llu octets", (unsigned long long)limit);
-		return false;
-	}
-	return true;
-}
-
-static bool check_body(struct session *s, struct command *c, struct bytes value)
-{
-	c->body_8bit = bytes_equal_nocase(value, LIT("8BITMIME"));
-	if (c->body_8bit || bytes_equal_nocase(value, LIT("7BIT")))
-		return true;
-	session_reply(s, 501, "5.5.4", "BODY is 7BIT or 8BITMIME");
-	return false;
-}
-
-static bool check_mail_parameters(struct session *s, struct command *c)
-{
-	struct bytes key, value;
-	bool bad = false, had_size = false, had_body = false;
-	while (next_parameter(&c->argument, &key, &value, &bad)) {
-		bool is_size = bytes_equal_nocase(key, LIT("SIZE")), is_body = bytes_equal_nocase(key, LIT("BODY"));
-		if (!is_size && !is_body) {
-			session_reply(s, 555, "5.5.4", "Unknown MAIL parameter");
-			return false;
-		}
-		if ((is_size && had_size) || (is_body && had_body)) {
-			session_reply(s, 501, "5.5.4", "A parameter is given twice");
-			return false;
-		}
-		if (is_size ? !check_size(s, value) : !check_body(s, c, value))
-			return false;
-		had_size = had_size || is_size;
-		had_body = had_body || is_body;
-	}
-	if (bad)
-		session_reply(s, 501, "5.5.4", "Syntax of a parameter: KEYWORD or KEYWORD=value");
-	return !bad;
-}
-
 static bool check_mail(struct session *s, struct command *c)
 {
 	if (!parse_path(s, c, "5.1.7"))
@@ -217,7 +148,7 @@ static bool check_mail(struct session *s, struct command *c)
 		session_reply(s, 501, "5.1.7", "Sender address needs a domain");
 		return false;
 	}
-	return check_mail_parameters(s, c);
+	return parameters_check(s, c, "MAIL");
 }
 
 static void act_mail(struct session *s, struct command *c)
@@ -229,6 +160,8 @@ static void act_mail(struct session *s, struct command *c)
 		return;
 	}
 	mail->body_8bit = c->body_8bit;
+	bytes_to_cstring(c->ret, mail->ret, sizeof mail->ret);
+	bytes_to_cstring(c->envid, mail->envid, sizeof mail->envid);
 	s->state = ST_MAIL;
 	session_reply(s, 250, "2.1.0", "Ok");
 }
@@ -282,8 +215,6 @@ static bool check_access(struct session *s, struct command *c)
 
 static bool check_rcpt(struct session *s, struct command *c)
 {
-	struct bytes key, value;
-	bool bad = false;
 	if (s->mail.rcpt_count >= s->settings->maxrcpt) {
 		session_reply(s, 452, "4.5.3", "Too many recipients");
 		return false;
@@ -294,10 +225,8 @@ static bool check_rcpt(struct session *s, struct command *c)
 		session_reply(s, 501, "5.1.3", "Recipient address is empty");
 		return false;
 	}
-	if (next_parameter(&c->argument, &key, &value, &bad) || bad) {
-		session_reply(s, bad ? 501 : 555, "5.5.4", bad ? "Syntax of a parameter: KEYWORD or KEYWORD=value" : "Unknown RCPT parameter");
+	if (!parameters_check(s, c, "RCPT"))
 		return false;
-	}
 	if (c->addr.kind == ADDR_BARE && !complete_bare(s, c))
 		return false;
 	if (s->relay_suffix.len > 0 && !extend_address(c, s->relay_suffix)) {
@@ -310,7 +239,8 @@ static bool check_rcpt(struct session *s, struct command *c)
 static void act_rcpt(struct session *s, struct command *c)
 {
 	struct transaction *mail = &s->mail;
-	if (!envelope_add_rcpt(&mail->recipients, &c->addr)) {
+	if (!envelope_add_rcpt(&mail->recipients, &c->addr) || (c->notify.len > 0 && !envelope_add(&mail->recipients, 'N', c->notify))
+		|| (c->orcpt.len > 0 && !envelope_add(&mail->recipients, 'O', c->orcpt))) {
 		session_dismiss(s, END_MEMORY, "4.3.0", "Out of memory");
 		return;
 	}

@@ -8,7 +8,7 @@
 #include "session.h"
 
 #define COMMAND_LINE_MAX 512          /* with CRLF, RFC 5321 4.5.3.1.4 */
-#define COMMAND_PATH_LINE_MAX 1024    /* MAIL and RCPT: their parameters need more (4.1.2, RFC 1870 and others add to it) */
+#define COMMAND_PATH_LINE_MAX 2048    /* MAIL and RCPT: their parameters need more (4.1.2; RFC 3461 alone adds 528 to RCPT) */
 
 enum command_argument { ARG_NONE, ARG_ANY, ARG_TEXT /* must not be empty */, ARG_PATH /* keyword, path, parameters */ };
 
@@ -18,6 +18,7 @@ struct command {
 	struct str *text;              /* holds addr's text */
 	struct mailaddr addr;
 	bool body_8bit;
+	struct bytes ret, envid, notify, orcpt;   /* RFC 3461; empty: not given */
 };
 
 struct command_row {

@@ -33,6 +33,8 @@ static bool write_envelope(const struct session *s, struct str *out)
 	struct bytes message_id = bytes_of(s->message.message_id);
 	return envelope_begin(out, &mail->sender)
 		&& (!mail->body_8bit || envelope_add(out, 'B', (struct bytes){ 0 }))
+		&& (mail->ret[0] == '\0' || envelope_add(out, 'R', bytes_of(mail->ret)))
+		&& (mail->envid[0] == '\0' || envelope_add(out, 'E', bytes_of(mail->envid)))
 		&& envelope_add(out, 'C', bytes_of(s->peer->text))
 		&& (s->helo[0] == '\0' || envelope_add(out, 'H', bytes_of(s->helo)))
 		&& envelope_add(out, 'P', bytes_of(session_protocol(s)))

@@ -63,6 +63,7 @@ void session_end_transaction(struct session *s)
 	mail->sender = (struct mailaddr){ 0 };
 	mail->rcpt_count = mail->rcpt_refused = 0;
 	mail->body_8bit = false;
+	mail->ret[0] = mail->envid[0] = '\0';
 	if (s->state != ST_START)
 		s->state = ST_GREETED;
 }

@@ -46,6 +46,7 @@ struct transaction {
 	uint32_t rcpt_count, rcpt_refused;
 	char only_rcpt[ADDRESS_MAX + 1]; /* the first recipient */
 	bool body_8bit;
+	char ret[5], envid[101];         /* RFC 3461; empty: not given */
 };
 
 struct session {

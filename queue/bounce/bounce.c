@@ -1,5 +1,5 @@
 /*
- * bounce - write the report about recipients that failed, and queue it for the sender.
+ * bounce - write the report about recipients that failed (or received, where the sender asked to be told), and queue it for the sender.
  *   runs as   tappal-bounce, whose primary group is tappal-log; cwd the spool
  *   in        fifo/bounce; the log and large/, read-only; settings
  *   writes    a message and its envelope into a pipe each, to `enqueue`; log lines
@@ -157,7 +157,7 @@ static void random_boundary(char out[REPORT_BOUNDARY]) {
 
 /* Choose boundary and kind by what the original holds. */
 static void prepare_report(struct report *r, struct survey *s, char boundary[REPORT_BOUNDARY], uint64_t max_bytes) {
-	r->original = report_choice(r->begin, max_bytes);
+	r->original = report_choice(r, max_bytes);
 	r->boundary = boundary;
 	*s = (struct survey){ .has_boundary = true };
 	for (int i = 0; i < TRIES && s->has_boundary; i++) {
@@ -259,7 +259,7 @@ static struct bytes kept(const struct bounce *b, uint32_t i) {
 static bool is_whole(struct bounce *b) {
 	bool ok = bounce_begin_decode(kept(b, 0), &b->begin);
 	for (uint32_t i = 0; ok && i < b->begin.rcpt_count; i++)
-		ok = bounce_rcpt_decode(kept(b, i + 1), &b->rcpts[i]);
+		ok = bounce_rcpt_decode(kept(b, i + 1), &b->rcpts[i]) && b->rcpts[i].action < DSN_ACTIONS;
 	return ok;
 }
 

@@ -54,8 +54,19 @@ void survey_feed(struct survey *s, struct bytes octets) {
 
 /* ---- what kind ---- */
 
-enum report_original report_choice(const struct bounce_begin *begin, uint64_t max_bytes) {
-	if (begin->body_size > max_bytes || bytes_equal_nocase(begin->ret, LIT("HDRS")))
+static uint32_t count_action(const struct report *r, enum dsn_action action) {
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < r->begin->rcpt_count; i++)
+		count += r->rcpts[i].action == action;
+	return count;
+}
+
+bool report_has_failure(const struct report *r) {
+	return count_action(r, DSN_FAILED) > 0;
+}
+
+enum report_original report_choice(const struct report *r, uint64_t max_bytes) {
+	if (r->begin->body_size > max_bytes || bytes_equal_nocase(r->begin->ret, LIT("HDRS")) || !report_has_failure(r))
 		return ORIGINAL_HEADER;
 	return ORIGINAL_WHOLE;
 }
@@ -97,6 +108,14 @@ static void add_message_id(const struct report *r, struct str *out) {
 	str_add_char(out, '>');
 }
 
+static const char *subject(const struct report *r) {
+	if (r->is_double)
+		return "Undelivered mail of this system";
+	if (report_has_failure(r))
+		return "Your mail was not delivered";
+	return count_action(r, DSN_RELAYED) > 0 ? "Your mail was passed on" : "Your mail was delivered";
+}
+
 static void add_header(const struct report *r, struct str *out) {
 	add_date(out, "Date: ", r->now);
 	str_add_c(out, "From: Mail Delivery System <");
@@ -105,8 +124,9 @@ static void add_header(const struct report *r, struct str *out) {
 	str_add(out, r->from_host);
 	str_add_c(out, ">\r\nTo: <");
 	str_add(out, r->to.text);
-	str_add_c(out, r->is_double ? ">\r\nSubject: Undelivered mail of this system\r\n" : ">\r\nSubject: Your mail was not delivered\r\n");
-	str_add_c(out, "Message-ID: ");
+	str_add_c(out, ">\r\nSubject: ");
+	str_add_c(out, subject(r));
+	str_add_c(out, "\r\nMessage-ID: ");
 	add_message_id(r, out);
 	str_add_c(out, "\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"");
 	str_add_c(out, r->boundary);
@@ -160,9 +180,31 @@ static void add_opening(const struct report *r, struct str *out) {
 	else
 		str_add_c(out, ".\r\n\r\nYour message, which came on ");
 	clock_rfc5322(r->begin->arrival_ms, out);
-	str_add_c(out, ",\r\ncould not be delivered to the address");
-	str_add_c(out, r->begin->rcpt_count > 1 ? "es below" : " below");
-	str_add_c(out, ", and will not be tried again.\r\n");
+	str_add_c(out, ",\r\n");
+}
+
+/* The recipients of one kind, and before them what became of the message. `first`: the sentence was begun by add_opening. */
+static void add_people(const struct report *r, struct str *out, enum dsn_action action, bool first) {
+	static const char *const said[DSN_ACTIONS][2] = {
+		[DSN_FAILED] = { "could not be delivered to the address", ", and will not be tried again.\r\n" },
+		[DSN_DELIVERED] = { "was delivered to the address", ". You asked to be told.\r\n" },
+		[DSN_RELAYED] = { "was passed on, for the address", ", to a server that gives no reports.\r\nYou will not hear from it when it delivers the message.\r\n" },
+	};
+	uint32_t count = count_action(r, action);
+	if (count == 0)
+		return;
+	str_add_c(out, first ? "" : "\r\nIt ");
+	str_add_c(out, said[action][0]);
+	str_add_c(out, count > 1 ? "es below" : " below");
+	str_add_c(out, said[action][1]);
+	for (uint32_t i = 0; i < r->begin->rcpt_count; i++) {
+		if (r->rcpts[i].action != action)
+			continue;
+		str_add_c(out, "\r\n<");
+		add_address(r, out, r->rcpts[i].address);
+		str_add_c(out, ">:\r\n");
+		add_reason(r, out, &r->rcpts[i]);
+	}
 }
 
 static void add_closing(const struct report *r, struct str *out) {
@@ -185,12 +227,9 @@ static void add_text_part(const struct report *r, struct str *out) {
 	str_add_c(out, utf8 ? "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
 		: "Content-Type: text/plain; charset=us-ascii\r\n\r\n");
 	add_opening(r, out);
-	for (uint32_t i = 0; i < r->begin->rcpt_count; i++) {
-		str_add_c(out, "\r\n<");
-		add_address(r, out, r->rcpts[i].address);
-		str_add_c(out, ">:\r\n");
-		add_reason(r, out, &r->rcpts[i]);
-	}
+	size_t begin = out->len;
+	for (unsigned action = 0; action < DSN_ACTIONS; action++)
+		add_people(r, out, (enum dsn_action)action, out->len == begin);
 	add_closing(r, out);
 }
 
@@ -244,7 +283,7 @@ static void add_original_recipient(const struct report *r, struct str *out, stru
 /* RFC 3464 2.3.6: "smtp; 550 5.1.1 ..." for what another host said, our own words under a type of our own. */
 static void add_diagnostic(const struct report *r, struct str *out, const struct bounce_rcpt *rcpt) {
 	struct str line = STR_INIT(4096);
-	if (rcpt->code == 0 && rcpt->text.len == 0)
+	if ((rcpt->code == 0 && rcpt->text.len == 0) || rcpt->action == DSN_DELIVERED)
 		return;
 	str_add_c(&line, rcpt->code != 0 ? "smtp; " : "X-Tappal; ");
 	add_code(&line, rcpt);
@@ -260,8 +299,8 @@ static void add_recipient(const struct report *r, struct str *out, const struct 
 	str_add_c(out, "\r\n");
 	add_original_recipient(r, out, rcpt->orcpt);
 	add_final_recipient(r, out, rcpt->address);
-	str_add_c(out, "Action: failed\r\nStatus: ");
-	enhanced_format(enhanced_or_default(e, V_PERM), out);
+	str_addf(out, "Action: %s\r\nStatus: ", dsn_action_name(rcpt->action));
+	enhanced_format(enhanced_or_default(e, rcpt->action == DSN_FAILED ? V_PERM : V_OK), out);
 	str_add_c(out, "\r\n");
 	if (is_atom(rcpt->host)) {
 		str_add_c(out, "Remote-MTA: dns; ");
@@ -301,7 +340,10 @@ static void add_original_head(const struct report *r, struct str *out) {
 	bool utf8 = r->begin->smtputf8;
 	add_boundary(r, out, "");
 	str_add_c(out, "Content-Description: ");
-	str_add_c(out, r->original == ORIGINAL_WHOLE ? "Undelivered message\r\nContent-Type: " : "Header of the undelivered message\r\nContent-Type: ");
+	if (!report_has_failure(r))
+		str_add_c(out, "Header of the message\r\nContent-Type: ");
+	else
+		str_add_c(out, r->original == ORIGINAL_WHOLE ? "Undelivered message\r\nContent-Type: " : "Header of the undelivered message\r\nContent-Type: ");
 	if (r->original == ORIGINAL_WHOLE)
 		str_add_c(out, utf8 ? "message/global\r\n" : "message/rfc822\r\n");
 	else

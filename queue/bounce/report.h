@@ -1,5 +1,5 @@
 /*
- * report - the text of a bounce: multipart/report (RFC 6522) of a text that a person understands, a message/delivery-status part
+ * report - the text of a bounce, or of a report that a sender asked for (NOTIFY=SUCCESS): multipart/report (RFC 6522) of a text that a person understands, a message/delivery-status part
  * (RFC 3464, with the fields of RFC 3461 6.3) and the original message or its header. Room: queue (bounce).
  *
  * What other people wrote (addresses, replies, ORCPT, ENVID) is cleaned before it is put anywhere: no octet of it can end a line
@@ -13,6 +13,7 @@
 #include "common/channel.h"
 #include "common/mailaddr.h"
 #include "common/msgid.h"
+#include "common/verdict.h"
 
 #define REPORT_MAX (48u << 20)           /* ours, without the original; 20,000 recipients fit */
 #define REPORT_BOUNDARY 40               /* with NUL */
@@ -50,8 +51,10 @@ struct report {
 	const char *boundary;
 };
 
-/* What is to be returned of an original of this size: RET (RFC 3461 4.3) and bouncemaxbytes. */
-enum report_original report_choice(const struct bounce_begin *begin, uint64_t max_bytes);
+/* It tells of at least one failure. */
+bool report_has_failure(const struct report *r);
+/* What is to be returned of the original: RET (RFC 3461 4.3), of which FULL counts only for failures, and bouncemaxbytes. */
+enum report_original report_choice(const struct report *r, uint64_t max_bytes);
 bool report_is_utf8(const struct report *r);             /* it needs SMTPUTF8 */
 bool report_is_8bit(const struct report *r);             /* it needs 8BITMIME */
 /* Everything before the octets of the original, and after them. False: no memory or over `out`'s ceiling. */

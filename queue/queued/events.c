@@ -114,7 +114,7 @@ static void tell_bounced(const struct store_event *e) {
 	char bounce[MSGID_TEXT + 1];
 	msgid_format(e->bounce, bounce);
 	log_program("bounce");
-	log_msg(e->id, "sender non-delivery notification: %s", bounce);
+	log_msg(e->id, "sender %s notification: %s", e->failure ? "non-delivery" : "delivery status", bounce);
 }
 
 static void tell_queue(msgid_t id, const char *what, struct bytes text) {

@@ -116,7 +116,7 @@ enum index_result apply_finish_if_done(struct apply *a, msgid_t id, wall_ms_t at
 
 /* ---- failures and bounces ---- */
 
-void apply_fail(struct row_message *m, struct row_rcpt *row, uint32_t batch)
+static void put_in_batch(struct row_message *m, struct row_rcpt *row, uint32_t batch)
 {
 	if (batch > m->batch) {
 		m->batch = batch;
@@ -128,9 +128,19 @@ void apply_fail(struct row_message *m, struct row_rcpt *row, uint32_t batch)
 	}
 	m->batch_failed++;
 	m->failed++;
+	row->batch = m->batch;
+}
+
+void apply_fail(struct row_message *m, struct row_rcpt *row, uint32_t batch)
+{
+	put_in_batch(m, row, batch);
 	m->unfinished--;
 	row->state = RCPT_FAILED;
-	row->batch = m->batch;
+}
+
+bool apply_reports_success(const struct row_message *m, const struct row_rcpt *row, unsigned stage)
+{
+	return m->sender.len > 0 && stage != STAGE_FINAL_DSN && envelope_notify_asks(row->notify, LIT("SUCCESS"));
 }
 
 enum index_result apply_bounce_due(struct apply *a, msgid_t id, struct row_message *m, wall_ms_t at)
@@ -154,7 +164,7 @@ enum index_result apply_bounce_due(struct apply *a, msgid_t id, struct row_messa
 	return due == 0 ? INDEX_OK : index_put_bounce(a->ix, due, id);
 }
 
-/* The failed recipients of a batch (0: of all) end in `state`. */
+/* The recipients of a batch (0: of all) of whom a report was due: the failed ones end in `state`. */
 static enum index_result settle_batch(struct apply *a, msgid_t id, uint32_t batch, enum rcpt_state state, wall_ms_t at)
 {
 	struct row_message m;
@@ -162,8 +172,8 @@ static enum index_result settle_batch(struct apply *a, msgid_t id, uint32_t batc
 	uint32_t n = 0, settled = 0;
 	enum index_result rc;
 	while ((rc = index_next_rcpt(a->ix, id, n, &n, &r)) == INDEX_OK) {
-		if (r.state == RCPT_FAILED && (batch == 0 || r.batch == batch)) {
-			r.state = (uint8_t)state;
+		if (rcpt_state_reports(r.state) && (batch == 0 || r.batch == batch)) {
+			r.state = r.state == RCPT_FAILED ? (uint8_t)state : (uint8_t)RCPT_DELIVERED;
 			settled++;
 			if (index_put_rcpt(a->ix, id, n, &r) == INDEX_FATAL)
 				return INDEX_FATAL;
@@ -181,13 +191,30 @@ static enum index_result settle_batch(struct apply *a, msgid_t id, uint32_t batc
 	return apply_finish_if_done(a, id, at);
 }
 
+/* Whether the report of a batch tells of a failure. */
+static enum index_result batch_failed(struct apply *a, msgid_t id, uint32_t batch, bool *failed_r)
+{
+	struct row_rcpt row;
+	uint32_t n = 0;
+	enum index_result r = INDEX_OK;
+	*failed_r = false;
+	while (!*failed_r && (r = index_next_rcpt(a->ix, id, n, &n, &row)) == INDEX_OK) {
+		*failed_r = row.state == RCPT_FAILED && row.batch == batch;
+		n++;
+	}
+	return r == INDEX_FATAL ? r : INDEX_OK;
+}
+
 static enum index_result apply_bounced(struct apply *a, const struct log_message *lm)
 {
 	struct row_message m;
+	bool failure = true;
 	enum index_result r = index_get_message(a->ix, lm->bounce_of, &m);
+	if (r == INDEX_OK && a->live)
+		r = batch_failed(a, lm->bounce_of, lm->bounce_batch, &failure);
 	if (r != INDEX_OK)
 		return r == INDEX_FATAL ? r : INDEX_OK;
-	tell(a, &(struct store_event){ .kind = EVENT_BOUNCED, .id = lm->bounce_of, .message = &m, .bounce = lm->id });
+	tell(a, &(struct store_event){ .kind = EVENT_BOUNCED, .id = lm->bounce_of, .message = &m, .bounce = lm->id, .failure = failure });
 	a->status.bounced++;
 	if (a->batch_reported)
 		a->batch_reported(a->context, lm->bounce_of);
@@ -320,6 +347,10 @@ static void count_verdict(struct apply *a, struct row_message *m, struct row_rcp
 {
 	if (res->verdict == V_OK) {
 		row->state = RCPT_DELIVERED;
+		if (apply_reports_success(m, row, res->stage)) {
+			row->state = RCPT_REPORTING;
+			put_in_batch(m, row, res->batch);
+		}
 		m->unfinished--;
 		m->delivered++;
 		a->status.delivered++;

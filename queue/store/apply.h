@@ -43,11 +43,13 @@ enum index_result apply_trim_finished(struct apply *a);
 
 /* ---- shared by its two halves, apply.c and apply_operation.c ---- */
 
-/* All recipients ended and no failure is left to report: rows go, a summary stays. */
+/* All recipients ended and none is left to report: rows go, a summary stays. */
 enum index_result apply_finish_if_done(struct apply *a, msgid_t id, wall_ms_t at);
 enum index_result apply_operation(struct apply *a, const struct log_operation *op);
 /* Change a recipient into FAILED, in this batch at least, in *row and *message; the caller stores both. */
 void apply_fail(struct row_message *message, struct row_rcpt *row, uint32_t batch);
+/* Its success is to be reported: NOTIFY asks for it, there is a sender to tell, and no other server took that over. */
+bool apply_reports_success(const struct row_message *message, const struct row_rcpt *row, unsigned stage);
 /* Bring the bounce row in line with message->failed; the caller stores the message. */
 enum index_result apply_bounce_due(struct apply *a, msgid_t id, struct row_message *message, wall_ms_t at);
 struct due apply_due(msgid_t id, uint32_t n, const struct row_rcpt *row);

@@ -26,7 +26,7 @@ struct pass {
 	bool rcpts_left;
 	uint64_t waiting, held, due, bounces;
 	msgid_t highest;
-	struct tally { uint32_t count, waiting, delivered, failed; } tally;   /* of this message */
+	struct tally { uint32_t count, waiting, delivered, reported; } tally;   /* of this message */
 };
 
 static void say(struct pass *p, msgid_t id, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -73,9 +73,9 @@ static enum index_result check_rcpt(struct pass *p, const struct row_message *m)
 		say(p, id, "recipient %u stands where recipient %u is expected", n, p->tally.count);
 	p->tally.count++;
 	p->tally.waiting += r.state == RCPT_WAITING;
-	p->tally.delivered += r.state == RCPT_DELIVERED;
-	p->tally.failed += r.state == RCPT_FAILED;
-	if (r.state > RCPT_DELETED)
+	p->tally.delivered += r.state == RCPT_DELIVERED || r.state == RCPT_REPORTING;
+	p->tally.reported += rcpt_state_reports(r.state);
+	if (r.state > RCPT_REPORTING)
 		say(p, id, "recipient %u has the state %u, which does not exist", n, r.state);
 	if (r.state != RCPT_WAITING || m->held_ms != 0)
 		return INDEX_OK;
@@ -110,8 +110,8 @@ static void check_tally(struct pass *p, msgid_t id, const struct row_message *m)
 	const struct tally *t = &p->tally;
 	if (t->count != m->rcpt_count)
 		say(p, id, "%u recipients, and its row says %u", t->count, m->rcpt_count);
-	else if (t->waiting != m->unfinished || t->failed != m->failed || t->delivered != m->delivered)
-		say(p, id, "recipients %u waiting, %u failed, %u delivered, and its row says %u, %u, %u", t->waiting, t->failed, t->delivered,
+	else if (t->waiting != m->unfinished || t->reported != m->failed || t->delivered != m->delivered)
+		say(p, id, "recipients %u waiting, %u to be reported, %u delivered, and its row says %u, %u, %u", t->waiting, t->reported, t->delivered,
 			m->unfinished, m->failed, m->delivered);
 	else if (m->unfinished + m->failed == 0)
 		say(p, id, "all its recipients are finished, and it is still there");
@@ -122,14 +122,14 @@ static enum index_result check_bounce(struct pass *p, msgid_t id, const struct r
 	wall_ms_t due;
 	msgid_t found;
 	if ((m->failed > 0) != (m->bounce_due_ms != 0))
-		say(p, id, m->failed > 0 ? "it has failures, and no time at which they are reported" : "it is to be reported, and has no failures");
+		say(p, id, m->failed > 0 ? "it has something to report, and no time at which it is reported" : "it is to be reported, and has nothing to report");
 	if (m->bounce_due_ms == 0)
 		return INDEX_OK;
 	enum index_result r = index_next_bounce(p->ix, m->bounce_due_ms, id, &due, &found);
 	if (r == INDEX_OK && due == m->bounce_due_ms && found == id)
 		p->bounces++;
 	else if (r != INDEX_FATAL)
-		say(p, id, "it has failures, and no row of `bounces` says when they are reported");
+		say(p, id, "it has something to report, and no row of `bounces` says when");
 	return r == INDEX_FATAL ? r : INDEX_OK;
 }
 

@@ -165,7 +165,7 @@ static enum index_result check_message(struct log_pass *p, const struct log_mess
 static bool knows_result(const struct row_rcpt *row, unsigned verdict)
 {
 	if (verdict == V_OK)
-		return row->state == RCPT_DELIVERED;
+		return row->state == RCPT_DELIVERED || row->state == RCPT_REPORTING;
 	if (verdict == V_PERM)
 		return row->state == RCPT_FAILED || row->state == RCPT_BOUNCED || row->state == RCPT_DROPPED;
 	return row->attempts > 0;

@@ -18,7 +18,7 @@ struct flying_job {
 	enum channel channel;
 	wall_ms_t started_ms;
 	struct flying_job *next;         /* private */
-	bool failed_one;                 /* a recipient failed for good */
+	bool report_due;                 /* a recipient failed for good, or its success is to be reported */
 	char why[200];                   /* the last temporary failure */
 	size_t why_len;
 	uint32_t count, open;            /* recipients; those without a result */

@@ -20,7 +20,7 @@ struct store;
 enum store_result { STORE_OK, STORE_NONE /* nothing to do, or unknown */, STORE_FULL /* below freespace */, STORE_FATAL };
 
 /* What happened, for log lines and counters; not called while replaying. Views are valid during the call. */
-enum store_event_kind { EVENT_ACCEPTED, EVENT_RESULT, EVENT_EXPIRED, EVENT_BOUNCED /* a bounce for these was accepted */, EVENT_DROPPED, EVENT_OPERATED, EVENT_FINISHED,
+enum store_event_kind { EVENT_ACCEPTED, EVENT_RESULT, EVENT_EXPIRED, EVENT_BOUNCED /* a report of these was accepted */, EVENT_DROPPED, EVENT_OPERATED, EVENT_FINISHED,
 	EVENT_QUARANTINED /* a damaged record was set aside */ };
 struct store_event {
 	enum store_event_kind kind;
@@ -29,7 +29,8 @@ struct store_event {
 	const struct row_message *message;        /* NULL for EVENT_QUARANTINED */
 	const struct row_rcpt *row;               /* EVENT_RESULT, EVENT_EXPIRED: after the change */
 	enum channel channel;                     /* EVENT_RESULT */
-	msgid_t bounce;                           /* EVENT_BOUNCED: the id of the bounce */
+	msgid_t bounce;                           /* EVENT_BOUNCED: the id of the report ... */
+	bool failure;                             /* ... and whether it tells of a failure */
 	struct bytes text;
 };
 typedef void store_event_fn(void *context, const struct store_event *event);
@@ -85,7 +86,7 @@ void store_unclaim(struct store *st, uint64_t job, wall_ms_t now);
 
 /* ---- bounces ---- */
 struct store_bounce { struct bounce_begin begin; const struct bounce_rcpt *rcpts; };  /* valid until the next store_ call */
-/* The next message whose failures are to be reported. It is not handed out again for 5 minutes, or until its batch is accepted. */
+/* The next message whose failures, or successes (RFC 3461), are to be reported. It is not handed out again for 5 minutes, or until its batch is accepted. */
 enum store_result store_claim_bounce(struct store *st, wall_ms_t now, struct store_bounce *bounce_r);
 void store_give_back_bounces(struct store *st, wall_ms_t now);
 

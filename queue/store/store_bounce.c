@@ -1,7 +1,7 @@
 /*
- * store_bounce - failures that are to be reported to their senders. Room: queue, the store.
+ * store_bounce - what is to be reported to senders: failures, and successes that were to be reported (RFC 3461). Room: queue, the store.
  *
- * Failures of a message are grouped in batches of at most BATCH_RCPTS; one bounce reports one batch. While the bounce program has a
+ * Both of a message are grouped in batches of at most BATCH_RCPTS; one bounce reports one batch. While the bounce program has a
  * batch, later failures of the message belong to the next one: the bounce that is being written does not speak of them. One
  * batch of a message is out at a time. That a batch is out is memory only: after a crash it is handed out again, and a bounce that was
  * accepted settles its batch in the same log record that holds it, so there is exactly one. A second one, of a bounce program that was thought
@@ -76,7 +76,7 @@ enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch
 	enum index_result r;
 	*waits_r = false;
 	while (!*waits_r && (r = index_next_rcpt(st->ix, id, n, &n, &row)) == INDEX_OK) {
-		*waits_r = row.state == RCPT_FAILED && row.batch == batch;
+		*waits_r = rcpt_state_reports(row.state) && row.batch == batch;
 		n++;
 	}
 	return !*waits_r && r == INDEX_FATAL ? r : INDEX_OK;
@@ -84,19 +84,17 @@ enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch
 
 /* ---- what is reported to whom ---- */
 
-static bool has_word(struct bytes list, struct bytes word)
+/* RFC 3461 4.1: without NOTIFY, failures are reported; NEVER, and a list without FAILURE, forbid it. */
+static bool is_wanted(const struct row_rcpt *row)
 {
-	while (list.len > 0) {
-		if (bytes_equal_nocase(bytes_trim(bytes_cut(&list, ',')), word))
-			return true;
-	}
-	return false;
+	return row->state == RCPT_REPORTING || envelope_notify_asks(row->notify, LIT("FAILURE"));
 }
 
-/* RFC 3461 4.1: without NOTIFY, failures are reported; NEVER, and a list without FAILURE, forbid it. */
-static bool wants_failure(const struct row_rcpt *row)
+static enum dsn_action action_of(const struct row_rcpt *row)
 {
-	return row->notify.len == 0 || has_word(row->notify, LIT("FAILURE"));
+	if (row->state == RCPT_FAILED)
+		return DSN_FAILED;
+	return schedule_channel(row->destination) == CHANNEL_LOCAL ? DSN_DELIVERED : DSN_RELAYED;
 }
 
 static void fill_rcpt(struct bounce_rcpt *to, msgid_t id, uint32_t n, const struct row_rcpt *row)
@@ -105,13 +103,13 @@ static void fill_rcpt(struct bounce_rcpt *to, msgid_t id, uint32_t n, const stru
 		.id = id, .index = n, .stage = row->stage, .code = row->code, .e_class = row->e_class, .e_subject = row->e_subject,
 		.e_detail = row->e_detail,
 		.last_try_ms = row->last_try_ms, .attempts = row->attempts, .address = row->address, .orcpt = row->orcpt, .host = row->host,
-		.text = row->text,
+		.text = row->text, .action = (uint8_t)action_of(row),
 	};
 }
 
 struct batch { uint32_t number, wanted; bool to_postmaster; };
 
-/* The lowest batch with failures; those of its recipients whose failure is to be reported go to st->bounce_rcpt. */
+/* The lowest batch that is due; those of its recipients that are to be reported go to st->bounce_rcpt. */
 static enum index_result gather(struct store *st, msgid_t id, struct batch *b)
 {
 	struct row_rcpt row;
@@ -119,11 +117,11 @@ static enum index_result gather(struct store *st, msgid_t id, struct batch *b)
 	enum index_result r;
 	*b = (struct batch){ .number = 0 };
 	while ((r = index_next_rcpt(st->ix, id, n, &n, &row)) == INDEX_OK) {
-		if (row.state == RCPT_FAILED && (b->number == 0 || row.batch < b->number))
+		if (rcpt_state_reports(row.state) && (b->number == 0 || row.batch < b->number))
 			*b = (struct batch){ .number = row.batch };
-		if (row.state == RCPT_FAILED && row.batch == b->number && b->wanted < BATCH_RCPTS) {
+		if (rcpt_state_reports(row.state) && row.batch == b->number && b->wanted < BATCH_RCPTS) {
 			b->to_postmaster |= bytes_equal_nocase(row.address, st->settings->doublebounceto);
-			if (wants_failure(&row))
+			if (is_wanted(&row))
 				fill_rcpt(&st->bounce_rcpt[b->wanted++], id, n, &row);
 		}
 		n++;

@@ -117,6 +117,12 @@ static enum store_result append_result(struct store *st, const struct log_result
 	return store_append_end(st);
 }
 
+static void report_later(const struct store *st, struct flying_job *j, const struct row_message *m, struct log_result *res)
+{
+	res->batch = store_batch(st, j->id, m);
+	j->report_due = true;
+}
+
 static enum store_result report(struct store *st, struct flying_job *j, struct flying_rcpt *rcpt, const struct result *result, wall_ms_t now)
 {
 	struct row_message m;
@@ -133,8 +139,9 @@ static enum store_result report(struct store *st, struct flying_job *j, struct f
 		res.next_ms = now + schedule_retry_ms(st->settings, j->id, row.attempts + 1);
 		note_why(j, res.text);
 	} else if (res.verdict == V_PERM) {
-		res.batch = store_batch(st, j->id, &m);
-		j->failed_one = true;
+		report_later(st, j, &m, &res);
+	} else if (apply_reports_success(&m, &row, res.stage)) {
+		report_later(st, j, &m, &res);
 	}
 	enum store_result done = append_result(st, &res);
 	return done == STORE_OK && expired ? store_expire_rcpt(st, j->id, rcpt->n, now) : done;
@@ -166,7 +173,7 @@ static enum store_result append_destination(struct store *st, const struct log_d
 	return store_append_end(st);
 }
 
-/* Failures need not wait for others of their message when none of the others is being tried or about to be. */
+/* Reports need not wait for others of their message when none of the others is being tried or about to be. */
 static enum store_result hurry_bounce(struct store *st, msgid_t id, wall_ms_t now)
 {
 	struct row_message m;
@@ -219,7 +226,7 @@ enum store_result store_job_done(struct store *st, const struct job_done *done, 
 		return r;
 	msgid_t id = j->id;
 	struct destination *d = j->destination;
-	bool failed_one = j->failed_one;
+	bool report_due = j->report_due;
 	bool changed = schedule_job_over(st->schedule, d, j->started_ms, done->destination_failed, now, &change);
 	size_t why_len = j->why_len;
 	memcpy(why, j->why, why_len);
@@ -231,7 +238,7 @@ enum store_result store_job_done(struct store *st, const struct job_done *done, 
 		r = append_destination(st, &change);
 	if (r == STORE_OK)
 		r = store_index_result(st, schedule_settle(st->schedule, d, now));
-	return r == STORE_OK && failed_one ? hurry_bounce(st, id, now) : r;
+	return r == STORE_OK && report_due ? hurry_bounce(st, id, now) : r;
 }
 
 /* ---- spawners that come and go ---- */

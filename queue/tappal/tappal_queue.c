@@ -86,7 +86,7 @@ static json_t *json_rcpts(const struct found *f)
 	uint32_t n;
 
 	for (uint32_t from = 0; index_next_rcpt(f->ix, f->id, from, &n, &row) == INDEX_OK; from = n + 1)
-		if (row.state == RCPT_WAITING || row.state == RCPT_FAILED)
+		if (row.state == RCPT_WAITING || rcpt_state_reports(row.state))
 			json_array_append_new(list, json_rcpt(&row));
 	return list;
 }

@@ -87,7 +87,7 @@ static void say_message(struct why *w, msgid_t id, const struct row_message *row
 	msgid_format(id, name);
 	str_addf(out, "Message %s from ", name);
 	show_sender(row->sender, out);
-	str_addf(out, ", %llu octets, %lu recipient%s: %lu delivered, %lu waiting, %lu failed.\n", (unsigned long long)row->body_size, (unsigned long)row->rcpt_count,
+	str_addf(out, ", %llu octets, %lu recipient%s: %lu delivered, %lu waiting, %lu to be reported.\n", (unsigned long long)row->body_size, (unsigned long)row->rcpt_count,
 		row->rcpt_count == 1 ? "" : "s", (unsigned long)row->delivered, (unsigned long)row->unfinished, (unsigned long)row->failed);
 	say_origin(w, row);
 	if (row->held_ms != 0) {
@@ -98,8 +98,8 @@ static void say_message(struct why *w, msgid_t id, const struct row_message *row
 		str_add_c(out, row->sender.len > 0 ? "; what is not delivered by then goes back to the sender.\n" : "; what is not delivered by then is dropped, as its sender is empty.\n");
 	}
 	if (row->failed > 0) {
-		str_add_c(out, "Failures are reported to the sender ");
-		str_add_c(out, row->bounce_due_ms > w->now ? "at the latest on " : "as soon as the bounce program takes them; that was due on ");
+		str_add_c(out, "The sender is sent a report ");
+		str_add_c(out, row->bounce_due_ms > w->now ? "at the latest on " : "as soon as the bounce program takes it; that was due on ");
 		show_time_from(row->bounce_due_ms, w->now, out);
 		str_add_c(out, ".\n");
 	}
@@ -114,6 +114,7 @@ static const char *stage_words(unsigned stage)
 		[STAGE_GREETING] = "waiting for the server's greeting", [STAGE_TLS] = "beginning TLS", [STAGE_HELO] = "EHLO", [STAGE_AUTH] = "logging in", [STAGE_MAIL] = "MAIL FROM",
 		[STAGE_RCPT] = "RCPT TO", [STAGE_DATA] = "sending the message", [STAGE_FINAL] = "the server's answer to the whole message",
 		[STAGE_LOCAL] = "writing the mailbox", [STAGE_QUEUE] = "a decision of the queue itself",
+		[STAGE_FINAL_DSN] = "the server's answer to the whole message",
 	};
 
 	return stage < STAGE_COUNT ? words[stage] : "an unknown stage";
@@ -180,6 +181,7 @@ static const char *state_words(unsigned state)
 	case RCPT_WAITING: return "is waiting";
 	case RCPT_DELIVERED: return "is delivered";
 	case RCPT_FAILED: return "has failed, and the sender will be told";
+	case RCPT_REPORTING: return "is delivered, and the sender, who asked for it, will be told";
 	case RCPT_BOUNCED: return "has failed, and the sender was told";
 	case RCPT_DROPPED: return "has failed and was dropped, as the sender is empty";
 	case RCPT_DELETED: return "was deleted by an operator";

@@ -63,6 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_survey(rest, size / 2);
 	struct bounce_rcpt rcpt = { .id = 9, .code = (uint16_t)(data[0] & 1 ? 550 : 0), .e_class = (uint8_t)(data[0] & 2 ? 5 : 0), .last_try_ms = 1 };
 	struct bounce_begin begin = { .id = 9, .rcpt_count = 1, .smtputf8 = (data[0] & 4) != 0, .sender = LIT("a@b.example") };
+	rcpt.action = (uint8_t)((data[0] >> 3) % DSN_ACTIONS);
 	rcpt.text = field(&rest, 1000);
 	rcpt.host = field(&rest, 255);
 	rcpt.orcpt = field(&rest, 1000);

@@ -1,6 +1,6 @@
 """Stands for `spawn local` or `spawn remote`: takes jobs from queued and answers as it is told, without delivering anything.
 
-    spawn = FakeSpawn(instance, "remote", answer=lambda job, rcpt: "ok")     or "temp", "perm", "silence" (the job stays in hand)
+    spawn = FakeSpawn(instance, "remote", answer=lambda job, rcpt: "ok")     or "ok-dsn" (the server announced DSN), "temp", "perm", "silence" (the job stays in hand)
     spawn.deliveries       a list of Delivery (id, index, address, body), one for every answer "ok"
     spawn.die()            gone at once, as by kill -9;   spawn.stop()   the same, at the end of a test
 """
@@ -15,7 +15,7 @@ import records
 
 Delivery = collections.namedtuple("Delivery", "id index address body")
 CHANNELS = {"local": 0, "remote": 1}
-VERDICTS = {"ok": (0, 250, 2), "temp": (1, 451, 4), "perm": (2, 550, 5)}
+VERDICTS = {"ok": (0, 250, 2), "ok-dsn": (0, 250, 2), "temp": (1, 451, 4), "perm": (2, 550, 5)}
 
 
 def read_body(spool, job):
@@ -157,11 +157,11 @@ class FakeSpawn(threading.Thread):
         out = b""
         for word, r in zip(words, rcpts):
             verdict, code, e_class = VERDICTS[word]
-            out += records.encode("result", job=job.job, index=r.index, verdict=verdict, stage=10, code=code, e_class=e_class, host="mx.example",
+            out += records.encode("result", job=job.job, index=r.index, verdict=verdict, stage=13 if word == "ok-dsn" else 10, code=code, e_class=e_class, host="mx.example",
                                   ip="192.0.2.25", text=f"{code} {word}")
         del self.inflight[job.job]
         for word, r in zip(words, rcpts):
-            if word == "ok":
+            if word.startswith("ok"):
                 self.deliveries.append(Delivery(job.id, r.index, r.address.decode(), body))
         self.write(report, out + records.encode("job_done", job=job.job, reusable=1))
 

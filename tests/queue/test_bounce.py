@@ -15,8 +15,8 @@ FROM = "sender@example.org"
 
 
 def answer(job, rcpt):
-    """Recipients at bad.example fail for good, everybody else receives."""
-    return "perm" if rcpt.address.endswith(b"@bad.example") else "ok"
+    """Recipients at bad.example fail for good, everybody else receives; the server of dsn.example knows DSN."""
+    return {b"bad.example": "perm", b"dsn.example": "ok-dsn"}.get(rcpt.address.partition(b"@")[2], "ok")
 
 
 class Mail:
@@ -112,6 +112,51 @@ def test_ret_hdrs_envid_and_orcpt(mail):
     head, rcpt = status.get_payload()
     assert head["Original-Envelope-Id"] == "QQ+1" and rcpt["Original-Recipient"] == "rfc822; Old+addr@bad.example"
     assert original.get_content_type() == "text/rfc822-headers" and b"line one" not in delivery.body
+
+
+def wish(*recipients, sender=FROM, head=b""):
+    """An envelope of (address, NOTIFY, ORCPT)."""
+    out = b"F" + sender.encode() + b"\0" + head
+    for address, notify, orcpt in recipients:
+        out += b"T" + address.encode() + b"\0" + (b"N" + notify + b"\0" if notify else b"") + (b"O" + orcpt + b"\0" if orcpt else b"")
+    return out + b"\0"
+
+
+def test_success_is_reported_where_it_is_asked_for(mail):
+    """RFC 3461 5.2.2: relayed by a server without DSN: that is told; by one with it: nobody here tells."""
+    code, text = mail.i.enqueue(MESSAGE, raw=wish(("a@good.example", b"SUCCESS,FAILURE", b"rfc822;Old@good.example"), ("b@dsn.example", b"SUCCESS", b""),
+                                                  ("c@good.example", b"", b""), ("d@good.example", b"FAILURE,DELAY", b""), head=b"RFULL\0EQQ1\0"))
+    assert code == 0, text
+    found = {d.address: d for d, _ in mail.new(5)}
+    assert set(found) == {FROM, "a@good.example", "b@dsn.example", "c@good.example", "d@good.example"}
+    message, (text, status, original) = parts(found[FROM])
+    head, *rcpts = status.get_payload()
+    assert message["Subject"] == "Your mail was passed on" and head["Original-Envelope-Id"] == "QQ1"
+    assert [(r["Original-Recipient"], r["Final-Recipient"], r["Action"], r["Status"]) for r in rcpts] == [
+        ("rfc822; Old@good.example", "rfc822; a@good.example", "relayed", "2.0.0")]
+    assert original.get_content_type() == "text/rfc822-headers" and b"line one" not in found[FROM].body   # RFC 3461 4.3: FULL is for failures
+    log = mail.i.log()
+    assert "sender delivery status notification: " in log[log.rindex("sender "):]
+    mail.none()
+
+
+def test_success_and_failure_in_one_report(mail):
+    code, text = mail.i.enqueue(MESSAGE, raw=wish(("a@good.example", b"SUCCESS", b""), ("b@bad.example", b"", b""), ("c@bad.example", b"SUCCESS", b""),
+                                                  ("d@bad.example", b"NEVER", b"")))
+    assert code == 0, text
+    found = {d.address: d for d, _ in mail.new(2)}
+    message, (_, status, original) = parts(found[FROM])
+    assert message["Subject"] == "Your mail was not delivered" and original.get_content_type() == "message/rfc822"
+    assert {(r["Final-Recipient"], r["Action"]) for r in status.get_payload()[1:]} == {("rfc822; a@good.example", "relayed"), ("rfc822; b@bad.example", "failed")}
+    mail.none()
+
+
+def test_never_and_nobody_to_tell(mail):
+    """NOTIFY=NEVER gives nothing; a message without a sender is no reason to write to anybody."""
+    assert mail.i.enqueue(MESSAGE, raw=wish(("a@bad.example", b"NEVER", b""), ("b@good.example", b"NEVER", b"")))[0] == 0
+    assert mail.i.enqueue(MESSAGE, raw=wish(("a@good.example", b"SUCCESS", b""), sender=""))[0] == 0
+    assert [d.address for d, _ in mail.new(2)] == ["b@good.example", "a@good.example"]
+    mail.none()
 
 
 def test_eight_bit_messages_need_8bitmime(mail):

@@ -145,7 +145,7 @@ def test_prefixes(queue, four):
 
 def test_why_in_sentences(queue, four):
     text = queue.out("queue", "why", four[1])
-    assert f"Message {four[1]} from <ann@a.example>, 24 octets, 3 recipients: 1 delivered, 2 waiting, 0 failed." in text
+    assert f"Message {four[1]} from <ann@a.example>, 24 octets, 3 recipients: 1 delivered, 2 waiting, 0 to be reported." in text
     assert "on this host, from user root (uid 0)" in text and "goes back to the sender" in text
     assert re.search(r"<t2@c\.example> is waiting\.\n  It goes by SMTP to c\.example\.\n  Tried 1 time, on .*; it came as far as: the server's answer to the whole "
                      r"message at mx\.example \[192\.0\.2\.25\]\.\n  The answer, word for word: 451 temp\n  Next try: .* \(in [67]m\d*s?\)\.", text)

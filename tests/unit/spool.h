@@ -367,7 +367,7 @@ static inline void spool_check(struct spool *sp)
 		uint32_t waiting = 0, failed = 0;
 		for (uint32_t n = 0; index_next_rcpt(st->ix, id, n, &n, &r) == INDEX_OK; n++) {
 			waiting += r.state == RCPT_WAITING;
-			failed += r.state == RCPT_FAILED;
+			failed += rcpt_state_reports(r.state);
 			spool_check_rcpt(st, id, n, &r, m.held_ms != 0, sp->now);
 		}
 		assert_int_equal(waiting, m.unfinished);

@@ -64,8 +64,8 @@ static const char *const ways[] = { "", "EHLO c.test\r\n", "EHLO c.test\r\nMAIL 
 
 static const char *const lines[] = {
 	"HELO c.test", "HELO", "EHLO c.test", "EHLO", "MAIL FROM:<a@b.test>", "MAIL FROM:<>", "MAIL FROM:<a@b.test> SIZE=1000 BODY=8BITMIME",
-	"MAIL FROM:<a@b.test> SIZE=1001", "MAIL FROM:<a@b.test> X=1", "MAIL FROM:<a@b.test", "MAIL <a@b.test>", "MAIL", "RCPT TO:<joe@local.test>",
-	"RCPT TO:<jim@local.test>", "RCPT TO:<joe@else.test>", "RCPT TO:<>", "RCPT TO:<joe@local.test> X=1", "RCPT", "DATA", "DATA x", "RSET", "RSET x",
+	"MAIL FROM:<a@b.test> SIZE=1001", "MAIL FROM:<a@b.test> X=1", "MAIL FROM:<a@b.test> RET=HDRS ENVID=x", "MAIL FROM:<a@b.test> RET=ALL", "MAIL FROM:<a@b.test", "MAIL <a@b.test>", "MAIL", "RCPT TO:<joe@local.test>",
+	"RCPT TO:<jim@local.test>", "RCPT TO:<joe@else.test>", "RCPT TO:<>", "RCPT TO:<joe@local.test> X=1", "RCPT TO:<joe@local.test> NOTIFY=NEVER", "RCPT TO:<joe@local.test> NOTIFY=X", "RCPT", "DATA", "DATA x", "RSET", "RSET x",
 	"NOOP", "NOOP x", "VRFY joe", "VRFY", "HELP", "HELP x", "QUIT", "QUIT x", "EXPN x", "TURN", "ETRN x", "SEND FROM:<a@b.test>", "SOML", "SAML",
 	"STARTTLS", "AUTH PLAIN", "BDAT 1", "FOO", "",
 };
@@ -106,7 +106,7 @@ static void test_matrix(void **state)
 }
 
 static const char dialog[] =
-	"EHLO c.test\r\nNOOP\r\nFOO\nQUIT\r\nMAIL FROM:<a@b.test> SIZE=20\r\nRCPT TO:<joe@local.test>\r\nRCPT TO:<jim@local.test>\r\n"
+	"EHLO c.test\r\nNOOP\r\nFOO\nQUIT\r\nMAIL FROM:<a@b.test> SIZE=20 RET=FULL ENVID=a+2Bb\r\nRCPT TO:<joe@local.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+3Db\r\nRCPT TO:<jim@local.test>\r\n"
 	"RCPT TO:<joe@local.test>\r\nRCPT TO:<joe@local.test>\r\nDATA\r\nSubject: x\r\n\r\n..\r\nbare\nhere\r\n.\r\nRSET\r\n\r\nVRFY x\rx\r\nHELP\r\nQUIT\r\n";
 
 static void test_every_cut(void **state)

@@ -525,6 +525,87 @@ static void test_notify(void **state)
 	spool_end(&sp);
 }
 
+/* Take what is due of a channel, as a server of `stage` that says yes. */
+static void deliver_all(struct spool *sp, enum channel channel, enum stage stage)
+{
+	struct store_job job;
+	uint32_t n[10];
+	while (store_claim(sp->st, channel, sp->now, &job) == STORE_OK) {
+		uint32_t count = job.job.rcpt_count;
+		uint64_t number = job.job.job;
+		for (uint32_t i = 0; i < count; i++)
+			n[i] = job.rcpts[i].index;
+		for (uint32_t i = 0; i < count; i++)
+			assert_int_equal(store_report(sp->st, &(struct result){ .job = number, .index = n[i], .stage = (uint8_t)stage, .code = 250 }, sp->now), STORE_OK);
+		spool_done(sp, number, false);
+	}
+}
+
+static msgid_t accept_wishes(struct spool *sp, const char *sender)
+{
+	static const char *const rcpts[][2] = { { "joe@local.example", "SUCCESS" }, { "a@b.example", "SUCCESS,DELAY" }, { "c@b.example", "" }, { "d@b.example", "NEVER" } };
+	struct str raw = STR_INIT(4096);
+	struct envelope env;
+	struct mailaddr a;
+	msgid_t id;
+	assert_int_equal(mailaddr_parse(bytes_of(sender), &a), ADDR_OK);
+	assert_true(envelope_begin(&raw, &a));
+	for (size_t i = 0; i < COUNT(rcpts); i++) {
+		assert_int_equal(mailaddr_parse(bytes_of(rcpts[i][0]), &a), ADDR_OK);
+		assert_true(envelope_add_rcpt(&raw, &a));
+		if (rcpts[i][1][0])
+			assert_true(envelope_add(&raw, 'N', bytes_of(rcpts[i][1])));
+	}
+	assert_true(envelope_end(&raw));
+	assert_int_equal(envelope_parse(str_bytes(&raw), &env), ENV_OK);
+	assert_int_equal(store_accept(sp->st, &(struct store_new){ .envelope = &env, .body = LIT("x\r\n") }, sp->now, &id), STORE_OK);
+	str_free(&raw);
+	return id;
+}
+
+/* RFC 3461 5.2: a success that was to be reported holds the message until its report is accepted: across a crash, too. */
+static void test_success_reports(void **state)
+{
+	struct spool sp;
+	(void)state;
+	start(&sp);
+	msgid_t id = accept_wishes(&sp, "s@a.example");
+	deliver_all(&sp, CHANNEL_REMOTE, STAGE_FINAL);
+	deliver_all(&sp, CHANNEL_LOCAL, STAGE_LOCAL);
+	assert_int_equal(rcpt(&sp, id, 0).state, RCPT_REPORTING);
+	assert_int_equal(rcpt(&sp, id, 2).state, RCPT_DELIVERED);
+	assert_int_equal(rcpt(&sp, id, 3).state, RCPT_DELIVERED);
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	spool_crash(&sp);
+	struct store_bounce b = claim_bounce(&sp);
+	assert_int_equal(b.begin.rcpt_count, 2);
+	assert_true(b.rcpts[0].index == 0 && b.rcpts[0].action == DSN_DELIVERED);
+	assert_true(b.rcpts[1].index == 1 && b.rcpts[1].action == DSN_RELAYED);
+	assert_true(exists(&sp, id));
+	spool_accept_bounce(&sp, id, b.begin.batch);
+	assert_false(exists(&sp, id));
+	assert_int_equal(how(&sp, id), FINISHED_DELIVERED);
+	spool_end(&sp);
+}
+
+/* The next server took it over; or there is nobody to tell. */
+static void test_success_not_reported(void **state)
+{
+	struct spool sp;
+	(void)state;
+	start(&sp);
+	msgid_t id = accept_wishes(&sp, "s@a.example");
+	deliver_all(&sp, CHANNEL_REMOTE, STAGE_FINAL_DSN);
+	assert_int_equal(rcpt(&sp, id, 1).state, RCPT_DELIVERED);
+	assert_int_equal(rcpt(&sp, id, 0).state, RCPT_WAITING);
+	msgid_t unsigned_one = accept_wishes(&sp, "");
+	deliver_all(&sp, CHANNEL_REMOTE, STAGE_FINAL);
+	deliver_all(&sp, CHANNEL_LOCAL, STAGE_LOCAL);
+	assert_false(exists(&sp, unsigned_one));
+	assert_true(exists(&sp, id));
+	spool_end(&sp);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -546,6 +627,8 @@ int main(void)
 		cmocka_unit_test(test_bounce_twice),
 		cmocka_unit_test(test_bounce_of_a_bounce),
 		cmocka_unit_test(test_notify),
+		cmocka_unit_test(test_success_reports),
+		cmocka_unit_test(test_success_not_reported),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	str_free(&answer);

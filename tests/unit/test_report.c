@@ -74,7 +74,7 @@ static void several_recipients(void **state)
 	begin.envid = LIT("QQ+2B314159");
 	begin.ret = LIT("HDRS");
 	r = report_of(&begin, rcpts);
-	r.original = report_choice(&begin, 50000);
+	r.original = report_choice(&r, 50000);
 	assert_int_equal(r.original, ORIGINAL_HEADER);
 	check("bounce_several.eml", &r, LIT("From: a@s.example\r\nSubject: hello\r\n"));
 }
@@ -130,6 +130,33 @@ static void double_bounce(void **state)
 	check("bounce_double.eml", &r, LIT(ORIGINAL));
 }
 
+/* NOTIFY=SUCCESS: delivered here, passed on to a server without DSN, and a report of everything at once. */
+static void successes(void **state)
+{
+	(void)state;
+	struct bounce_begin begin = begin_of(3);
+	struct bounce_rcpt rcpts[] = {
+		{ .id = SOME_ID, .index = 0, .action = DSN_DELIVERED, .stage = STAGE_LOCAL, .e_class = 2, .last_try_ms = UINT64_C(1763758140000), .attempts = 1,
+			.address = LIT("joe@example.org"), .orcpt = LIT("rfc822;Joe@old.example"), .text = LIT("delivered to maildir") },
+		{ .id = SOME_ID, .index = 1, .action = DSN_RELAYED, .stage = STAGE_FINAL, .code = 250, .last_try_ms = UINT64_C(1763758140000), .attempts = 1,
+			.address = LIT("bob@r.example"), .host = LIT("mx.r.example"), .text = LIT("250 ok 1234") },
+		{ .id = SOME_ID, .index = 2, .action = DSN_FAILED, .stage = STAGE_RCPT, .code = 550, .e_class = 5, .e_subject = 1, .e_detail = 1, .attempts = 1,
+			.address = LIT("eve@r.example"), .host = LIT("mx.r.example"), .text = LIT("550 5.1.1 no such user") },
+	};
+	struct report r;
+
+	begin.envid = LIT("QQ314159");
+	r = report_of(&begin, rcpts);
+	r.original = report_choice(&r, 50000);
+	assert_int_equal(r.original, ORIGINAL_WHOLE);
+	check("report_mixed.eml", &r, LIT(ORIGINAL));
+	begin.rcpt_count = 2;
+	r.original = report_choice(&r, 50000);
+	check("report_relayed.eml", &r, LIT("From: a@s.example\r\nSubject: hello\r\n"));
+	begin.rcpt_count = 1;
+	check("report_delivered.eml", &r, LIT("From: a@s.example\r\nSubject: hello\r\n"));
+}
+
 static void envelopes(void **state)
 {
 	(void)state;
@@ -156,16 +183,21 @@ static void envelopes(void **state)
 static void what_is_returned(void **state)
 {
 	(void)state;
-	struct bounce_begin begin = begin_of(1);
+	struct bounce_begin begin = begin_of(2);
+	struct bounce_rcpt rcpts[2] = { { .action = DSN_DELIVERED }, { .action = DSN_FAILED } };
+	struct report r = report_of(&begin, rcpts);
 
 	begin.body_size = 50000;
-	assert_int_equal(report_choice(&begin, 50000), ORIGINAL_WHOLE);
-	assert_int_equal(report_choice(&begin, 49999), ORIGINAL_HEADER);
+	assert_int_equal(report_choice(&r, 50000), ORIGINAL_WHOLE);
+	assert_int_equal(report_choice(&r, 49999), ORIGINAL_HEADER);
 	begin.ret = LIT("FULL");
-	assert_int_equal(report_choice(&begin, 49999), ORIGINAL_HEADER);
-	assert_int_equal(report_choice(&begin, 50000), ORIGINAL_WHOLE);
+	assert_int_equal(report_choice(&r, 49999), ORIGINAL_HEADER);
+	assert_int_equal(report_choice(&r, 50000), ORIGINAL_WHOLE);
+	rcpts[1].action = DSN_RELAYED;
+	assert_int_equal(report_choice(&r, 50000), ORIGINAL_HEADER);   /* RFC 3461 4.3: FULL is for failures */
+	rcpts[1].action = DSN_FAILED;
 	begin.ret = LIT("hdrs");
-	assert_int_equal(report_choice(&begin, 50000), ORIGINAL_HEADER);
+	assert_int_equal(report_choice(&r, 50000), ORIGINAL_HEADER);
 }
 
 /* Fed whole, and cut at every place: the same. */
@@ -223,7 +255,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_recipient), cmocka_unit_test(several_recipients), cmocka_unit_test(hostile_text), cmocka_unit_test(utf8),
-		cmocka_unit_test(double_bounce), cmocka_unit_test(envelopes), cmocka_unit_test(what_is_returned), cmocka_unit_test(surveys), cmocka_unit_test(cleaning),
+		cmocka_unit_test(double_bounce), cmocka_unit_test(successes), cmocka_unit_test(envelopes), cmocka_unit_test(what_is_returned), cmocka_unit_test(surveys), cmocka_unit_test(cleaning),
 	};
 
 	setenv("TZ", "UTC", 1);

@@ -1,0 +1,172 @@
+/* parameters - smtpd's room: the table of ESMTP parameters. See parameters.h. */
+#include "parameters.h"
+
+#include "common/envelope.h"
+
+#include <string.h>
+
+#define ENVID_MAX 100u   /* RFC 3461 4.4 */
+#define ORCPT_MAX 500u   /* RFC 3461 4.2 */
+
+static bool check_size(struct session *s, struct command *c, struct bytes value);
+static bool check_body(struct session *s, struct command *c, struct bytes value);
+static bool check_ret(struct session *s, struct command *c, struct bytes value);
+static bool check_envid(struct session *s, struct command *c, struct bytes value);
+static bool check_notify(struct session *s, struct command *c, struct bytes value);
+static bool check_orcpt(struct session *s, struct command *c, struct bytes value);
+
+static const struct parameter {
+	const char *name, *verb;
+	bool (*check)(struct session *s, struct command *c, struct bytes value);   /* false: refused and answered */
+} parameters[] = {
+	{ "SIZE",   "MAIL", check_size },     /* RFC 1870 */
+	{ "BODY",   "MAIL", check_body },     /* RFC 6152 */
+	{ "RET",    "MAIL", check_ret },      /* RFC 3461 */
+	{ "ENVID",  "MAIL", check_envid },
+	{ "NOTIFY", "RCPT", check_notify },
+	{ "ORCPT",  "RCPT", check_orcpt },
+};
+#define PARAMETERS (sizeof parameters / sizeof *parameters)
+_Static_assert(PARAMETERS <= 32, "a bit for each that was given");
+
+/* ---- values */
+
+static bool refuse(struct session *s, const char *text)
+{
+	session_reply(s, 501, "5.5.4", "%s", text);
+	return false;
+}
+
+static bool check_size(struct session *s, struct command *c, struct bytes value)
+{
+	uint64_t size, limit = s->settings->databytes;
+	(void)c;
+	if (value.len > 20 || !bytes_to_u64(value, UINT64_MAX, &size))
+		return refuse(s, "SIZE needs a number of at most 20 digits");
+	if (limit > 0 && size > limit) {
+		session_reject(s, NULL, 552, "5.3.4", "Message size exceeds the limit of %llu octets", (unsigned long long)limit);
+		return false;
+	}
+	return true;
+}
+
+static bool check_body(struct session *s, struct command *c, struct bytes value)
+{
+	c->body_8bit = bytes_equal_nocase(value, LIT("8BITMIME"));
+	return c->body_8bit || bytes_equal_nocase(value, LIT("7BIT")) || refuse(s, "BODY is 7BIT or 8BITMIME");
+}
+
+static bool check_ret(struct session *s, struct command *c, struct bytes value)
+{
+	if (bytes_equal_nocase(value, LIT("FULL")))
+		c->ret = LIT("FULL");
+	else if (bytes_equal_nocase(value, LIT("HDRS")))
+		c->ret = LIT("HDRS");
+	else
+		return refuse(s, "RET is FULL or HDRS");
+	return true;
+}
+
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* RFC 3461 4. Control characters are refused in their encoded form as well: no server that decodes them shall find a line end. */
+static bool is_xtext(struct bytes text)
+{
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.at[i] <= ' ' || text.at[i] == '=' || text.at[i] >= 127)
+			return false;
+		if (text.at[i] != '+')
+			continue;
+		int high = i + 2 < text.len ? hex_digit(text.at[i + 1]) : -1, low = i + 2 < text.len ? hex_digit(text.at[i + 2]) : -1;
+		if (high < 2 || low < 0 || (high == 7 && low == 15))
+			return false;
+		i += 2;
+	}
+	return text.len > 0;
+}
+
+static bool check_envid(struct session *s, struct command *c, struct bytes value)
+{
+	c->envid = value;
+	return (value.len <= ENVID_MAX && is_xtext(value)) || refuse(s, "ENVID is at most 100 characters of xtext");
+}
+
+static bool check_notify(struct session *s, struct command *c, struct bytes value)
+{
+	c->notify = value;
+	return envelope_value_fits('N', value) || refuse(s, "NOTIFY is NEVER, or a list of SUCCESS, FAILURE and DELAY");
+}
+
+/* RFC 822 atom. */
+static bool is_atom(struct bytes word)
+{
+	for (size_t i = 0; i < word.len; i++)
+		if (word.at[i] <= ' ' || word.at[i] >= 127 || strchr("()<>@,;:\\\".[]", word.at[i]) != NULL)
+			return false;
+	return word.len > 0;
+}
+
+static bool check_orcpt(struct session *s, struct command *c, struct bytes value)
+{
+	struct bytes address = value, type = bytes_cut(&address, ';');
+	c->orcpt = value;
+	return (value.len <= ORCPT_MAX && is_atom(type) && is_xtext(address)) || refuse(s, "ORCPT is TYPE;ADDRESS, the address as xtext");
+}
+
+/* ---- the line */
+
+/* RFC 5321 4.1.2 esmtp-keyword and esmtp-value. */
+static bool is_keyword(struct bytes key)
+{
+	for (size_t i = 0; i < key.len; i++) {
+		char c = key.at[i];
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c == '-' && i > 0)))
+			return false;
+	}
+	return key.len > 0;
+}
+
+static bool is_value(struct bytes value)
+{
+	for (size_t i = 0; i < value.len; i++)
+		if (value.at[i] <= ' ' || value.at[i] == '=' || value.at[i] >= 127)
+			return false;
+	return value.at == NULL || value.len > 0;
+}
+
+static const struct parameter *find(struct bytes key, const char *verb)
+{
+	for (size_t i = 0; i < PARAMETERS; i++)
+		if (bytes_equal_nocase(key, bytes_of(parameters[i].name)) && strcmp(parameters[i].verb, verb) == 0)
+			return &parameters[i];
+	return NULL;
+}
+
+bool parameters_check(struct session *s, struct command *c, const char *verb)
+{
+	struct bytes rest = c->argument;
+	uint32_t given = 0;
+	while (rest.len > 0) {
+		struct bytes value = bytes_cut(&rest, ' ');
+		if (value.len == 0)
+			continue;
+		struct bytes key = bytes_cut(&value, '=');
+		if (!is_keyword(key) || !is_value(value))
+			return refuse(s, "Syntax of a parameter: KEYWORD or KEYWORD=value");
+		const struct parameter *p = find(key, verb);
+		if (p == NULL) {
+			session_reply(s, 555, "5.5.4", "Unknown %s parameter", verb);
+			return false;
+		}
+		uint32_t bit = UINT32_C(1) << (p - parameters);
+		if (given & bit)
+			return refuse(s, "A parameter is given twice");
+		given |= bit;
+		if (!p->check(s, c, value))
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,138 @@
+"""SMTP's extensions with real clients and servers, from end to end: what is asked for at the front door is what happens at the far end."""
+import email
+import email.policy
+import smtplib
+import subprocess
+
+import pytest
+
+import host
+from host import Host, wait_until
+from peers import Postfix
+from sink import Sink
+
+SENDER, JOE_A, JOE_B, JOE_PF = "ann@a.esmtp.tappal", "joe@a.esmtp.tappal", "joe@b.esmtp.tappal", "joe@pf.esmtp.tappal"
+MESSAGE = b"Subject: esmtp\r\n\r\nfrom end to end\r\n"
+
+
+@pytest.fixture(scope="module")
+def sink():
+    with Sink(extensions=["8BITMIME", "PIPELINING"], host="127.0.0.34") as sink:
+        yield sink
+
+
+@pytest.fixture(scope="module")
+def a(sink):
+    settings = {"me": "mx.a.esmtp.tappal", "locals": ["a.esmtp.tappal"], "clients": ["127.0.0.0/8"],
+                "smtproutes": ["b.esmtp.tappal:[127.0.0.32]:2525", "pf.esmtp.tappal:[127.0.0.33]:2525", f"old.esmtp.tappal:[127.0.0.34]:{sink.port}"]}
+    with Host("esmtp-a", "127.0.0.31", settings=settings) as a:
+        a.add_mailboxes([SENDER, JOE_A])
+        a.start()
+        yield a
+
+
+@pytest.fixture(scope="module")
+def b():
+    settings = {"me": "mx.b.esmtp.tappal", "locals": ["b.esmtp.tappal"], "smtproutes": ["a.esmtp.tappal:[127.0.0.31]:2525"]}
+    with Host("esmtp-b", "127.0.0.32", settings=settings) as b:
+        b.add_mailbox(JOE_B)
+        b.start()
+        yield b
+
+
+@pytest.fixture(scope="module")
+def postfix():
+    server = Postfix(f"{host.ROOTS}/esmtp-postfix", "127.0.0.33", 2525, "mx.pf.esmtp.tappal", domains=["pf.esmtp.tappal"], users=[JOE_PF],
+                     routes={"a.esmtp.tappal": "[127.0.0.31]:2525"})
+    if not server.available():
+        pytest.skip("Debian's Postfix could not be unpacked")
+    server.start()
+    yield server
+    server.stop()
+
+
+def send(a, rcpt, mail_options=(), rcpt_options=(), message=MESSAGE, sender=SENDER):
+    with a.smtp() as s:
+        s.ehlo()
+        assert s.sendmail(sender, [rcpt], message, mail_options, rcpt_options) == {}
+
+
+def report(a, marker, log=lambda: ""):
+    """The one report to ann that holds this: its parts."""
+    found = wait_until(lambda: [m for m in a.mail(SENDER) if b"multipart/report" in m and marker.encode() in m], 60)
+    assert found, a.log()[-5000:] + log()[-5000:]
+    assert len(found) == 1
+    message = email.message_from_bytes(found[0], policy=email.policy.default)
+    assert message["Return-Path"] == "<>" and not message.defects
+    return list(message.iter_parts())
+
+
+def fields(status):
+    head, rcpt = status.get_payload()
+    return head, rcpt
+
+
+# ---- DSN
+
+def test_success_is_reported_by_who_delivers(a):
+    send(a, JOE_A, ["RET=FULL", "ENVID=local+2B1"], ["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;Joe@old.esmtp.tappal"])
+    text, status, original = report(a, "local+1")
+    head, rcpt = fields(status)
+    assert (head["Original-Envelope-Id"], rcpt["Original-Recipient"], rcpt["Final-Recipient"], rcpt["Action"]) == (
+        "local+1", "rfc822; Joe@old.esmtp.tappal", f"rfc822; {JOE_A}", "delivered")
+    assert "was delivered" in text.get_content() and original.get_content_type() == "text/rfc822-headers"
+    assert a.wait_empty()
+
+
+def test_the_next_tappal_takes_it_over(a, b):
+    send(a, JOE_B, ["ENVID=to-b"], ["NOTIFY=SUCCESS", f"ORCPT=rfc822;{JOE_B}"])
+    _, status, _ = report(a, "to-b", b.log)
+    head, rcpt = fields(status)
+    assert head["Reporting-MTA"] == "dns; mx.b.esmtp.tappal" and rcpt["Action"] == "delivered" and rcpt["Original-Recipient"] == f"rfc822; {JOE_B}"
+
+
+def test_the_next_postfix_takes_it_over(a, postfix):
+    send(a, JOE_PF, ["ENVID=to-pf", "RET=HDRS"], ["NOTIFY=SUCCESS", f"ORCPT=rfc822;{JOE_PF}"])
+    _, status, _ = report(a, "to-pf", postfix.log)
+    head, rcpt = fields(status)
+    assert head["Reporting-MTA"] == "dns; mx.pf.esmtp.tappal" and rcpt["Action"] == "delivered" and rcpt["Original-Recipient"].replace(" ", "") == f"rfc822;{JOE_PF}"
+
+
+def test_a_server_without_dsn_is_where_it_ends(a, sink):
+    send(a, "joe@old.esmtp.tappal", ["ENVID=to-old"], ["NOTIFY=SUCCESS"])
+    _, status, _ = report(a, "to-old")
+    _, rcpt = fields(status)
+    assert rcpt["Action"] == "relayed" and rcpt["Final-Recipient"] == "rfc822; joe@old.esmtp.tappal"
+    assert b"ENVID" not in sink.connections[-1].received and b"NOTIFY" not in sink.connections[-1].received
+
+
+def test_never(a, b):
+    """A recipient that fails, here and at the next host, and of whom nobody wants to hear."""
+    before = len(a.mail(SENDER))
+    send(a, "nobody@b.esmtp.tappal", ["ENVID=never"], ["NOTIFY=NEVER"])
+    assert a.wait_empty() and b.wait_empty()
+    assert len(a.mail(SENDER)) == before
+    assert "nobody@b.esmtp.tappal" in a.log()
+
+
+def test_sendmail_asks_for_reports(a):
+    r = subprocess.run([f"{a.libexec}/sendmail", "-f", SENDER, "-N", "success", "-R", "hdrs", "-V", "by sendmail", JOE_A], input=b"Subject: x\n\nx\n",
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    assert r.returncode == 0, r.stdout
+    _, status, _ = report(a, "by sendmail")
+    assert fields(status)[1]["Action"] == "delivered"
+
+
+def test_the_tools_know_a_report_that_is_due(a):
+    a.kill("bounce")
+    try:
+        send(a, JOE_A, ["ENVID=held-back"], ["NOTIFY=SUCCESS"])
+        waiting = wait_until(lambda: [m for m in a.queue() if m["recipients"][0]["state"] == "reporting"])
+        assert len(waiting) == 1, a.queue()
+        why = a.tappal("queue", "why", waiting[0]["queue_id"])
+        assert "1 delivered, 0 waiting, 1 to be reported" in why and "who asked for it, will be told" in why
+        assert subprocess.run([f"{a.bin}/tappal", "queue", "check"], stdout=subprocess.PIPE, timeout=60).returncode == 0
+    finally:
+        a.start("bounce")
+    report(a, "held-back")
+    assert a.wait_empty()
