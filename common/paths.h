@@ -7,7 +7,7 @@
 
 extern const char path_etc[];      /* ROOT/etc/tappal       control files, root */
 extern const char path_spool[];    /* ROOT/var/spool/tappal */
-extern const char path_run[];      /* ROOT/run/tappal       the resolver's socket */
+extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver and auth */
 extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
 extern const char path_bin[];      /* ROOT PREFIX/bin */
 
@@ -29,6 +29,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define FIFO_BOUNCE    "fifo/bounce"     /* tappal-bounce:tappal-queue 0420   queued -> bounce */
 #define SPOOL_REPLY    "reply"           /* root:tappal 1770                  reply fifos of operators; tappal-queue is in group tappal */
 #define SOCKET_RESOLVER "resolver"       /* under path_run; made by resolver; peers checked by SO_PEERCRED */
+#define SOCKET_AUTH     "auth"           /* the same of auth; smtpd checks that it is auth's, too */
 
 /* The accounts (etc/accounts). Each has a primary group of its own name, but tappal-spawn and tappal-bounce have tappal-log. */
 #define ACCOUNT_SMTPD  "tappal-smtpd"

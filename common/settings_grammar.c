@@ -227,6 +227,24 @@ static void check_smtpgreeting(struct parse *p, uint32_t n, struct bytes line)
 		}
 }
 
+static void check_authmechanisms(struct parse *p, uint32_t n, struct bytes line)
+{
+	static const char *const known[] = { "PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS" };
+	bool found = false;
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+		found = found || bytes_equal_nocase(line, bytes_of(known[i]));
+	if (!found)
+		parse_fault(p, n, "\"%s\" is no mechanism; write PLAIN, LOGIN, SCRAM-SHA-256 or SCRAM-SHA-256-PLUS", log_text(line));
+}
+
+static void check_authbackend(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct bytes rest = line, word = bytes_cut(&rest, ' ');
+	bool path = bytes_trim(rest).len > 1 && bytes_trim(rest).at[0] == '/';
+	if (bytes_equal(word, LIT("own")) ? bytes_trim(rest).len > 0 : !path || (!bytes_equal(word, LIT("checkpassword")) && !bytes_equal(word, LIT("dovecot"))))
+		parse_fault(p, n, "\"%s\" is no back-end; write own, checkpassword /PROGRAM ..., or dovecot /SOCKET", log_text(line));
+}
+
 static const struct grammar { const char *name; void (*check)(struct parse *p, uint32_t number, struct bytes line); } grammars[] = {
 	{ "locals", check_domains },
 	{ "rcpthosts", check_domains },
@@ -239,6 +257,9 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "extensionchar", check_extensionchar },
 	{ "smtpgreeting", check_smtpgreeting },
 	{ "smtpdlisten", check_smtpdlisten },
+	{ "authmechanisms", check_authmechanisms },
+	{ "authplaintext", check_clients },
+	{ "authbackend", check_authbackend },
 	{ "bouncefrom", check_bouncefrom },
 	{ "doublebounceto", check_address },
 	{ "outgoingip", check_outgoingip },

@@ -54,7 +54,7 @@ FUZZ_SRC_dnswire = remote/dnswire.c
 FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
-SMTPD_DIALOG = smtpd/session smtpd/command smtpd/parameters smtpd/receive smtpd/message smtpd/access
+SMTPD_DIALOG = smtpd/session smtpd/command smtpd/receive smtpd/message smtpd/access
 UNIT += message command enqueuer
 UNIT_OBJ_message = smtpd/message.o
 UNIT_OBJ_command = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
@@ -63,6 +63,21 @@ FUZZ += message command
 FUZZ_SRC_message = smtpd/message.c
 FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
+
+# auth
+AUTH_DIALOG = smtpd/sasl smtpd/scram smtpd/passwords
+UNIT += scram sasl passwords failures
+UNIT_OBJ_scram = smtpd/scram.o
+UNIT_OBJ_sasl = $(AUTH_DIALOG:%=%.o)
+UNIT_OBJ_passwords = smtpd/passwords.o smtpd/scram.o smtpd/verify.o
+UNIT_OBJ_failures = smtpd/failures.o
+UNIT_LIBS_scram = -lsodium
+UNIT_LIBS_sasl = -lsodium
+UNIT_LIBS_passwords = -lsodium -lcrypt
+UNIT_LIBS_failures = -lsodium
+FUZZ += sasl
+FUZZ_SRC_sasl = $(AUTH_DIALOG:%=%.c)
+FUZZ_LIBS_sasl = -lsodium
 
 # the store
 UNIT += msglog index schedule store crash operate reclaim check

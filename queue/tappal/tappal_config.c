@@ -22,7 +22,7 @@
 
 static const struct { unsigned bit; const char *name; bool keeps; /* its settings until SIGHUP */ } users[] = {
 	{ USED_SMTPD, "smtpd", true }, { USED_QUEUED, "queued", true }, { USED_SPAWN, "spawn", true }, { USED_BOUNCE, "bounce", true }, { USED_REMOTE, "remote", false },
-	{ USED_RESOLVER, "resolver", true }, { USED_INJECT, "inject and sendmail", false },
+	{ USED_RESOLVER, "resolver", true }, { USED_INJECT, "inject and sendmail", false }, { USED_AUTH, "auth", true },
 };
 #define USERS (sizeof(users) / sizeof(users[0]))
 
@@ -176,7 +176,7 @@ static int config_check(int argc, char **argv)
 	(void)argv;
 	if (argc > 1)
 		tool_usage("`tappal config check` takes no arguments");
-	good = settings_load(&s, path_etc, USED_ALL, &faults);
+	good = settings_load(&s, path_etc, USED_ALL, &faults) && passwd_check();
 	if (good) {
 		printf("The settings in %s are good.\n", path_etc);
 		note_nothing_local(&s);

@@ -1,0 +1,41 @@
+/*
+ * authcrew - the bounded worker processes of `auth` (verify.h): started when there is work, replaced when they die, stopped when they take
+ * too long. One question each at a time.
+ */
+#ifndef SMTPD_AUTHCREW_H
+#define SMTPD_AUTHCREW_H
+
+#include <poll.h>
+
+#include "common/channel.h"
+#include "verify.h"
+
+#define AUTHCREW_MAX 64
+
+struct authworker {
+	pid_t pid;                        /* 0: none */
+	int fd;
+	struct record_reader in;
+	void *asked;                      /* whose question it has; NULL: idle */
+	deadline_t until;                 /* of that question */
+	bool retired;                     /* ends after it: the settings have changed */
+};
+
+struct authcrew {
+	const struct settings *settings;
+	struct authworker worker[AUTHCREW_MAX];
+	void (*answer)(void *asked, enum verify_result result);
+};
+
+void authcrew_init(struct authcrew *crew, const struct settings *settings, void (*answer)(void *asked, enum verify_result result));
+/* Is a worker free, or may one be started? */
+bool authcrew_has_room(const struct authcrew *crew);
+/* Ask; the answer comes by crew->answer in authcrew_run. False: it cannot be asked now. */
+bool authcrew_ask(struct authcrew *crew, const struct auth_check *check, void *asked, deadline_t now);
+void authcrew_forget(struct authcrew *crew, const void *asked);     /* nobody waits for this answer any more */
+size_t authcrew_prepare(struct authcrew *crew, struct pollfd *fds, deadline_t *deadline);   /* at most AUTHCREW_MAX; returns how many */
+void authcrew_run(struct authcrew *crew, const struct pollfd *fds, size_t count, deadline_t now);
+void authcrew_renew(struct authcrew *crew, const struct settings *settings);   /* new settings: idle workers go, busy ones after their answer */
+void authcrew_stop(struct authcrew *crew);
+
+#endif
