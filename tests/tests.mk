@@ -80,13 +80,14 @@ FUZZ_SRC_sasl = $(AUTH_DIALOG:%=%.c)
 FUZZ_LIBS_sasl = -lsodium
 
 # the store
-UNIT += msglog index schedule store crash operate reclaim check
+UNIT += msglog index schedule store crash operate reclaim check backup
 UNIT_OBJ_msglog = queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o
 UNIT_OBJ_index = queue/index.o
 UNIT_OBJ_schedule = $(STORE) queue/intakefile.o
 UNIT_OBJ_store = $(STORE) queue/intakefile.o
 UNIT_OBJ_crash = $(sort $(STORE) $(CHECK))
 UNIT_OBJ_check = $(sort $(STORE) $(CHECK))
+UNIT_OBJ_backup = $(sort $(STORE) $(CHECK))
 UNIT_OBJ_operate = $(STORE) queue/intakefile.o
 UNIT_OBJ_reclaim = $(STORE) queue/intakefile.o
 UNIT_LIBS_msglog = -lpthread
@@ -95,9 +96,11 @@ UNIT_LIBS_schedule = -llmdb -lpthread
 UNIT_LIBS_store = -llmdb -lpthread -Wl,--wrap=fallocate,--wrap=fdatasync
 UNIT_LIBS_crash = -llmdb -lpthread
 UNIT_LIBS_check = -llmdb -lpthread
+UNIT_LIBS_backup = -llmdb -lpthread
 UNIT_LIBS_operate = -llmdb -lpthread
 UNIT_LIBS_reclaim = -llmdb -lpthread
-FUZZ += replay
+FUZZ += replay manifest
+FUZZ_SRC_manifest = queue/store/manifest.c
 FUZZ_SRC_replay = $(STORE:.o=.c) queue/intakefile.c
 FUZZ_LIBS_replay = -llmdb -lpthread
 

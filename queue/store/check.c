@@ -82,13 +82,19 @@ bool check_stop(struct check *c, const char *what)
 /* ---- the index, first by a child ---- */
 
 /* What the child writes: findings, and at last its sums. Each is one write of less than PIPE_BUF, and parent and child are one program. */
-struct news { bool end, readable, none; struct check_finding finding; struct check_sums sums; char error[160]; };
+struct news { bool end, readable, none; int refused /* errno: not its fault */; struct check_finding finding; struct check_sums sums; char error[160]; };
 
 static void pass_on(void *context, const struct check_finding *finding)
 {
 	struct news news = { .finding = *finding };
 	if (io_write_full(*(int *)context, &news, sizeof news) != 0)
 		_exit(1);
+}
+
+/* Says nothing of what the file holds. */
+static bool is_refusal(int error)
+{
+	return error == EACCES || error == EPERM || error == EROFS || error == EMFILE || error == ENFILE || error == ENOSPC || error == EDQUOT;
 }
 
 static _Noreturn void walk_in_child(const struct check *parent, int out)
@@ -102,6 +108,7 @@ static _Noreturn void walk_in_child(const struct check *parent, int out)
 	struct news news = { .end = true };
 	struct index *ix = index_open(SPOOL_INDEX, 0, true, &error);
 	news.none = !ix && errno == ENOENT;
+	news.refused = !ix && is_refusal(errno) ? errno : 0;
 	news.readable = ix && check_index(&c, ix);
 	news.sums = c.sums;
 	snprintf(news.error, sizeof news.error, "%s", ix ? index_error(ix) : str_c(&error));
@@ -140,8 +147,7 @@ static void say_index(struct check *c, int status, const struct news *last)
 		check_say(c, CHECK_INDEX_DAMAGED, file, "%s", last->error[0] ? last->error : "it cannot be read");
 }
 
-/* *readable_r: its tables can be read as a whole. */
-static bool walk_index(struct check *c, bool *readable_r)
+bool check_walk_index(struct check *c, bool *readable_r)
 {
 	struct news last = { .end = false };
 	int ends[2], status = 0;
@@ -159,6 +165,10 @@ static bool walk_index(struct check *c, bool *readable_r)
 		return check_stop(c, "fork");
 	*readable_r = last.end && last.readable;
 	c->sums = last.sums;
+	if (last.refused != 0) {
+		errno = last.refused;
+		return check_stop(c, SPOOL_INDEX);
+	}
 	say_index(c, status, &last);
 	return true;
 }
@@ -180,19 +190,16 @@ static bool check_with(struct check *c, struct index *ix)
 	return good;
 }
 
-bool check_run(struct check *c)
+static bool check_index_and_rest(struct check *c)
 {
 	struct str error = STR_INIT(500);
 	struct stat st;
 	bool readable = false;
-	memset(&c->sums, 0, sizeof c->sums);
-	memset(c->count, 0, sizeof c->count);
-	/* A reader would make a lock file beside an index that is not there. */
 	errno = 0;
 	bool has = stat(SPOOL_INDEX "/data.mdb", &st) == 0 && st.st_size > 0;
 	if (!has && errno != ENOENT && errno != 0)
 		return check_stop(c, SPOOL_INDEX "/data.mdb");
-	if (has && !walk_index(c, &readable))
+	if (has && !check_walk_index(c, &readable))
 		return false;
 	if (!has)
 		check_say(c, CHECK_NOTE, SPOOL_INDEX, "there is no index: queued makes it from the log when it starts");
@@ -200,5 +207,19 @@ bool check_run(struct check *c)
 	bool good = !readable || ix ? check_with(c, ix) : check_stop(c, str_c(&error));
 	index_close(ix);
 	str_free(&error);
+	return good;
+}
+
+bool check_run(struct check *c)
+{
+	memset(&c->sums, 0, sizeof c->sums);
+	memset(c->count, 0, sizeof c->count);
+	if (c->backup && !check_manifest(c))
+		return false;
+	/* A reader makes LMDB's lock file where there is none; in a copy it leaves no trace. */
+	bool locked = access(SPOOL_INDEX "/lock.mdb", F_OK) == 0;
+	bool good = check_index_and_rest(c);
+	if (c->backup && !locked)
+		unlink(SPOOL_INDEX "/lock.mdb");
 	return good;
 }

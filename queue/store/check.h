@@ -81,6 +81,12 @@ void check_tell(struct check *c, const struct check_finding *finding);
 void check_say(struct check *c, enum check_kind kind, const char *file, const char *format, ...) __attribute__((format(printf, 4, 5)));
 bool check_stop(struct check *c, const char *what);       /* false, with errno in `error` */
 
+/* The index walked by a child: its findings, and whether its tables can be read as a whole. False: nobody knows. */
+bool check_walk_index(struct check *c, bool *readable_r);
+
+/* check_manifest.c: a backup against its manifest. */
+bool check_manifest(struct check *c);
+
 /* check_index.c: the index against itself, in one snapshot. False: the index cannot be read. */
 bool check_index(struct check *c, struct index *ix);
 

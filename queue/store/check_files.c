@@ -18,13 +18,13 @@
 #include "common/accounts.h"
 #include "common/io.h"
 #include "common/paths.h"
+#include "manifest.h"
 #include "queue/index.h"
 #include "queue/intakefile.h"
 #include "queue/places.h"
 
 #define LIVE_MS (3 * MINUTE_MS)        /* a running queued settles intake/ once a minute */
 #define REPLY_MS (10 * MINUTE_MS)      /* what tappal itself takes for forgotten */
-#define SPOOL_MANIFEST "MANIFEST"
 
 /* ---- directories ---- */
 
@@ -253,7 +253,7 @@ static bool place_entry(struct check *c, int dir, const char *name, void *contex
 {
 	const char *in = context;
 	(void)dir;
-	if (!is_place(in, name) && !(c->backup && strcmp(name, SPOOL_MANIFEST) == 0))
+	if (!is_place(in, name) && !(c->backup && (strcmp(name, MANIFEST_FILE) == 0 || strcmp(name, MANIFEST_INCOMPLETE) == 0)))
 		say(c, CHECK_UNKNOWN_FILE, in, name, "nothing of tappal's has this name");
 	return true;
 }

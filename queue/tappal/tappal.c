@@ -2,8 +2,8 @@
  * tappal - show and steer the queue, the settings and the log.
  *   runs as   the operator: root, or a member of group tappal    in      arguments; ids on stdin with "-"
  *   reads     index/ (LMDB, read-only), /etc/tappal, the log files; log/ and large/ for `show`, where the operator may
- *   writes    fifo/control; its own fifo in reply/; /etc/tappal (`config set`, `passwd`); quarantine/ (`queue check --repair`, with queued stopped)
- *   becomes   tappal-queue for `queue check`, before it reads anything of the queue      never   the index, the log, the network, exec
+ *   writes    fifo/control; its own fifo in reply/; /etc/tappal (`config set`, `passwd`); quarantine/ (`queue check --repair`); the backup's directory
+ *   becomes   tappal-queue for `queue check` and `queue backup`, before it reads anything of the queue      never   the index, the log, the network, exec
  *   exit      0 done | 1 nothing matched | 2 check found something | 100 usage, settings | 111 system
  *   killed    an operation that was sent is carried out or not, whole; nothing else is left behind than a fifo in reply/
  */
@@ -88,14 +88,19 @@ static void require(const char *file)
 	tool_stop("%s/%s: %s", path_spool, file, strerror(errno));
 }
 
-void tool_become_queue(bool anybody)
+void tool_may_be_queue(void)
 {
 	struct account queue;
 
-	if (geteuid() != 0 && anybody)
-		return;
 	if (geteuid() != 0 && (account_by_name(ACCOUNT_QUEUE, &queue) != ACCOUNT_FOUND || geteuid() != queue.uid))
 		tool_stop("reading all of the queue, the text of mail included, takes root (who becomes %s for it) or %s itself", ACCOUNT_QUEUE, ACCOUNT_QUEUE);
+}
+
+void tool_become_queue(bool anybody)
+{
+	if (geteuid() != 0 && anybody)
+		return;
+	tool_may_be_queue();
 	priv_become("tappal", ACCOUNT_QUEUE);
 }
 
@@ -173,6 +178,7 @@ static const struct command { const char *group, *name; command_fn *act; const c
 	{ "queue", "bounce", command_operate, "WHICH [--because TEXT]", "give up now and return to the sender" },
 	{ "queue", "flush", command_flush, "[DESTINATION ...]", "try everything (or all for these destinations) now" },
 	{ "queue", "check", command_check, "[--repair] [--spool DIR] [--json]", "hold everything in the spool against everything else; 2: something was found" },
+	{ "queue", "backup", command_backup, "DIR", "a consistent copy of the queue, also while it works" },
 	{ NULL, "status", command_status, "[--json]", "is the queue manager up, and how is the queue" },
 	{ NULL, "config", command_config, "show [NAME ...] | check | set NAME VALUE ... | unset NAME", "the settings in /etc/tappal" },
 	{ NULL, "passwd", command_passwd, "LOGIN [--scram-only] | --delete LOGIN | --list", "who may log in (AUTH), and the password: from the terminal, or a line on stdin" },
@@ -219,7 +225,7 @@ static int command_queue(int argc, char **argv)
 	const struct command *command;
 
 	if (argc < 2)
-		tool_usage("tappal queue list, why, show, retry, hold, release, delete, bounce, flush or check? See `tappal help`");
+		tool_usage("tappal queue list, why, show, retry, hold, release, delete, bounce, flush, check or backup? See `tappal help`");
 	command = find("queue", argv[1]);
 	if (command == NULL)
 		tool_usage("there is no command `tappal queue %s`; see `tappal help`", show_text(bytes_of(argv[1])));

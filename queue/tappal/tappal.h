@@ -19,6 +19,7 @@ void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));   
 
 /* Become tappal-queue for good, or say that it takes root and end. `anybody`: another account stays itself, and reads what it may. */
 void tool_become_queue(bool anybody);
+void tool_may_be_queue(void);         /* only say and end */
 
 /* chdir to the spool, open the index read-only; or say why not, and what to do about it, and end. Creates no file. */
 struct index *tool_open_index(void);
@@ -36,7 +37,7 @@ struct bytes tool_destination(struct bytes destination, bool *local_r);
 
 /* ---- the commands: argv[0] is the command's own name; each returns an exit code ---- */
 typedef int command_fn(int argc, char **argv);
-command_fn command_list, command_show, command_why, command_operate, command_flush, command_check;   /* tappal queue ... */
+command_fn command_list, command_show, command_why, command_operate, command_flush, command_check, command_backup;   /* tappal queue ... */
 command_fn command_status, command_config, command_log, command_reload, command_passwd;
 
 /* Owner and mode of the table of passwords: false and a sentence on stderr where they are wrong. For `config check`. */
