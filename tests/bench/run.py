@@ -28,6 +28,7 @@ from workloads import accept, idle, local, recipients, relay, spread  # noqa: E4
 POOLS = ("tappal", "postfix", "opensmtpd", "exim")
 ALL = ("tappal", "tappal-tcpserver", "postfix", "opensmtpd", "exim")
 KIB = 1024
+FAILURES = (AssertionError, RuntimeError, OSError, subprocess.SubprocessError, ValueError)
 
 
 class Run:
@@ -90,6 +91,10 @@ def once(run, server):
     subprocess.run([f"{TOP}/tests/bench/freshfs", "up", STATE], check=True)
     try:
         return list(run.workload(server, run))
+    except FAILURES:
+        if server.group:
+            print(f"the end of {server.name}'s log:\n{server.log()[-2000:]}")
+        raise
     finally:
         server.stop()
 
@@ -104,7 +109,7 @@ def measure(run, servers, reps, reasons):
         try:
             for sessions, metrics in once(run, server):
                 got.setdefault((server.name, sessions), []).append(metrics)
-        except (AssertionError, RuntimeError, OSError, subprocess.SubprocessError, ValueError) as failure:
+        except FAILURES as failure:
             reasons[server.name] = f"FAILED: {failure}"
             print(f"{run.label}: {server.name} FAILED", failure, sep="\n", flush=True)
     return {key: {metric: statistics.median(r[metric] for r in results) for metric in results[0]} for key, results in got.items()

@@ -115,6 +115,11 @@ class Tappal(Server):
         daemons = {"accept": ["queued"], "local": ["queued", "spawn-local"]}.get(mode, ["queued", "resolver", "spawn-remote"])
         self.daemons = daemons + ([] if self.tcpserver else ["smtpd"])
         self.begin_again()
+        if not wait_until(self.queued_is_up, 60):      # mail would be taken before, too, the slow way
+            raise RuntimeError(f"queued does not start: {self.log()[-2000:]}")
+
+    def queued_is_up(self):
+        return subprocess.run([f"{self.host.bin}/tappal", "status"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
     def begin_again(self):
         self.host.start(*self.daemons)

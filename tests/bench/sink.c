@@ -6,8 +6,8 @@
  * Listens on HOST, and on the addresses that follow it when there shall be several destinations; says "ready" then. Each line on stdin tells how
  * many distinct recipients are expected by then, perhaps when many have come. When they got a message (and half a second of quiet, for what
  * comes twice), or after SECONDS, it answers with one JSON line: messages, recipients, distinct recipients, repeats, connections, the times
- * of the first and the last message, CPU time, and the latency of recipients that tell when they were sent (tNANOSECONDS-, load -S); all since
- * it began. It ends with stdin, or after SECONDS.
+ * of the first and the last message, CPU time, all since it began, and the latency since the answer before of recipients that tell when they were
+ * sent (tNANOSECONDS-, load -S). It ends with stdin, or after SECONDS.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -318,6 +318,7 @@ int main(int argc, char **argv) {
 		print_result();
 		fflush(stdout);
 		g.told = false;
+		g.latencies = 0;
 	}
 	return 0;
 }
