@@ -197,12 +197,14 @@ static int open_databases(struct index *ix)
 	return rc;
 }
 
-static void set_mode(const char *dir, const char *name, mode_t mode)
+/* Of a file that is another's, the mode is his to set. */
+static int set_mode(const char *dir, const char *name, mode_t mode)
 {
 	char path[4096];
 	int n = snprintf(path, sizeof path, "%s/%s", dir, name);
-	if (n > 0 && (size_t)n < sizeof path)
-		(void)!chmod(path, mode);
+	if (n < 0 || (size_t)n >= sizeof path)
+		return ENAMETOOLONG;
+	return chmod(path, mode) == 0 || errno == EPERM ? 0 : errno;
 }
 
 /* The lock file is a map: on a full disk a hole in it would be a signal, not an error. */
@@ -254,8 +256,9 @@ static int open_environment(struct index *ix, const char *dir, uint64_t map_size
 		rc = mdb_env_open(ix->env, dir, MDB_NOTLS | (ix->read_only ? MDB_RDONLY : 0), 0640);
 	if (rc == MDB_SUCCESS && !ix->read_only) {
 		/* Whatever the umask is: tools of the group read the data and write reader slots into the lock file. */
-		set_mode(dir, "data.mdb", 0640);
-		set_mode(dir, "lock.mdb", 0660);
+		rc = set_mode(dir, "data.mdb", 0640);
+		if (rc == MDB_SUCCESS)
+			rc = set_mode(dir, "lock.mdb", 0660);
 	}
 	if (rc == MDB_SUCCESS)
 		rc = mdb_txn_begin(ix->env, NULL, ix->read_only ? MDB_RDONLY : 0, &ix->txn);
