@@ -93,6 +93,7 @@ help:
 	@echo 'check-unit check-dialog check-e2e boundaries'
 	@echo 'asan ubsan                 the unit tests with both sanitizers'
 	@echo 'fuzz fuzz-smoke            every fuzz target, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
+	@echo 'crash crash-sample         kills, errors, power losses at every point; SAMPLE=N SEED=N'
 	@echo 'bench                      beside Postfix, OpenSMTPD, Exim; QUICK=1 in minutes, ONLY=accept,local'
 	@echo 'bless                      write the golden files anew; read the diff'
 	@echo 'clean'
