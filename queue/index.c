@@ -9,10 +9,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "common/route.h"
@@ -26,7 +30,8 @@ const char *const index_table_name[TABLE_COUNT] = { "messages", "rcpts", "due", 
 #define AHEAD (16u << 20)         /* disk space that is kept behind the end of the file */
 #define RESERVE_MAX (1u << 30)    /* of the map, left for what happens to mail that is queued already; at most half of it */
 #define LOCK_SIZE 8192u           /* of LMDB's lock file */
-#define READER_CHECK 64u       /* commits between two looks for dead readers */
+#define READER_CHECK 64u          /* commits between two looks for dead readers */
+#define FORGET_PAGES 16u          /* commits between two times that pages are let go of: some seconds under load */
 
 struct key { size_t len; unsigned char at[KEY_MAX]; };
 
@@ -382,6 +387,34 @@ void index_read_end(struct index *ix)
 	ix->txn = NULL;
 }
 
+/* Where the kernel has mapped the file: LMDB does not tell. A line of maps: "start-end rights offset major:minor inode path". */
+static bool find_mapping(const struct stat *file, uintptr_t *start_r, uintptr_t *end_r)
+{
+	char line[PATH_MAX + 128];
+	FILE *maps = fopen("/proc/self/maps", "re");
+	bool found = false;
+	while (maps && !found && fgets(line, sizeof line, maps)) {
+		unsigned major, minor;
+		unsigned long long inode;
+		found = sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %*s %*s %x:%x %llu", start_r, end_r, &major, &minor, &inode) == 5
+			&& makedev(major, minor) == file->st_dev && inode == file->st_ino;
+	}
+	if (maps)
+		fclose(maps);
+	return found;
+}
+
+/* Pages of the file that were looked at count as this process's memory until it lets go of them; the page cache keeps what it likes. The
+ * mapping is shared and never written through, so nothing is lost. Without /proc they stay. */
+static void forget_pages(const struct index *ix)
+{
+	mdb_filehandle_t fd;
+	struct stat st;
+	uintptr_t start, end;
+	if (mdb_env_get_fd(ix->env, &fd) == MDB_SUCCESS && fstat(fd, &st) == 0 && find_mapping(&st, &start, &end))
+		(void)madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
 enum index_result index_commit(struct index *ix)
 {
 	int dead;
@@ -395,6 +428,8 @@ enum index_result index_commit(struct index *ix)
 		rc = mdb_txn_begin(ix->env, NULL, 0, &ix->txn);
 	if (rc == MDB_SUCCESS)
 		(void)allocate_ahead(ix);
+	if (rc == MDB_SUCCESS && ix->commits % FORGET_PAGES == 0)
+		forget_pages(ix);
 	return rc == MDB_SUCCESS ? INDEX_OK : index_broken(ix, "commit", mdb_strerror(rc));
 }
 

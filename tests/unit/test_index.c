@@ -68,6 +68,48 @@ static void test_rcpts_of_one_message(void **state)
 	end(&f);
 }
 
+/* Of this process's memory, what is pages of files. */
+static unsigned long mapped_kib(void)
+{
+	char line[200];
+	unsigned long kib = 0;
+	FILE *status = fopen("/proc/self/status", "re");
+	assert_non_null(status);
+	while (fgets(line, sizeof line, status))
+		sscanf(line, "RssFile: %lu", &kib);
+	fclose(status);
+	return kib;
+}
+
+static void read_all_messages(struct index *ix)
+{
+	struct row_message row;
+	msgid_t id;
+	for (msgid_t n = 0; index_next_message(ix, n, &id, &row) == INDEX_OK; n = id + 1)
+		assert_int_equal(row.segment, id);
+}
+
+/* A long index that was read does not stay in memory. */
+static void test_pages_are_let_go_of(void **state)
+{
+	struct fixture f;
+	struct row_message row = { .sender = LIT("somebody@example.org"), .held_reason = LIT("so that a row is as long as one of a message with a reason is") };
+	(void)state;
+	begin(&f);
+	for (msgid_t id = 1; id <= 60000; id++) {
+		row.segment = id;
+		assert_int_equal(index_put_message(f.ix, id, &row), INDEX_OK);
+	}
+	assert_int_equal(index_commit(f.ix), INDEX_OK);
+	read_all_messages(f.ix);
+	unsigned long full = mapped_kib();
+	for (int i = 0; i < 16; i++)
+		assert_int_equal(index_commit(f.ix), INDEX_OK);
+	assert_true(mapped_kib() + 8192 < full);
+	read_all_messages(f.ix);
+	end(&f);
+}
+
 /* One destination's rows never run into those of a name that begins the same. */
 static void test_due_order(void **state)
 {
@@ -274,6 +316,7 @@ int main(void)
 		cmocka_unit_test(test_reader),
 		cmocka_unit_test(test_reader_without_queue),
 		cmocka_unit_test(test_half_made),
+		cmocka_unit_test(test_pages_are_let_go_of),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
