@@ -69,11 +69,34 @@ static void split_local(wall_ms_t at, struct tm *tm_r)
 	gmtime_r(&seconds, tm_r);
 }
 
+/* At least `width` digits, then `behind`. Dates are put together by hand: with printf they were a fifth of what smtpd's code does for a message. */
+static void add_digits(struct str *out, long n, size_t width, const char *behind)
+{
+	char digits[20];
+	size_t at = sizeof digits;
+
+	do {
+		digits[--at] = (char)('0' + n % 10);
+		n /= 10;
+	} while (at > 0 && (n > 0 || sizeof digits - at < width));
+	str_add(out, (struct bytes){ digits + at, sizeof digits - at });
+	str_add_c(out, behind);
+}
+
 static void add_zone(const struct tm *tm, const char *between, struct str *out)
 {
 	long minutes = labs(tm->tm_gmtoff) / 60;
 
-	str_addf(out, "%c%02ld%s%02ld", tm->tm_gmtoff < 0 ? '-' : '+', minutes / 60, between, minutes % 60);
+	str_add_char(out, tm->tm_gmtoff < 0 ? '-' : '+');
+	add_digits(out, minutes / 60, 2, between);
+	add_digits(out, minutes % 60, 2, "");
+}
+
+static void add_time(const struct tm *tm, const char *behind, struct str *out)
+{
+	add_digits(out, tm->tm_hour, 2, ":");
+	add_digits(out, tm->tm_min, 2, ":");
+	add_digits(out, tm->tm_sec, 2, behind);
 }
 
 void clock_rfc5322(wall_ms_t at, struct str *out)
@@ -81,8 +104,13 @@ void clock_rfc5322(wall_ms_t at, struct str *out)
 	struct tm tm;
 
 	split_local(at, &tm);
-	str_addf(out, "%s, %d %s %d %02d:%02d:%02d ", day_name[tm.tm_wday], tm.tm_mday, month_name[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour,
-		tm.tm_min, tm.tm_sec);
+	str_add_c(out, day_name[tm.tm_wday]);
+	str_add_c(out, ", ");
+	add_digits(out, tm.tm_mday, 1, " ");
+	str_add_c(out, month_name[tm.tm_mon]);
+	str_add_char(out, ' ');
+	add_digits(out, tm.tm_year + 1900L, 1, " ");
+	add_time(&tm, " ", out);
 	add_zone(&tm, "", out);
 }
 
@@ -91,8 +119,11 @@ void clock_rfc3339(wall_ms_t at, struct str *out)
 	struct tm tm;
 
 	split_local(at, &tm);
-	str_addf(out, "%04d-%02d-%02dT%02d:%02d:%02d.%03u000", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-		(unsigned)(at % SECOND_MS));
+	add_digits(out, tm.tm_year + 1900L, 4, "-");
+	add_digits(out, tm.tm_mon + 1, 2, "-");
+	add_digits(out, tm.tm_mday, 2, "T");
+	add_time(&tm, ".", out);
+	add_digits(out, (long)(at % SECOND_MS), 3, "000");
 	add_zone(&tm, ":", out);
 }
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ static struct {
 	char held[HELD_OCTETS];
 	wall_ms_t stamp_ms;       /* of the stamp that was made last */
 	char stamp[48];
+	char pid[24];             /* "" until it is needed, and again after a fork */
 } logger = { .program = "tappal" };
 
 struct level { const char *name, *prefix; int priority; };
@@ -103,6 +105,16 @@ static void line_char(struct line *line, char c)
 		line->at[line->len++] = c;
 }
 
+/* What is known to be plain. */
+static void line_plain(struct line *line, const char *text)
+{
+	size_t n = strlen(text), room = line->max - line->len;
+	if (n > room)
+		n = room;
+	memcpy(line->at + line->len, text, n);
+	line->len += n;
+}
+
 static void line_text(struct line *line, const char *text)
 {
 	for (; *text; text++)
@@ -132,21 +144,39 @@ static void line_stamp(struct line *line)
 		str_free(&stamp);
 		logger.stamp_ms = now;
 	}
-	line_text(line, logger.stamp);
+	line_plain(line, logger.stamp);
+}
+
+static void forget_pid(void)
+{
+	logger.pid[0] = '\0';
+}
+
+/* A system call that every line would make for what does not change. */
+static const char *pid_text(void)
+{
+	static bool forgets;
+	if (!forgets)
+		forgets = pthread_atfork(NULL, NULL, forget_pid) == 0;
+	if (!logger.pid[0] || !forgets)
+		snprintf(logger.pid, sizeof logger.pid, "%ld", (long)getpid());
+	return logger.pid;
 }
 
 static void build_plain(struct line *line, const struct level *level, const char *id, const char *text)
 {
-	char where[96];
 	line_stamp(line);
 	line_char(line, ' ');
 	line_text(line, host_name());
-	snprintf(where, sizeof where, " tappal/%s[%ld]: ", logger.program, (long)getpid());
-	line_text(line, where);
+	line_plain(line, " tappal/");
+	line_text(line, logger.program);
+	line_char(line, '[');
+	line_plain(line, pid_text());
+	line_plain(line, "]: ");
 	if (id)
-		line_text(line, id), line_text(line, ": ");
-	line_text(line, level->prefix);
-	line_text(line, text);
+		line_plain(line, id), line_plain(line, ": ");
+	line_plain(line, level->prefix);
+	line_plain(line, text);
 }
 
 static void build_json(struct line *line, const struct level *level, const char *id, const char *text)
@@ -156,7 +186,7 @@ static void build_json(struct line *line, const struct level *level, const char 
 	line_stamp(line);
 	line_text(line, "\",\"host\":\"");
 	line_json(line, host_name());
-	snprintf(where, sizeof where, "\",\"program\":\"tappal/%s\",\"pid\":%ld,\"level\":\"%s\",", logger.program, (long)getpid(), level->name);
+	snprintf(where, sizeof where, "\",\"program\":\"tappal/%s\",\"pid\":%s,\"level\":\"%s\",", logger.program, pid_text(), level->name);
 	line_text(line, where);
 	if (id)
 		line_text(line, "\"id\":\""), line_text(line, id), line_text(line, "\",");

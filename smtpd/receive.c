@@ -9,19 +9,30 @@
 
 /* ---- what goes before the message */
 
+static void add_all(struct str *out, const char *const *texts)
+{
+	for (; *texts != NULL; texts++)
+		str_add_c(out, *texts);
+}
+
 /* RFC 5321 4.4. The id is not known yet: its placeholder is as wide, queued puts it in. One recipient is named, several are
  * not: they may be hidden from each other. Everything of the client's in here was reduced to harmless octets before. */
 static bool write_trace(const struct session *s, struct str *out, size_t *id_offset_r)
 {
 	const struct peer *p = s->peer;
-	bool is_ip6 = p->addr.family == AF_INET6;
-	str_addf(out, "Received: from %s (%s%s%s [%s%s])\r\n", s->helo[0] ? s->helo : "unknown", p->info, p->info[0] ? "@" : "", p->name,
-		is_ip6 ? "IPv6:" : "", p->ip);
-	str_addf(out, "\tby %.*s with %s id ", (int)s->settings->me.len, s->settings->me.at, session_protocol(s));
+	const char *from[] = { "from ", s->helo[0] ? s->helo : "unknown", " (", p->info, p->info[0] ? "@" : "", p->name,
+		p->addr.family == AF_INET6 ? " [IPv6:" : " [", p->ip, "])\r\n\t", NULL };
+	const char *with[] = { " with ", session_protocol(s), " id ", NULL };
+	const char *one[] = { "\r\n\tfor <", s->mail.only_rcpt, ">", NULL };
+	str_add_c(out, "Received: ");
+	add_all(out, from);
+	str_add_c(out, "by ");
+	str_add(out, s->settings->me);
+	add_all(out, with);
 	*id_offset_r = out->len;
 	str_add_c(out, MSGID_PLACEHOLDER);
 	if (s->mail.rcpt_count == 1)
-		str_addf(out, "\r\n\tfor <%s>", s->mail.only_rcpt);
+		add_all(out, one);
 	str_add_c(out, ";\r\n\t");
 	clock_rfc5322(clock_wall_ms(), out);
 	return str_add_c(out, "\r\n");

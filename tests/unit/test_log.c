@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -58,6 +59,27 @@ static bool matches(const char *text, const char *pattern)
 }
 
 #define STAMP "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\\.[0-9]{6}[+-][0-9]{2}:[0-9]{2} "
+
+/* The pid is remembered, and forgotten in a child. */
+static void pids(void **state)
+{
+	char pattern[100];
+	(void)state;
+	log_init("smtpd", "mx", LOG_TO_STDERR, LOG_LINE);
+	catch_begin();
+	log_info("one");
+	pid_t child = fork();
+	if (child == 0) {
+		log_info("two");
+		log_info("three");
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	log_info("four");
+	snprintf(pattern, sizeof pattern, "\\[%ld\\]: one\n.*\\[%ld\\]: two\n.*\\[%ld\\]: three\n.*\\[%ld\\]: four\n", (long)getpid(), (long)child, (long)child,
+		(long)getpid());
+	assert_true(matches(catch_end(), pattern));
+}
 
 static void shape(void **state)
 {
@@ -286,6 +308,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(held_lines),
 		cmocka_unit_test(held_writes),
+		cmocka_unit_test(pids),
 		cmocka_unit_test(shape),
 		cmocka_unit_test(neutered),
 		cmocka_unit_test(long_lines),
