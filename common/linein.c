@@ -21,6 +21,13 @@ void linein_free(struct linein *in)
 	*in = (struct linein){ 0 };
 }
 
+void linein_reset(struct linein *in)
+{
+	if (in->touched > 0)
+		memset(in->buffer, 0, in->touched);
+	*in = (struct linein){ .buffer = in->buffer, .room = in->room };
+}
+
 char *linein_space(struct linein *in, size_t *room_r)
 {
 	if (in->start == in->end)
@@ -39,6 +46,8 @@ void linein_fed(struct linein *in, size_t n)
 {
 	size_t left = in->room - in->end;
 	in->end += n < left ? n : left;
+	if (in->end > in->touched)
+		in->touched = in->end;
 }
 
 struct bytes linein_rest(const struct linein *in)

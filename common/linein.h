@@ -19,11 +19,13 @@ enum line_result {
 struct linein {
 	char *buffer;
 	size_t room, start, end;  /* unread octets are buffer[start..end) */
+	size_t touched;           /* nothing was ever fed behind it */
 	bool skipping;            /* in the middle of a line that is too long */
 };
 
 bool linein_init(struct linein *in, size_t room);  /* false: no memory. room must exceed every max used later */
 void linein_free(struct linein *in);
+void linein_reset(struct linein *in);              /* as it was after linein_init, for another connection: what was fed is zeroed */
 
 /* Where and how much read(2) may put next; never 0 octets while the caller drains lines before feeding. */
 char *linein_space(struct linein *in, size_t *room_r);

@@ -14,7 +14,13 @@ static void peer_write_text(struct peer *p)
 		memcpy(p->ip, "local", sizeof "local");
 	if (p->name[0] == '\0')
 		memcpy(p->name, "unknown", sizeof "unknown");
-	snprintf(p->text, sizeof p->text, "%s[%s]", p->name, p->ip);
+	struct str text = STR_INIT(sizeof p->text - 1);
+	str_add_c(&text, p->name);
+	str_add_char(&text, '[');
+	str_add_c(&text, p->ip);
+	str_add_char(&text, ']');
+	bytes_to_cstring(str_bytes(&text), p->text, sizeof p->text);
+	str_free(&text);
 }
 
 static void peer_from_fd(int fd, struct peer *p)
@@ -29,9 +35,11 @@ static void peer_from_fd(int fd, struct peer *p)
 		p->addr = (struct netaddr){ 0 };
 }
 
-void peer_of_socket(int fd, struct peer *p_r)
+void peer_of_address(const struct sockaddr_storage *sa, socklen_t len, struct peer *p_r)
 {
-	peer_from_fd(fd, p_r);
+	*p_r = (struct peer){ .is_socket = true };
+	if (!netaddr_from_sockaddr((const struct sockaddr *)sa, len, &p_r->addr))
+		p_r->addr = (struct netaddr){ 0 };
 	peer_write_text(p_r);
 }
 

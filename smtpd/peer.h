@@ -1,7 +1,7 @@
 /*
  * peer - who is the client? Asked once per connection, before its first octet is read.
  *
- *   a socket with an IP peer   getpeername. TCPREMOTEHOST and TCPREMOTEINFO, if the starter looked them up, add the name.
+ *   a socket with an IP peer   getpeername, or what accept said. TCPREMOTEHOST and TCPREMOTEINFO, if the starter looked them up, add the name.
  *   anything else (a pipe)     TCPREMOTEIP (tcpserver and TLS wrappers behind it) or REMOTE_ADDR (s6, xinetd's tools);
  *                              none of them: a program of this host, shown as unknown[local]
  *
@@ -24,7 +24,7 @@ struct peer {
 	char text[DOMAIN_MAX + NETADDR_TEXT + 3];   /* "name[ip]", for logs and for the envelope */
 };
 
-void peer_of_socket(int fd, struct peer *p_r);
+void peer_of_address(const struct sockaddr_storage *sa, socklen_t len, struct peer *p_r);   /* as accept(2) gave it */
 void peer_of_session(int fd, struct peer *p_r);   /* with the environment */
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "peer.h"
 #include "serve.h"
+#include "session.h"
 
 #include "common/clock.h"
 #include "common/exits.h"
@@ -265,11 +266,11 @@ static bool pool_is_full(const struct pool *p)
 }
 
 /* Not inlined: what this needs of the stack is no part of the frame under which sessions run. */
-static __attribute__((noinline)) void turn_away(struct pool *p, int fd)
+static __attribute__((noinline)) void turn_away(struct pool *p, int fd, const struct sockaddr_storage *sa, socklen_t len)
 {
 	char reply[400];
 	struct peer peer;
-	peer_of_socket(fd, &peer);
+	peer_of_address(sa, len, &peer);
 	log_msg(0, "reject: CONNECT from %s: 421 4.3.2 all %zu sessions are busy; proto=SMTP", peer.text, p->limit);
 	int n = snprintf(reply, sizeof reply, "421 4.3.2 %.*s Too many connections, try again later\r\n", (int)p->settings->me.len, p->settings->me.at);
 	(void)!send(fd, reply, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -280,9 +281,11 @@ static __attribute__((noinline)) void turn_away(struct pool *p, int fd)
 static void pool_turn_away(struct pool *p, int listener)
 {
 	for (int n = 0; n < TURN_AWAY_BATCH; n++) {
-		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		struct sockaddr_storage sa;
+		socklen_t len = sizeof sa;
+		int fd = accept4(listener, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
-			turn_away(p, fd);
+			turn_away(p, fd, &sa, len);
 			continue;
 		}
 		if (accept_wants_pause(errno))
@@ -299,6 +302,13 @@ static bool pool_turns_away(const struct pool *p)
 
 /* ---- the loop */
 
+/* On Linux a connection has these from its listening socket. A process asks its first one whether that is so. */
+static void prepare_listeners(const struct pool *p)
+{
+	for (size_t i = 0; i < p->listeners->count; i++)
+		session_prepare_socket(p->listeners->fd[i], p->settings);
+}
+
 static void pool_reload(struct pool *p)
 {
 	if (!settings_reload(p->settings, USED_SMTPD))
@@ -307,6 +317,7 @@ static void pool_reload(struct pool *p)
 	if (!access_init(&p->access, p->settings))
 		die_system("out of memory");
 	p->limit = (size_t)p->settings->smtpdsessions;
+	prepare_listeners(p);
 	log_info("settings read again");
 	pool_signal_all(p, SIGHUP);
 }
@@ -419,6 +430,7 @@ int pool_run(struct settings *settings, const struct listeners *l)
 	for (size_t i = 0; i < l->count; i++)
 		if (io_set_nonblocking(l->fd[i], true) < 0)
 			die_system("cannot prepare a listening socket");
+	prepare_listeners(&p);
 	log_info("ready: %zu sessions at most on %zu socket%s", p.limit, l->count, l->count == 1 ? "" : "s");
 	int code = pool_loop(&p);
 	access_free(&p.access);

@@ -13,10 +13,18 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define PAUSE_FIRST_MS 100
 #define PAUSE_MAX_MS 1000
+
+/* From connection to connection. Nothing of a client is in it. */
+struct kept {
+	struct enqueuer enqueuer;
+	struct linein lines;
+	enum { SOCKETS_UNKNOWN, SOCKETS_INHERIT, SOCKETS_BARE } sockets;   /* has an accepted one the options of the listening one? */
+};
 
 /* Set by signal handlers, the only writers. */
 static struct { volatile sig_atomic_t stop, retire; } told;
@@ -124,9 +132,10 @@ static void pause_accepting(const sigset_t *open_mask, int *pause_ms)
 		usleep((useconds_t)*pause_ms * 1000);
 }
 
-/* The next connection, or -1: the process is to end (told_to_end) or the sockets are of no use any more. */
-static int next_connection(int queue, const sigset_t *open_mask)
+/* The next connection and its client, or -1: the process is to end (told_to_end) or the sockets are of no use any more. */
+static int next_connection(int queue, const sigset_t *open_mask, struct peer *peer_r)
 {
+	struct sockaddr_storage sa;
 	int pause_ms = 0;
 	while (!told_to_end()) {
 		struct epoll_event event;
@@ -135,9 +144,12 @@ static int next_connection(int queue, const sigset_t *open_mask)
 			return -1;
 		if (n <= 0)
 			continue;
-		int fd = accept4(event.data.fd, NULL, NULL, SOCK_CLOEXEC);
-		if (fd >= 0)
+		socklen_t len = sizeof sa;
+		int fd = accept4(event.data.fd, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC);
+		if (fd >= 0) {
+			peer_of_address(&sa, len, peer_r);
 			return fd;
+		}
 		if (accept_wants_pause(errno))
 			pause_accepting(open_mask, &pause_ms);
 		else if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK || errno == EOPNOTSUPP)
@@ -146,35 +158,36 @@ static int next_connection(int queue, const sigset_t *open_mask)
 	return -1;
 }
 
-static void serve_one(const struct server *server, struct enqueuer *enqueuer, int fd, const sigset_t *open_mask)
+static void serve_one(const struct server *server, struct kept *kept, int fd, const struct peer *peer, const sigset_t *open_mask)
 {
-	struct peer peer;
 	sigset_t shut;
-	peer_of_socket(fd, &peer);
+	if (kept->sockets == SOCKETS_UNKNOWN)
+		kept->sockets = session_is_prepared(fd, server->access->settings) ? SOCKETS_INHERIT : SOCKETS_BARE;
 	sigprocmask(SIG_SETMASK, open_mask, &shut);
 	session_serve(&(struct session_start){
-		.access = server->access, .enqueuer = enqueuer, .stop = &told.stop, .peer = &peer,
-		.may_relay = access_client_may_relay(server->access, &peer.addr), .in = fd, .out = fd,
+		.access = server->access, .enqueuer = &kept->enqueuer, .stop = &told.stop, .peer = peer, .lines = &kept->lines,
+		.prepared = kept->sockets == SOCKETS_INHERIT, .may_relay = access_client_may_relay(server->access, &peer->addr), .in = fd, .out = fd,
 	});
 	sigprocmask(SIG_SETMASK, &shut, NULL);
 	close(fd);
 }
 
-static int serve_until_told(const struct server *server, struct enqueuer *enqueuer, int queue)
+static int serve_until_told(const struct server *server, struct kept *kept, int queue)
 {
 	uint64_t reuse = server->access->settings->smtpdreuse, one = 1;
+	struct peer peer;
 	sigset_t open_mask;
 	sigemptyset(&open_mask);
 	atomic_store(&server->board->slots[server->slot].ready, 1);
 	for (uint64_t served = 0; served < reuse; served++) {
 		board_wait(server->board, server->slot);
-		int fd = next_connection(queue, &open_mask);
+		int fd = next_connection(queue, &open_mask, &peer);
 		bool few = board_busy(server->board, server->slot);
 		if (fd < 0)
 			return told_to_end() ? EXIT_OK : EXIT_SYSTEM;
 		if (few)
 			(void)!write(server->news, &one, sizeof one);
-		serve_one(server, enqueuer, fd, &open_mask);
+		serve_one(server, kept, fd, &peer, &open_mask);
 	}
 	return EXIT_OK;
 }
@@ -204,7 +217,7 @@ static void close_others(const struct server *server)
 
 int serve_connections(const struct server *server)
 {
-	struct enqueuer enqueuer;
+	struct kept kept = { .sockets = SOCKETS_UNKNOWN };
 	prepare_signals();
 	close_others(server);
 	/* The parent's end is ours, too; if it came before the call, getppid tells. */
@@ -215,8 +228,9 @@ int serve_connections(const struct server *server)
 		log_error("cannot wait on the listening sockets: %s", strerror(errno));
 		return EXIT_SYSTEM;
 	}
-	enqueuer_init(&enqueuer);
-	int code = serve_until_told(server, &enqueuer, queue);
-	enqueuer_free(&enqueuer);
+	enqueuer_init(&kept.enqueuer);
+	int code = serve_until_told(server, &kept, queue);
+	enqueuer_free(&kept.enqueuer);
+	linein_free(&kept.lines);
 	return code;
 }

@@ -23,6 +23,7 @@
 #define REPLY_TEXT 496
 /* Message data must come at this pace in the long run, or who sends one octet every few minutes holds a session for days. */
 #define DATA_OCTETS_PER_SECOND 64u
+#define LINES_KEPT 16384u
 #define LINGER_MS 1000u
 #define LINGER_OCTETS (1u << 20)
 #define IDLE_COMMANDS_DEFAULT 1000u   /* maxcommands 0 */
@@ -31,16 +32,33 @@ bool session_init(struct session *s, const struct session_start *start)
 {
 	*s = (struct session){
 		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .stop = start->stop, .peer = start->peer,
-		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out,
+		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out, .kept = start->lines,
+		.prepared = start->prepared,
 		.state = ST_START, .verb = "CONNECT", .replies = STR_INIT(REPLIES_MAX), .head = STR_INIT(RECEIVE_HEAD_MAX),
 		.mail = { .sender_text = STR_INIT(ADDRESS_MAX), .recipients = STR_INIT(ENVELOPE_MAX) },
 	};
-	return linein_init(&s->lines, SESSION_READ);
+	if (s->kept == NULL || s->kept->buffer == NULL)
+		return linein_init(&s->lines, SESSION_READ);
+	s->lines = *s->kept;
+	*s->kept = (struct linein){ 0 };
+	return true;
+}
+
+/* The next client's session must not find an octet of this one's; and memory that one long message has touched is given back. */
+static void give_lines_back(struct session *s)
+{
+	if (s->kept == NULL || s->lines.touched > LINES_KEPT) {
+		linein_free(&s->lines);
+		return;
+	}
+	linein_reset(&s->lines);
+	*s->kept = s->lines;
+	s->lines = (struct linein){ 0 };
 }
 
 void session_free(struct session *s)
 {
-	linein_free(&s->lines);
+	give_lines_back(s);
 	str_free(&s->replies);
 	str_free(&s->head);
 	str_free(&s->mail.sender_text);
@@ -219,15 +237,37 @@ bool session_process(struct session *s)
 /* ---- the connection */
 
 /* Blocking sockets with the kernel's own timeouts: one system call per read. A pipe is polled first. */
-static void prepare_connection(struct session *s)
+void session_prepare_socket(int fd, const struct settings *settings)
 {
-	struct timeval timeout = { .tv_sec = (time_t)s->settings->timeoutsmtpd };
+	struct timeval timeout = { .tv_sec = (time_t)settings->timeoutsmtpd };
 	int on = 1;
-	if (!s->peer->is_socket)
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static bool has_timeout(int fd, int option, uint64_t seconds)
+{
+	struct timeval timeout = { 0 };
+	socklen_t len = sizeof timeout;
+	return getsockopt(fd, SOL_SOCKET, option, &timeout, &len) == 0 && timeout.tv_sec == (time_t)seconds;
+}
+
+bool session_is_prepared(int fd, const struct settings *settings)
+{
+	int on = 0;
+	socklen_t len = sizeof on;
+	return has_timeout(fd, SO_RCVTIMEO, settings->timeoutsmtpd) && has_timeout(fd, SO_SNDTIMEO, settings->timeoutsmtpd)
+		&& getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &len) == 0 && on != 0;
+}
+
+static void prepare_connection(const struct session *s)
+{
+	if (!s->peer->is_socket || s->prepared)
 		return;
-	setsockopt(s->in, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-	setsockopt(s->out, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
-	setsockopt(s->out, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	session_prepare_socket(s->in, s->settings);
+	if (s->out != s->in)
+		session_prepare_socket(s->out, s->settings);
 }
 
 static uint64_t timeout_ms(const struct session *s)
@@ -346,9 +386,13 @@ static void linger(struct session *s)
 	if (!s->peer->is_socket || shutdown(s->out, SHUT_WR) < 0)
 		return;
 	while (total < LINGER_OCTETS && io_wait_readable(s->in, until) > 0) {
-		ssize_t n = recv(s->in, s->lines.buffer, s->lines.room, MSG_DONTWAIT);
+		size_t room;
+		linein_take(&s->lines, linein_rest(&s->lines).len);
+		char *at = linein_space(&s->lines, &room);
+		ssize_t n = recv(s->in, at, room, MSG_DONTWAIT);
 		if (n <= 0)
 			return;
+		linein_fed(&s->lines, (size_t)n);
 		total += (size_t)n;
 	}
 }
@@ -379,6 +423,17 @@ static void say_good_bye(struct session *s)
 		write_replies(s);
 }
 
+/* "=2", or "=2/3" when not all were taken. */
+static void add_count(struct str *out, uint32_t ok, uint32_t all)
+{
+	str_add_char(out, '=');
+	str_add_u64(out, ok);
+	if (ok == all)
+		return;
+	str_add_char(out, '/');
+	str_add_u64(out, all);
+}
+
 static void log_disconnect(const struct session *s)
 {
 	struct str text = STR_INIT(1024);
@@ -387,19 +442,15 @@ static void log_disconnect(const struct session *s)
 		const struct command_count *c = &s->count[i];
 		if (c->all == 0)
 			continue;
-		struct str verb = STR_INIT(16);
+		str_add_char(&text, ' ');
 		for (const char *v = i < command_rows ? command_table[i].verb : "unknown"; *v != '\0'; v++)
-			str_add_char(&verb, (char)(*v | 0x20));
-		str_addf(&text, " %s=%u", str_c(&verb), c->ok);
-		if (c->ok != c->all)
-			str_addf(&text, "/%u", c->all);
-		str_free(&verb);
+			str_add_char(&text, (char)(*v | 0x20));
+		add_count(&text, c->ok, c->all);
 		ok += c->ok;
 		all += c->all;
 	}
-	str_addf(&text, " commands=%u", ok);
-	if (ok != all)
-		str_addf(&text, "/%u", all);
+	str_add_c(&text, " commands");
+	add_count(&text, ok, all);
 	log_info("disconnect from %s%s", s->peer->text, str_c(&text));
 	str_free(&text);
 }

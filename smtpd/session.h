@@ -60,6 +60,8 @@ struct session {
 	int in, out;
 
 	struct linein lines;
+	struct linein *kept;             /* where `lines` came from and goes to, or NULL */
+	bool prepared;
 	struct str replies;
 	enum session_state state;
 	enum session_end end;
@@ -94,7 +96,13 @@ struct session_start {
 	bool may_relay;
 	struct bytes relay_suffix;
 	int in, out;
+	struct linein *lines;            /* a buffer from sessions before, empty or reset, and left so: one mapping less to make. NULL: it has its own */
+	bool prepared;                   /* session_is_prepared */
 };
+
+/* Time limits and TCP_NODELAY. Does `fd` have them, as session_prepare_socket sets them? A faulty socket has not, and shows in the session. */
+void session_prepare_socket(int fd, const struct settings *settings);
+bool session_is_prepared(int fd, const struct settings *settings);
 
 /* The whole connection, with its log lines. Blocks until it is over. */
 void session_serve(const struct session_start *start);

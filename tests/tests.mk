@@ -79,6 +79,10 @@ FUZZ += sasl
 FUZZ_SRC_sasl = $(AUTH_DIALOG:%=%.c)
 FUZZ_LIBS_sasl = -lsodium
 
+# smtpd, from connection to connection
+UNIT += session
+UNIT_OBJ_session = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
+
 # the store
 UNIT += msglog index schedule store crash operate reclaim check backup
 UNIT_OBJ_msglog = queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o

@@ -190,10 +190,32 @@ static void rest_and_take(void **state)
 	assert_false(linein_init(&in, SIZE_MAX));
 }
 
+static void reset(void **state)
+{
+	struct linein in;
+	struct bytes line;
+	(void)state;
+	assert_true(linein_init(&in, 100));
+	linein_reset(&in);
+	put(&in, LIT("one\r\ntwo two two two two two two two two two"));
+	assert_int_equal(linein_next(&in, 20, &line), LINE_OK);
+	assert_int_equal(linein_next(&in, 20, &line), LINE_MORE);
+	put(&in, LIT("x"));
+	assert_true(in.skipping);
+	linein_reset(&in);
+	for (size_t i = 0; i < in.room; i++)
+		assert_true(in.buffer[i] == 0 || i >= 44);
+	assert_int_equal(linein_rest(&in).len, 0);
+	put(&in, LIT("three\r\n"));
+	assert_int_equal(linein_next(&in, 20, &line), LINE_OK);
+	assert_bytes(line, "three");
+	linein_free(&in);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(strict), cmocka_unit_test(lenient), cmocka_unit_test(small_streams), cmocka_unit_test(rest_and_take),
+		cmocka_unit_test(strict), cmocka_unit_test(lenient), cmocka_unit_test(small_streams), cmocka_unit_test(rest_and_take), cmocka_unit_test(reset),
 	};
 	return cmocka_run_group_tests_name("linein", tests, NULL, NULL);
 }
