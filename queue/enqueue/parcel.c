@@ -242,28 +242,29 @@ static struct token token_of(const struct parcel *p) {
 	return (struct token){ p->head.token_a, p->head.token_b };
 }
 
-static enum talk offer(struct parcel *p, unsigned flags, deadline_t deadline) {
+static enum talk offer(struct parcel *p, unsigned flags) {
 	struct offer offer = { .token_a = p->head.token_a, .token_b = p->head.token_b, .name = { p->name, INTAKE_NAME },
 		.file_size = intake_size(&p->head), .flags = (uint8_t)(flags | (p->once ? OFFER_ONCE : 0)) };
 	struct str record = STR_INIT(PIPE_BUF);
 	enum talk talk = offer_encode(&offer, &record) ? open_fifo(p) : TALK_NO_SPOOL;
-	if (talk == TALK_SENT)
-		talk = send_record(p, str_bytes(&record), deadline);
-	str_free(&record);
 	p->offered = clock_monotonic_ms();
+	if (!(flags & OFFER_AGAIN))
+		p->end = deadline_in(p->offered, WAIT_MS);
+	if (talk == TALK_SENT)
+		talk = send_record(p, str_bytes(&record), p->end);
+	str_free(&record);
 	return talk;
 }
 
 /* After an offer. It is repeated: one that queued read and lost, because it died and was back before this process could see its fifo without
  * a reader, is told again to the next one. */
 static enum talk wait_for_answer(struct parcel *p, struct ack *ack_r) {
-	deadline_t end = deadline_in(p->offered, WAIT_MS);
 	for (;;) {
-		enum talk talk = await_answer(p, token_of(p), deadline_earlier(end, deadline_in(p->offered, AGAIN_MS)), ack_r);
-		if (talk == TALK_AGAIN && deadline_passed(end, clock_monotonic_ms()))
+		enum talk talk = await_answer(p, token_of(p), deadline_earlier(p->end, deadline_in(p->offered, AGAIN_MS)), ack_r);
+		if (talk == TALK_AGAIN && deadline_passed(p->end, clock_monotonic_ms()))
 			return TALK_TIMEOUT;
 		if (talk == TALK_AGAIN)
-			talk = offer(p, OFFER_AGAIN, end);
+			talk = offer(p, OFFER_AGAIN);
 		if (talk != TALK_SENT)
 			return talk;
 	}
@@ -372,7 +373,7 @@ bool parcel_offer(struct parcel *p, struct bytes envelope, uint32_t id_offset, u
 		leave_file(p, false);
 		return false;
 	}
-	enum talk talk = offer(p, 0, deadline_in(clock_monotonic_ms(), WAIT_MS));
+	enum talk talk = offer(p, 0);
 	if (talk != TALK_SENT)
 		conclude(p, talk, NULL, &id);
 	return talk == TALK_SENT;

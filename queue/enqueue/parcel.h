@@ -26,7 +26,7 @@ struct parcel {
 	uint64_t body_size;
 	uint64_t written;            /* offset in the file of buffer[0] */
 	struct intake_head head;     /* of the message that was sent last */
-	deadline_t offered;          /* when queued was told of it */
+	deadline_t offered, end;     /* when queued was told of it last; how long to try */
 	size_t filled, random_left;
 	uint64_t random[32];         /* tokens to come */
 	char buffer[PARCEL_BUFFER];
