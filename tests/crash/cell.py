@@ -462,13 +462,13 @@ class Cell:
             raise RuntimeError(f"tappal queue list: {r.returncode} {r.stderr}")
         return [json.loads(line) for line in r.stdout.splitlines()]
 
-    def check(self, when):
-        """What `tappal queue check` finds, as sentences; it may not be at a loss, either."""
+    def check(self, when, spared=()):
+        """What `tappal queue check` finds but for the spared kinds, as sentences; it may not be at a loss, either."""
         r = self.tappal("queue", "check", "--json")
         if r.returncode not in (0, 2) or '"summary"' not in r.stdout:
             return [f"{when}: queue check ends with {r.returncode}: {r.stderr[-300:]}"]
         findings = [json.loads(line) for line in r.stdout.splitlines()]
-        return [f"{when}: {f['kind']} {f.get('file', '')}: {f['text']}" for f in findings if f["kind"] not in ("note", "summary")]
+        return [f"{when}: {f['kind']} {f.get('file', '')}: {f['text']}" for f in findings if f["kind"] not in ("note", "summary", *spared)]
 
     def maildir(self, box):
         """(name, octets) of all messages of a mailbox."""

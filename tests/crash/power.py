@@ -310,7 +310,8 @@ def run_state(spec):
         for text in spec["marks"]:
             world.ledger.note(text)
         before = list(world.ledger.taken)
-        found = [(CHECK, text) for text in cell.check("as the power left it")]
+        # The unlink of a large body is not synced: the start does it again.
+        found = [(CHECK, text) for text in cell.check("as the power left it", {"large-orphan"})]
         cell.start("queued", "spawn-local", "spawn-remote", "bounce")
         cell.wait_ready()
         stuck = world.drain()
