@@ -6,35 +6,52 @@
 
 #include <stdlib.h>
 
+static bool blocks_init(struct netblocks *blocks, const struct lines *lines)
+{
+	if (lines->count == 0)
+		return true;
+	blocks->at = calloc(lines->count, sizeof *blocks->at);
+	if (blocks->at == NULL)
+		return false;
+	/* A line that is no network was a fault when the settings were loaded; here it would match nobody. */
+	for (size_t i = 0; i < lines->count; i++)
+		if (netblock_parse(lines->at[i], &blocks->at[blocks->count]))
+			blocks->count++;
+	return true;
+}
+
 bool access_init(struct access *a, const struct settings *settings)
 {
 	*a = (struct access){ .settings = settings };
-	if (settings->clients.count == 0)
+	if (blocks_init(&a->clients, &settings->clients) && blocks_init(&a->plain, &settings->authplaintext))
 		return true;
-	a->blocks = calloc(settings->clients.count, sizeof *a->blocks);
-	if (a->blocks == NULL)
-		return false;
-	/* A line that is no network was a fault when the settings were loaded; here it would match nobody. */
-	for (size_t i = 0; i < settings->clients.count; i++)
-		if (netblock_parse(settings->clients.at[i], &a->blocks[a->block_count]))
-			a->block_count++;
-	return true;
+	access_free(a);
+	return false;
 }
 
 void access_free(struct access *a)
 {
-	free(a->blocks);
+	free(a->clients.at);
+	free(a->plain.at);
 	*a = (struct access){ 0 };
+}
+
+static bool blocks_contain(const struct netblocks *blocks, const struct netaddr *client)
+{
+	for (size_t i = 0; client->family != 0 && i < blocks->count; i++)
+		if (netblock_contains(&blocks->at[i], client))
+			return true;
+	return false;
 }
 
 bool access_client_may_relay(const struct access *a, const struct netaddr *client)
 {
-	if (client->family == 0)
-		return false;
-	for (size_t i = 0; i < a->block_count; i++)
-		if (netblock_contains(&a->blocks[i], client))
-			return true;
-	return false;
+	return blocks_contain(&a->clients, client);
+}
+
+bool access_may_auth_plain(const struct access *a, const struct netaddr *client)
+{
+	return blocks_contain(&a->plain, client);
 }
 
 enum access_result access_check(const struct access *a, bool may_relay, const struct mailaddr *rcpt)

@@ -1,6 +1,7 @@
 /* command - smtpd's room: the table of commands. See command.h. */
 #include "command.h"
 
+#include "authenticate.h"
 #include "parameters.h"
 #include "receive.h"
 
@@ -48,7 +49,7 @@ const struct command_row command_table[] = {
 {  "SOML",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 {  "SAML",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 {  "STARTTLS",  NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_unavailable, NULL },
-{  "AUTH",      NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_unavailable, NULL },
+{  "AUTH",      NULL,     ST_GREETED, ARG_TEXT, true,       true,  check_auth,        act_auth },
 {  "BDAT",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 };
 const size_t command_rows = sizeof command_table / sizeof *command_table;
@@ -99,12 +100,22 @@ static void act_helo(struct session *s, struct command *c)
 	session_reply(s, 250, NULL, "%.*s", (int)s->settings->me.len, s->settings->me.at);
 }
 
+static void announce_auth(struct session *s)
+{
+	struct str text = STR_INIT(200);
+	authenticate_announce(s, &text);
+	if (text.len > 0)
+		session_reply_more(s, 250, NULL, "%s", str_c(&text));
+	str_free(&text);
+}
+
 static void act_ehlo(struct session *s, struct command *c)
 {
 	greet(s, c, true);
 	session_reply_more(s, 250, NULL, "%.*s", (int)s->settings->me.len, s->settings->me.at);
 	for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
 		session_reply_more(s, 250, NULL, "%s", extensions[i]);
+	announce_auth(s);
 	session_reply(s, 250, NULL, "SIZE %llu", (unsigned long long)s->settings->databytes);
 }
 
@@ -312,6 +323,8 @@ static void refuse_order(struct session *s, const struct command_row *row)
 		session_reply(s, 503, "5.5.1", "RCPT comes first");
 	else if (row->act == act_mail)
 		session_reply(s, 503, "5.5.1", "There is a sender already");
+	else if (row->act == act_auth)
+		session_reply(s, 503, "5.5.1", "No AUTH within a mail transaction");
 	else
 		session_reply(s, 503, "5.5.1", "MAIL comes first");
 }
@@ -353,7 +366,7 @@ static void command_carry_out(struct session *s, const struct command_row *row, 
 
 static void command_run(struct session *s, const struct command_row *row, struct bytes line, struct bytes argument)
 {
-	if (line.len > COMMAND_LINE_MAX - 2 && row->argument != ARG_PATH)
+	if (line.len > COMMAND_LINE_MAX - 2 && row->argument != ARG_PATH && row->act != act_auth)
 		session_reply(s, 500, "5.5.2", "Line too long");
 	else if (row->check == check_unavailable)
 		row->check(s, NULL);
@@ -369,7 +382,7 @@ static void command_count(struct session *s, bool idle)
 	if (count->all < UINT32_MAX)
 		count->all++;
 	/* DATA is answered twice; its final reply counts (session_data_ended). */
-	if (s->code < 400 && s->state != ST_DATA && count->ok < UINT32_MAX)
+	if (s->code < 400 && s->state != ST_DATA && s->state != ST_AUTH && count->ok < UINT32_MAX)
 		count->ok++;
 	if (idle && s->idle_commands < UINT32_MAX)
 		s->idle_commands++;
@@ -386,6 +399,10 @@ static void note_haste(struct session *s, const struct command_row *row)
 
 void command_line(struct session *s, struct bytes line)
 {
+	if (line.len > COMMAND_PATH_LINE_MAX - 2 && !bytes_starts_nocase(line, LIT("AUTH "))) {
+		command_not_a_line(s, "Line too long");
+		return;
+	}
 	while (line.len > 0 && (line.at[line.len - 1] == ' ' || line.at[line.len - 1] == '\t'))
 		line.len--;
 	struct bytes argument = line;
@@ -406,6 +423,10 @@ void command_line(struct session *s, struct bytes line)
 
 void command_not_a_line(struct session *s, const char *text)
 {
+	if (s->state == ST_AUTH) {
+		authenticate_not_a_line(s, text);
+		return;
+	}
 	s->kind = command_rows;
 	s->verb = "UNKNOWN";
 	session_reply(s, 500, "5.5.2", "%s", text);

@@ -25,7 +25,8 @@ static bool write_trace(const struct session *s, struct str *out, size_t *id_off
 	const char *with[] = { " with ", session_protocol(s), " id ", NULL };
 	const char *one[] = { "\r\n\tfor <", s->mail.only_rcpt, ">", NULL };
 	str_add_c(out, "Received: ");
-	add_all(out, from);
+	if (s->login[0] == '\0' || !s->settings->authhideclient)
+		add_all(out, from);
 	str_add_c(out, "by ");
 	str_add(out, s->settings->me);
 	add_all(out, with);
@@ -49,6 +50,7 @@ static bool write_envelope(const struct session *s, struct str *out)
 		&& envelope_add(out, 'C', bytes_of(s->peer->text))
 		&& (s->helo[0] == '\0' || envelope_add(out, 'H', bytes_of(s->helo)))
 		&& envelope_add(out, 'P', bytes_of(session_protocol(s)))
+		&& (s->login[0] == '\0' || envelope_add(out, 'A', bytes_of(s->login)))
 		&& (message_id.len == 0 || envelope_add(out, 'M', message_id))
 		&& str_add(out, str_bytes(&mail->recipients))
 		&& envelope_end(out);

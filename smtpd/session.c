@@ -1,6 +1,7 @@
 /* session - smtpd's room: one connection. See session.h. */
 #include "session.h"
 
+#include "authenticate.h"
 #include "command.h"
 #include "receive.h"
 
@@ -37,6 +38,7 @@ bool session_init(struct session *s, const struct session_start *start)
 		.state = ST_START, .verb = "CONNECT", .replies = STR_INIT(REPLIES_MAX), .head = STR_INIT(RECEIVE_HEAD_MAX),
 		.mail = { .sender_text = STR_INIT(ADDRESS_MAX), .recipients = STR_INIT(ENVELOPE_MAX) },
 	};
+	authask_init(&s->auth);
 	if (s->kept == NULL || s->kept->buffer == NULL)
 		return linein_init(&s->lines, SESSION_READ);
 	s->lines = *s->kept;
@@ -58,6 +60,7 @@ static void give_lines_back(struct session *s)
 
 void session_free(struct session *s)
 {
+	authask_close(&s->auth);
 	give_lines_back(s);
 	str_free(&s->replies);
 	str_free(&s->head);
@@ -67,7 +70,7 @@ void session_free(struct session *s)
 
 const char *session_protocol(const struct session *s)
 {
-	return s->extended ? "ESMTP" : "SMTP";
+	return !s->extended ? "SMTP" : s->login[0] != '\0' ? "ESMTPA" : "ESMTP";
 }
 
 /* A long list of recipients gives its memory back: the next message has one. */
@@ -182,12 +185,18 @@ static void check_patience(struct session *s)
 	}
 }
 
+/* AUTH and its answers may be longer than other lines (RFC 4954 4). */
+static size_t line_max(const struct session *s)
+{
+	return s->state == ST_AUTH || authenticate_offered(s) ? AUTHASK_LINE_MAX - 2 : COMMAND_PATH_LINE_MAX - 2;
+}
+
 /* A bare LF ends no line (RFC 5321 2.3.8), so the line that was refused for it goes on to its CRLF: none of it is carried out. */
 static enum line_result next_line(struct session *s, struct bytes *line_r)
 {
 	for (;;) {
 		struct bytes before = linein_rest(&s->lines);
-		enum line_result result = linein_next(&s->lines, COMMAND_PATH_LINE_MAX - 2, line_r);
+		enum line_result result = linein_next(&s->lines, line_max(s), line_r);
 		size_t used = before.len - linein_rest(&s->lines).len;
 		bool was_skipping = s->skip_to_crlf;
 		if (result == LINE_MORE)
@@ -205,7 +214,10 @@ static bool process_line(struct session *s)
 	case LINE_MORE:
 		return false;
 	case LINE_OK:
-		command_line(s, line);
+		if (s->state == ST_AUTH)
+			authenticate_line(s, line);
+		else
+			command_line(s, line);
 		break;
 	case LINE_LONG:
 		command_not_a_line(s, "Line too long");

@@ -11,6 +11,7 @@
 #define SMTPD_SESSION_H
 
 #include "access.h"
+#include "authask.h"
 #include "enqueuer.h"
 #include "message.h"
 #include "peer.h"
@@ -24,6 +25,7 @@
 #define SESSION_REPLIES 4096u    /* replies are written at the latest when so many octets wait */
 #define RECEIVE_HEAD_MAX 16384u  /* octets of a message kept at most while its header has not ended */
 #define HELO_MAX 255
+#define LOGIN_MAX 255u
 
 /* Where the dialog is; bits, so that a command's legal states are a set (command.c). */
 enum session_state {
@@ -32,6 +34,7 @@ enum session_state {
 	ST_MAIL = 4,       /* a sender, no recipient */
 	ST_RCPT = 8,       /* at least one recipient was taken */
 	ST_DATA = 16,      /* message data, no commands */
+	ST_AUTH = 32,      /* an exchange of AUTH: the next line is the client's answer */
 };
 
 enum session_end { END_NOT, END_QUIT, END_LOST, END_TIMEOUT, END_ERRORS, END_COMMANDS, END_STOPPED, END_MEMORY };
@@ -67,6 +70,9 @@ struct session {
 	enum session_end end;
 	bool extended;                   /* EHLO, not HELO */
 	char helo[HELO_MAX + 1];         /* printable, without blanks; empty before HELO */
+	struct authask auth;             /* an exchange of AUTH that goes on */
+	const char *mechanism;           /* of it */
+	char login[LOGIN_MAX + 1];       /* who the client is; empty: nobody has asked him, or he could not prove it */
 	struct transaction mail;
 	struct message message;
 	struct str head;                 /* of a message that comes in small pieces: what came before its header ended */
@@ -127,6 +133,6 @@ void session_reject(struct session *s, const char *rcpt, unsigned code, const ch
 	__attribute__((format(printf, 5, 6)));
 /* 421 and the end. */
 void session_dismiss(struct session *s, enum session_end end, const char *enhanced, const char *text);
-const char *session_protocol(const struct session *s);   /* "ESMTP" or "SMTP" */
+const char *session_protocol(const struct session *s);   /* "SMTP", "ESMTP", "ESMTPA": RFC 3848 */
 
 #endif

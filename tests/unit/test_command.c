@@ -54,6 +54,7 @@ static const char *state_name(const struct session *s)
 	case ST_MAIL: return "mail";
 	case ST_RCPT: return "rcpt";
 	case ST_DATA: return "data";
+	case ST_AUTH: return "auth";
 	}
 	return "?";
 }
