@@ -480,7 +480,8 @@ bool backup_run(struct backup *b)
 		} while (r == BACKUP_AGAIN && b->tries < BACKUP_TRIES);
 	}
 	if (r == BACKUP_AGAIN)
-		snprintf(b->error, sizeof b->error, "the log was recycled faster than it could be copied, %u times: choose a faster disk, or an hour with less mail", b->tries);
+		snprintf(b->error, sizeof b->error, "the log was recycled faster than it could be copied, %u times: choose a faster disk, or an hour with "
+			"less mail", b->tries);
 	if (r == BACKUP_OK)
 		r = finish(b);
 	str_free(&b->manifest);

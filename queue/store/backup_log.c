@@ -61,7 +61,12 @@ enum backup_result backup_segment(struct backup *b, uint64_t segment, uint64_t u
 /* ---- the end of the log ---- */
 
 /* What a look at segment at.segment has found. */
-struct look { uint64_t end /* of its last record */; bool damaged, sealed /* the next one says that it ends at `sealed_at` */, next; uint64_t sealed_at, next_number; };
+struct look {
+	uint64_t end;                /* of its last record */
+	bool damaged, next;          /* there is a higher one: next_number */
+	bool sealed;                 /* that is the next one, and says that this one ends at sealed_at */
+	uint64_t sealed_at, next_number;
+};
 
 static bool note_large(struct backup *b, const struct msglog_entry *e)
 {
@@ -71,7 +76,8 @@ static bool note_large(struct backup *b, const struct msglog_entry *e)
 	/* Before it the index knows who is still there. */
 	if (e->place.segment == b->applied.segment && e->place.offset < b->applied.offset)
 		return true;
-	if (e->damaged || record_take(e->payload, &record, &used) != RECORD_OK || record.type != REC_log_message || !log_message_decode(record.payload, &m) || !m.large)
+	if (e->damaged || record_take(e->payload, &record, &used) != RECORD_OK || record.type != REC_log_message ||
+		!log_message_decode(record.payload, &m) || !m.large)
 		return true;
 	return numbers_add(&b->come, m.id) && numbers_add(&b->come_segment, e->place.segment) && numbers_add(&b->come_offset, e->place.offset);
 }
@@ -190,8 +196,10 @@ static bool write_empty(int fd, uint64_t at)
 	char octets[MSGLOG_HEAD];
 	bool good = io_pread_full(fd, octets, sizeof octets, at) == (ssize_t)sizeof octets && msglog_head_decode(octets, &head) &&
 		log_dropped_encode(&nothing, &payload) && payload.len <= head.length;
-	while (good && payload.len < head.length)
-		good = str_add(&payload, (struct bytes){ zeros, head.length - payload.len < sizeof zeros ? head.length - payload.len : sizeof zeros });
+	while (good && payload.len < head.length) {
+		size_t left = head.length - payload.len;
+		good = str_add(&payload, (struct bytes){ zeros, left < sizeof zeros ? left : sizeof zeros });
+	}
 	if (good) {
 		head.payload_crc = crc32c(0, payload.at, payload.len);
 		msglog_head_encode(&head, octets);

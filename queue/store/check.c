@@ -29,15 +29,15 @@ static const struct { const char *name, *next; } kinds[CHECK_KINDS] = {
 	[CHECK_LOG_DAMAGED] = { "log-damaged", "look at the disk (dmesg, smartctl); a message that is hurt by it is told on a line of its own" },
 	[CHECK_LOG_RECORD] = { "log-record", "another version of tappal has written here, or a person: nothing is done with it" },
 	[CHECK_LOG_MISSING] = { "log-missing", "put log/ back from a backup; else `tappal queue bounce` returns the message to its sender" },
-	[CHECK_MESSAGE_DAMAGED] = { "message-damaged", "`tappal queue hold` it now, for it would be delivered as it is; then put its segment back from a backup, or "
-		"`tappal queue bounce` it" },
+	[CHECK_MESSAGE_DAMAGED] = { "message-damaged", "`tappal queue hold` it now, for it would be delivered as it is; then put its segment "
+		"back from a backup, or `tappal queue bounce` it" },
 	[CHECK_LARGE_MISSING] = { "large-missing", "put the file back from a backup; else `tappal queue bounce` returns the message to its sender" },
-	[CHECK_LARGE_DAMAGED] = { "large-damaged", "`tappal queue hold` it now, for it would be delivered as it is; then put the file back from a backup, or "
-		"`tappal queue bounce` it" },
+	[CHECK_LARGE_DAMAGED] = { "large-damaged", "`tappal queue hold` it now, for it would be delivered as it is; then put the file "
+		"back from a backup, or `tappal queue bounce` it" },
 	[CHECK_LARGE_ORPHAN] = { "large-orphan", "no message names it: --repair sets it aside" },
 	[CHECK_INTAKE_DAMAGED] = { "intake-damaged", "somebody was promised this message: --repair sets it aside; look whether its text can be saved" },
-	[CHECK_INTAKE_FORGOTTEN] = { "intake-forgotten", "queued removes such files once a minute: see why it does not (tappal log, its lines in the log)" },
-	[CHECK_REPLY_FORGOTTEN] = { "reply-forgotten", "a tappal was killed here; root's next `tappal queue retry` or the like, or --repair, removes it" },
+	[CHECK_INTAKE_FORGOTTEN] = { "intake-forgotten", "queued removes such files once a minute: its lines in the log say why it does not" },
+	[CHECK_REPLY_FORGOTTEN] = { "reply-forgotten", "a tappal was killed here; root's next `tappal queue retry`, or --repair, removes it" },
 	[CHECK_SET_ASIDE] = { "set-aside", "queued has set it aside: look at it; --repair moves it to quarantine/" },
 	[CHECK_UNKNOWN_FILE] = { "unknown-file", "it is nobody's: move it away, or let --repair set it aside" },
 	[CHECK_OWNER] = { "owner", SPOOL_TREE },
@@ -82,7 +82,13 @@ bool check_stop(struct check *c, const char *what)
 /* ---- the index, first by a child ---- */
 
 /* What the child writes: findings, and at last its sums. Each is one write of less than PIPE_BUF, and parent and child are one program. */
-struct news { bool end, readable, none; int refused /* errno: not its fault */; struct check_finding finding; struct check_sums sums; char error[160]; };
+struct news {
+	bool end, readable, none;
+	int refused;                 /* errno that says nothing of the file */
+	struct check_finding finding;
+	struct check_sums sums;
+	char error[160];
+};
 
 static void pass_on(void *context, const struct check_finding *finding)
 {

@@ -20,7 +20,14 @@
 
 #define STEP 65536u
 
-struct body_pass { struct check *c; msgid_t id; char file[PLACE_MAX]; int fd; struct intake_head head; uint64_t dots /* offset in the file; 0: none */; };
+struct body_pass {
+	struct check *c;
+	msgid_t id;
+	char file[PLACE_MAX];
+	int fd;
+	struct intake_head head;
+	uint64_t dots;               /* their place in the file; 0: none */
+};
 
 static void tell(const struct body_pass *p, enum check_kind kind, const char *text)
 {

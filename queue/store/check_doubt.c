@@ -221,7 +221,8 @@ static bool round_anew(struct doubts *d, struct check *c, struct index *ix)
 	nanosleep(&pause, NULL);
 	bool good = index_read_begin(ix) && index_get_status(ix, &status) == INDEX_OK;
 	index_read_end(ix);
-	good = good && tail_read(&tail, SPOOL_LOG, (struct place){ status.applied_segment, status.applied_offset }) == 0 && round_of(d, c, ix, &tail, true);
+	good = good && tail_read(&tail, SPOOL_LOG, (struct place){ status.applied_segment, status.applied_offset }) == 0;
+	good = good && round_of(d, c, ix, &tail, true);
 	tail_free(&tail);
 	return good;
 }

@@ -127,7 +127,8 @@ static void judge_intake(struct check *c, int dir, const char *name, int fd, con
 {
 	char octets[INTAKE_HEAD];
 	struct intake_head head;
-	bool promised = io_pread_full(fd, octets, sizeof octets, 0) == (ssize_t)sizeof octets && intake_head_decode(octets, &head) && head.state == INTAKE_ADOPT;
+	bool read = io_pread_full(fd, octets, sizeof octets, 0) == (ssize_t)sizeof octets;
+	bool promised = read && intake_head_decode(octets, &head) && head.state == INTAKE_ADOPT;
 	bool whole = promised && is_whole(fd, &head);
 	c->sums.intake += whole;
 	if (faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
@@ -135,7 +136,8 @@ static void judge_intake(struct check *c, int dir, const char *name, int fd, con
 	if (promised && !whole)
 		say(c, CHECK_INTAKE_DAMAGED, SPOOL_INTAKE, name, "it was promised, and its checksum or size is wrong");
 	else if (c->live && is_old(c, st, LIVE_MS))
-		say(c, CHECK_INTAKE_FORGOTTEN, SPOOL_INTAKE, name, promised ? "it was promised, and queued does not take it" : "its enqueue is dead, and queued does not remove it");
+		say(c, CHECK_INTAKE_FORGOTTEN, SPOOL_INTAKE, name, promised ? "it was promised, and queued does not take it" :
+			"its enqueue is dead, and queued does not remove it");
 }
 
 static void intake_file(struct check *c, int dir, const char *name, const struct intake *in)
@@ -162,7 +164,8 @@ static void intake_ack(struct check *c, int dir, const char *name)
 	struct stat st;
 	memcpy(file, name, INTAKE_NAME);
 	file[INTAKE_NAME] = '\0';
-	if (!c->live || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !is_old(c, &st, LIVE_MS) || faccessat(dir, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (!c->live || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !is_old(c, &st, LIVE_MS) ||
+		faccessat(dir, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return;
 	int fd = io_open_fifo_write(dir, name);
 	if (fd >= 0)
@@ -229,7 +232,8 @@ static void check_place(struct check *c, const struct place_row *row)
 			check_say(c, CHECK_OWNER, row->path, "%s", strerror(errno));
 		return;
 	}
-	bool owned = account_by_name(row->account, &account) == ACCOUNT_FOUND && group && st.st_uid == account.uid && st.st_gid == group->gr_gid;
+	bool owned = account_by_name(row->account, &account) == ACCOUNT_FOUND && group && st.st_uid == account.uid &&
+		st.st_gid == group->gr_gid;
 	if (!owned || st.st_mode != row->mode)
 		check_say(c, CHECK_OWNER, row->path, "uid %lu, gid %lu, mode %06o, and not %s:%s %06o", (unsigned long)st.st_uid, (unsigned long)st.st_gid,
 			(unsigned)st.st_mode, row->account, row->group, (unsigned)row->mode);
@@ -309,7 +313,8 @@ static bool check_quarantine(struct check *c)
 	if (!each(c, SPOOL_QUARANTINE, quarantine_entry, &count))
 		return false;
 	if (count > 0)
-		check_say(c, CHECK_NOTE, SPOOL_QUARANTINE, "holds %llu files that were set aside; the reports beside them say what they are", (unsigned long long)count);
+		check_say(c, CHECK_NOTE, SPOOL_QUARANTINE, "holds %llu files that were set aside; the reports beside them say what they are",
+			(unsigned long long)count);
 	return true;
 }
 

@@ -122,7 +122,8 @@ static enum index_result check_bounce(struct pass *p, msgid_t id, const struct r
 	wall_ms_t due;
 	msgid_t found;
 	if ((m->failed > 0) != (m->bounce_due_ms != 0))
-		say(p, id, m->failed > 0 ? "it has something to report, and no time at which it is reported" : "it is to be reported, and has nothing to report");
+		say(p, id, m->failed > 0 ? "it has something to report, and no time at which it is reported" :
+			"it is to be reported, and has nothing to report");
 	if (m->bounce_due_ms == 0)
 		return INDEX_OK;
 	enum index_result r = index_next_bounce(p->ix, m->bounce_due_ms, id, &due, &found);
@@ -282,7 +283,8 @@ static enum index_result judge_segment(struct pass *p, const struct index_row *r
 		return INDEX_FATAL;
 	if (u->live_messages != s.live_messages || u->live_bytes != s.live_bytes)
 		say(p, 0, "segment %016llx is said to hold %llu messages of %llu octets, and they are %llu of %llu", (unsigned long long)row->number,
-			(unsigned long long)s.live_messages, (unsigned long long)s.live_bytes, (unsigned long long)u->live_messages, (unsigned long long)u->live_bytes);
+			(unsigned long long)s.live_messages, (unsigned long long)s.live_bytes, (unsigned long long)u->live_messages,
+			(unsigned long long)u->live_bytes);
 	u->live_messages = u->live_bytes = 0;      /* judged */
 	return INDEX_OK;
 }

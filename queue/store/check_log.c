@@ -110,7 +110,8 @@ static enum index_result compare_rcpts(struct log_pass *p, msgid_t id, const str
 }
 
 /* The index says that it stands here: does it say the same of it? */
-static enum index_result confirm(struct log_pass *p, const struct log_message *m, const struct envelope *env, const struct row_message *row, uint64_t body_at)
+static enum index_result confirm(struct log_pass *p, const struct log_message *m, const struct envelope *env,
+	const struct row_message *row, uint64_t body_at)
 {
 	p->confirmed++;
 	if (row->record_size != p->entry->size || row->body_offset != (m->large ? m->body_offset : body_at) || row->body_size != m->body_size ||
@@ -193,8 +194,8 @@ static enum index_result check_result(struct log_pass *p, const struct log_resul
 		return r;
 	r = index_get_rcpt(p->ix, res->id, res->index, &row);
 	if (r == INDEX_OK && !knows_result(&row, res->verdict))
-		tell(p, CHECK_INDEX_LOG, res->id, p->entry->place.offset, p->entry->size, "a delivery to recipient %u ended here, and the index does not know it",
-			res->index);
+		tell(p, CHECK_INDEX_LOG, res->id, p->entry->place.offset, p->entry->size,
+			"a delivery to recipient %u ended here, and the index does not know it", res->index);
 	return r;
 }
 
@@ -212,7 +213,8 @@ static enum index_result check_operation(struct log_pass *p, const struct log_op
 	if (!all)
 		r = index_get_rcpt(p->ix, op->id, op->index, &row);
 	if (r == INDEX_OK && (all ? m.unfinished > 0 : row.state == RCPT_WAITING))
-		tell(p, CHECK_INDEX_LOG, op->id, p->entry->place.offset, p->entry->size, "it was ended here (%s), and the index still has it waiting", operation_name(op->op));
+		tell(p, CHECK_INDEX_LOG, op->id, p->entry->place.offset, p->entry->size,
+			"it was ended here (%s), and the index still has it waiting", operation_name(op->op));
 	return r;
 }
 
@@ -262,7 +264,8 @@ static enum index_result check_entry(struct log_pass *p, const struct msglog_ent
 		return INDEX_OK;
 	if (e->damaged) {
 		p->gap = true;
-		tell_here(p, CHECK_LOG_DAMAGED, 0, e->place.offset == 0 ? "damaged, and with it the segment's header" : "damaged: records had been synced here");
+		tell_here(p, CHECK_LOG_DAMAGED, 0, e->place.offset == 0 ? "damaged, and with it the segment's header" :
+			"damaged: records had been synced here");
 		return INDEX_OK;
 	}
 	p->c->sums.records++;
@@ -407,7 +410,8 @@ bool check_log(struct check *c, struct index *ix, const struct tail *tail)
 	if (good && ix)
 		good = doubts_judge(&p.doubts, c, ix, tail);
 	if (!good)
-		snprintf(c->error, sizeof c->error, "%s: %s", SPOOL_LOG, error.len > 0 ? str_c(&error) : ix && index_error(ix)[0] ? index_error(ix) : "out of memory");
+		snprintf(c->error, sizeof c->error, "%s: %s", SPOOL_LOG, error.len > 0 ? str_c(&error) :
+			ix && index_error(ix)[0] ? index_error(ix) : "out of memory");
 	if (p.dir >= 0)
 		close(p.dir);
 	msglog_close(p.log);

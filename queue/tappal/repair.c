@@ -160,7 +160,8 @@ void repair_note(struct repair *r, const struct check_finding *f)
 		r->index = true;
 		msgid_format(f->id & MSGID_MAX, id);
 		if (r->story.len < STORY_MAX / 2)
-			str_addf(&r->story, "%s %s %s: %s\n", check_kind_name(f->kind), show_text(bytes_of(f->file)), f->id ? id : "-", show_text(bytes_of(f->text)));
+			str_addf(&r->story, "%s %s %s: %s\n", check_kind_name(f->kind), show_text(bytes_of(f->file)), f->id ? id : "-",
+				show_text(bytes_of(f->text)));
 	} else if (is_copied(f->kind) || is_moved(f)) {
 		add_item(r, f);
 	}
@@ -180,7 +181,8 @@ static bool do_item(struct repair *r, const struct item *item, char name[QUARANT
 	struct str report = STR_INIT(4096);
 	report_head(r, item->file, &report);
 	if (is_copied(item->kind))
-		str_addf(&report, "a copy of %llu octets at %llu; the log itself stays as it is\n", (unsigned long long)item->size, (unsigned long long)item->offset);
+		str_addf(&report, "a copy of %llu octets at %llu; the log itself stays as it is\n", (unsigned long long)item->size,
+			(unsigned long long)item->offset);
 	str_addf(&report, "%s: %s\n", check_kind_name(item->kind), item->text);
 	bool good = !report.failed && (is_copied(item->kind) ?
 		quarantine_copy(&r->quarantine, item->file, item->offset, item->size, str_bytes(&report), name) :

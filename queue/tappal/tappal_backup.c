@@ -109,7 +109,8 @@ int command_backup(int argc, char **argv)
 	show_size(b.octets, &size);
 	printf("%s: %llu files, %s octets. `tappal queue check --spool` verifies it\n", argv[1], (unsigned long long)b.files, str_c(&size));
 	if (b.lost > 0)
-		tool_say("the text of %llu messages is not in the spool any more, nor in this copy of it: see `tappal queue check`", (unsigned long long)b.lost);
+		tool_say("the text of %llu messages is not in the spool any more, nor in this copy of it: see `tappal queue check`",
+			(unsigned long long)b.lost);
 	str_free(&size);
 	close(b.to);
 	close(spool);

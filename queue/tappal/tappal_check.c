@@ -210,7 +210,9 @@ int command_check(int argc, char **argv)
 	struct run run = { .dir = -1 };
 	read_options(&run, argc, argv);
 	enter(&run);
-	run.check = (struct check){ .live = !run.spool && is_live(), .backup = run.spool != NULL, .now = clock_wall_ms(), .found = found, .context = &run };
+	run.check = (struct check){
+		.live = !run.spool && is_live(), .backup = run.spool != NULL, .now = clock_wall_ms(), .found = found, .context = &run,
+	};
 	if (run.wants_repair)
 		run.repair = repair_begin(run.check.now);
 	if (!check_run(&run.check))
