@@ -237,6 +237,17 @@ static void check_authmechanisms(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" is no mechanism; write PLAIN, LOGIN, SCRAM-SHA-256 or SCRAM-SHA-256-PLUS", log_text(line));
 }
 
+static void check_senderlogins(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct bytes logins = line, address = bytes_cut(&logins, ':');
+	struct mailaddr addr;
+	bool domain = address.len > 1 && address.at[0] == '@';
+	if (!logins.at || bytes_trim(logins).len == 0)
+		parse_fault(p, n, "\"%s\" names no login; write address:login, address:login login, or address:*", log_text(line));
+	else if (domain ? !domain_valid(after(address, 1), true) : mailaddr_parse(address, &addr) != ADDR_OK || addr.kind != ADDR_MAILBOX)
+		parse_fault(p, n, "\"%s\" is neither an address nor a domain; write user@example.org or @example.org", log_text(address));
+}
+
 static void check_authbackend(struct parse *p, uint32_t n, struct bytes line)
 {
 	struct bytes rest = line, word = bytes_cut(&rest, ' ');
@@ -259,6 +270,7 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "smtpdlisten", check_smtpdlisten },
 	{ "authmechanisms", check_authmechanisms },
 	{ "authplaintext", check_clients },
+	{ "senderlogins", check_senderlogins },
 	{ "authbackend", check_authbackend },
 	{ "bouncefrom", check_bouncefrom },
 	{ "doublebounceto", check_address },

@@ -4,6 +4,7 @@
 #include "authenticate.h"
 #include "parameters.h"
 #include "receive.h"
+#include "submission.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -151,6 +152,15 @@ static bool parse_path(struct session *s, struct command *c, const char *syntax_
 	return true;
 }
 
+/* RFC 6409 6.1: who has told who he is sends as himself. */
+static bool check_sender_is_own(struct session *s, const struct command *c)
+{
+	if (s->login[0] == '\0' || submission_owns(s->settings, bytes_of(s->login), &c->addr))
+		return true;
+	session_reject(s, NULL, 553, "5.7.1", "<%.*s>: Sender address rejected: not owned by user", (int)c->addr.text.len, c->addr.text.at);
+	return false;
+}
+
 static bool check_mail(struct session *s, struct command *c)
 {
 	if (!parse_path(s, c, "5.1.7"))
@@ -159,7 +169,7 @@ static bool check_mail(struct session *s, struct command *c)
 		session_reply(s, 501, "5.1.7", "Sender address needs a domain");
 		return false;
 	}
-	return parameters_check(s, c, "MAIL");
+	return parameters_check(s, c, "MAIL") && check_sender_is_own(s, c);
 }
 
 static void act_mail(struct session *s, struct command *c)

@@ -19,7 +19,7 @@ void message_begin(struct message *m, uint64_t size_max, uint64_t hops_max)
 	m->hops_max = hops_max;
 	m->faults = 0;
 	m->in_header = true;
-	m->awaits_id = false;
+	m->awaits_id = m->has_date = m->has_id = false;
 	m->place = AT_LINE;
 	m->line_length = m->header_length = 0;
 	m->message_id[0] = '\0';
@@ -75,7 +75,11 @@ static void header_line_ended(struct message *m)
 	}
 	if (bytes_starts_nocase(line, LIT("received:")) && ++m->hops >= m->hops_max)
 		message_blame(m, MESSAGE_LOOPS);
-	else if (m->message_id[0] == '\0' && bytes_starts_nocase(line, LIT("message-id:")))
+	else if (bytes_starts_nocase(line, LIT("date:")))
+		m->has_date = true;
+	else if (bytes_starts_nocase(line, LIT("message-id:")))
+		m->has_id = true;
+	if (m->message_id[0] == '\0' && bytes_starts_nocase(line, LIT("message-id:")))
 		take_message_id(m, bytes_slice(line, sizeof("message-id:") - 1, line.len));
 }
 

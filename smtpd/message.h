@@ -24,6 +24,7 @@ struct message {
 	uint64_t hops, hops_max;      /* Received: headers so far, and how many mean a loop */
 	unsigned faults;              /* enum message_fault, or'ed: the same set however the stream was cut */
 	bool in_header;
+	bool has_date, has_id;        /* of the header lines so far */
 	char message_id[MESSAGE_ID_MAX + 1];   /* from the header, empty when absent; printable ASCII only */
 	/* private */
 	int place;

@@ -21,7 +21,7 @@
 #define PASSWORD_LOGIN_MAX SCRAM_NAME_MAX
 #define PASSWORD_MAX 1024u                    /* octets of a password */
 #define PASSWORD_HASH_MAX 512u
-#define PASSWORD_ARGON_OPS 2u                 /* of hashes made here: 64 MiB, about a twentieth of a second */
+#define PASSWORD_ARGON_OPS 2u                 /* of hashes made here: 64 MiB, about a tenth of a second */
 #define PASSWORD_ARGON_MEMORY (64u << 20)
 #define PASSWORD_ARGON_OPS_MAX 16u            /* of hashes that are believed: a line must not be able to stop the machine */
 #define PASSWORD_ARGON_MEMORY_MAX (256u << 20)

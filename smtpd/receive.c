@@ -1,6 +1,8 @@
 /* receive - smtpd's room: a message from DATA to its answer. See receive.h. */
 #include "receive.h"
 
+#include "submission.h"
+
 #include "common/envelope.h"
 #include "common/exits.h"
 #include "common/log.h"
@@ -70,12 +72,13 @@ void receive_begin(struct session *s)
 
 /* The envelope carries the Message-ID, so it leaves when the header has been seen: usually with the first read, and at the
  * latest when so much of the message has come that it must move on. */
-static void hand_over(struct session *s)
+static void hand_over(struct session *s, bool header_is_whole)
 {
 	struct str envelope = STR_INIT(ENVELOPE_MAX), trace = STR_INIT(4096);
 	size_t id_offset = 0;
 	s->handed_over = true;
-	if (!write_trace(s, &trace, &id_offset) || !write_envelope(s, &envelope))
+	bool traced = write_trace(s, &trace, &id_offset) && (s->login[0] == '\0' || !header_is_whole || submission_headers(s, &trace));
+	if (!traced || !write_envelope(s, &envelope))
 		s->no_memory = true;
 	else
 		enqueuer_begin(s->enqueuer, str_bytes(&envelope), str_bytes(&trace), id_offset);
@@ -103,7 +106,7 @@ static void pass_on(struct session *s, const struct bytes *spans, size_t count, 
 		return;
 	}
 	if (!s->handed_over)
-		hand_over(s);
+		hand_over(s, ended || !s->message.in_header);
 	if (!s->no_memory)
 		enqueuer_body(s->enqueuer, spans, count);
 }

@@ -1,7 +1,7 @@
 /*
  * verify - is this the password of this login? Asked of the own table's hash, of a checkpassword program, or of Dovecot.
  *
- * Runs in a worker process of `auth` (verify_serve), because it takes a twentieth of a second and 64 MiB, or as long as somebody else's
+ * Runs in a worker process of `auth` (verify_serve), because it takes a tenth of a second and 64 MiB, or as long as somebody else's
  * program likes. Each question about the own table costs one Argon2id, whether there is such a login or not.
  *   checkpassword   descriptor 3: login NUL password NUL NUL, 512 octets at most; exit 0 yes, 1 no, everything else: ask again later.
  *                   argv is the setting's words, and /bin/true behind a lone program; no shell; environment PATH, PROTO, TCPREMOTEIP.

@@ -19,7 +19,8 @@ import records
 
 PROGRAMS = ["smtpd/smtpd", "smtpd/auth", "queue/enqueue", "queue/queued", "queue/tappal"]
 SETTINGS = {"me": "mx.test", "locals": "local.test", "users": "=joe@local.test:joe:4711:4711:/nonexistent/joe:::", "authrelay": "yes", "authplaintext": "127.0.0.0/8",
-            "authdelay": "0", "maxerrors": "1000", "authfailures": "0", "authloginfailures": "0", "smtpdsessions": "60"}
+            "authdelay": "0", "maxerrors": "1000", "authfailures": "0", "authloginfailures": "0", "smtpdsessions": "60",
+            "senderlogins": "alice@example.org:joe ann@local.test"}
 
 
 class House(Instance):
@@ -198,6 +199,32 @@ def test_client_hidden(served):
     shown = eventually(lambda: served.tappal("queue", "show", name, "--headers").stdout)
     header = shown.split("\n\n", 1)[1]
     assert "Received: by mx.test with ESMTPA id" in header and "127.0.0.1" not in header and "client.test" not in header, shown
+
+
+def test_sender_must_be_his(served):
+    with served.client() as c:
+        served.plain("sam", "only scram", c)
+        assert c.ask("MAIL FROM:<alice@example.org>").startswith("553 5.7.1 <alice@example.org>: Sender address rejected: not owned by user")
+        assert c.ask("MAIL FROM:<joe@local.test>").startswith("553 5.7.1")
+        assert c.ask("MAIL FROM:<sam@elsewhere.test>").startswith("553 5.7.1")
+        for own in ("sam@local.test", "sam-list@local.test", ""):
+            assert c.ask(f"MAIL FROM:<{own}>").startswith("250"), own
+            c.ask("RSET")
+    assert "reject: MAIL from unknown[127.0.0.1]: 553 5.7.1 <joe@local.test>: Sender address rejected" in served.log("smtpd")
+
+
+def test_missing_headers_are_added(served):
+    def header(body, login=True):
+        with served.client() as c:
+            if login:
+                served.plain("joe", "pencil", c)
+            name = c.mail(body).split()[-1]
+        shown = eventually(lambda: served.tappal("queue", "show", name, "--headers").stdout)
+        return [line.split(":")[0].lower() for line in shown.split("\n\n", 1)[1].split("\n") if line[:1] not in ("", "\t", " ")]
+    assert header(("Subject: x", "", "Date: x")) == ["received", "date", "message-id", "subject"]
+    assert header(("Date: x", "Message-ID: <a@b>", "", "x")) == ["received", "date", "message-id"]
+    assert header(("Message-ID:", " <a@b>", "", "x")) == ["received", "date", "message-id"]
+    assert header(("Subject: x", "", "x"), login=False) == ["received", "subject"]
 
 
 # ---- refusals
