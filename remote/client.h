@@ -3,7 +3,8 @@
  *
  * Every recipient gets a verdict, whatever the server does; what is unknown is temporary. Extensions used when offered: PIPELINING
  * (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461). For a server without 8BITMIME the body is converted
- * (sevenbit.h), unless the setting convert8bit forbids it: then it goes as it is. A message that needs SMTPUTF8 where there is none fails.
+ * (sevenbit.h), unless the setting convert8bit forbids it: then it goes as it is. A message with SMTPUTF8 goes to a server without it only when its addresses
+ * and its first JOB_AHEAD_MAX octets are ASCII; else it fails.
  *
  * Replies are counted against commands. A server that says more than it was asked is not understood any more: before each group of
  * commands and before the final dot nothing unasked may have come, or an early "250" would be taken for the one that ends the data.

@@ -17,7 +17,8 @@ static bool address_check(struct delivery *d, struct bytes text, bool may_be_emp
 
 	if (mailaddr_parse(text, &a) != ADDR_OK || (a.kind == ADDR_NULL && !may_be_empty))
 		return false;
-	d->needs_utf8 |= mailaddr_is_utf8(&a);
+	d->utf8_address |= mailaddr_is_utf8(&a);
+	d->needs_utf8 |= d->utf8_address;
 	return true;
 }
 

@@ -22,7 +22,8 @@ struct delivery {
 	struct str raw;              /* the job record that `job` points into */
 	struct job job;
 	struct delivery_rcpt *rcpts; /* job.rcpt_count of them */
-	bool needs_utf8;             /* RFC 6531: the message says so, or one of its addresses is not ASCII */
+	bool needs_utf8;             /* RFC 6531: the message says so, or one of its addresses is not ASCII ... */
+	bool utf8_address;           /* ... the latter */
 	uint64_t body_left;          /* octets of the body not taken yet */
 	struct str ahead;            /* the beginning of the body, when it was read before its time ... */
 	size_t ahead_taken;          /* ... of which so much was taken */

@@ -30,17 +30,21 @@ struct transaction {
 /* ---- words ---- */
 
 /* A parameter's value that came from elsewhere goes on only if it cannot end the parameter (RFC 3461 4: xtext and the like). */
-static bool value_is_clean(struct bytes value)
+static bool value_is_clean(struct bytes value, bool utf8)
 {
-	for (size_t i = 0; i < value.len; i++)
-		if (value.at[i] <= ' ' || value.at[i] >= 127)
+	for (size_t i = 0; i < value.len; i++) {
+		unsigned char c = (unsigned char)value.at[i];
+
+		if (c <= ' ' || c == 127 || (c > 127 && !utf8))
 			return false;
+	}
 	return value.len > 0;
 }
 
-static void say_value(struct conn *k, struct bytes name, struct bytes value)
+/* `utf8`: an ORCPT may be UTF-8 where SMTPUTF8 was said (RFC 6533 3). */
+static void say_value(struct conn *k, struct bytes name, struct bytes value, bool utf8)
 {
-	if (!value_is_clean(value))
+	if (!value_is_clean(value, utf8))
 		return;
 	conn_say(k, name);
 	conn_say(k, value);
@@ -81,8 +85,8 @@ static void say_mail(const struct transaction *t)
 	if (t->d->needs_utf8 && c->utf8)
 		conn_say(&c->conn, LIT(" SMTPUTF8"));
 	if (c->dsn) {
-		say_value(&c->conn, LIT(" RET="), job->ret);
-		say_value(&c->conn, LIT(" ENVID="), job->envid);
+		say_value(&c->conn, LIT(" RET="), job->ret, false);
+		say_value(&c->conn, LIT(" ENVID="), job->envid, false);
 	}
 	conn_say(&c->conn, LIT("\r\n"));
 }
@@ -96,8 +100,8 @@ static void say_rcpt(const struct transaction *t, size_t n)
 	conn_say(&c->conn, rcpt->address);
 	conn_say(&c->conn, LIT(">"));
 	if (c->dsn) {
-		say_value(&c->conn, LIT(" NOTIFY="), rcpt->notify);
-		say_value(&c->conn, LIT(" ORCPT="), rcpt->orcpt);
+		say_value(&c->conn, LIT(" NOTIFY="), rcpt->notify, false);
+		say_value(&c->conn, LIT(" ORCPT="), rcpt->orcpt, t->d->needs_utf8 && c->utf8);
 	}
 	conn_say(&c->conn, LIT("\r\n"));
 }
@@ -375,6 +379,18 @@ static enum client_end lone_dot(const struct transaction *t)
 
 /* ---- all of it ---- */
 
+/* The message was sent with SMTPUTF8 and turns out to be one that every server takes: no octet is above 127, in all of it or in the beginning that can
+ * be looked at, which holds its header. */
+static bool is_ascii(struct delivery *d)
+{
+	if (!job_ahead(d))
+		return false;
+	for (size_t i = 0; i < d->ahead.len; i++)
+		if ((unsigned char)d->ahead.at[i] > 127)
+			return false;
+	return true;
+}
+
 /* What is clear before the first word. */
 static bool refused_here(const struct transaction *t)
 {
@@ -383,7 +399,7 @@ static bool refused_here(const struct transaction *t)
 
 	if (c->size_limit != 0 && size_of(t) > c->size_limit)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.3.4", LIT("the message is larger than the server's limit (SIZE)"));
-	else if (t->d->needs_utf8 && !c->utf8)
+	else if (t->d->needs_utf8 && !c->utf8 && (t->d->utf8_address || !is_ascii(t->d)))
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.7", LIT("the message needs internationalized addresses and the server knows none (no SMTPUTF8)"));
 	else
 		return false;

@@ -56,8 +56,8 @@ const struct command_row command_table[] = {
 const size_t command_rows = sizeof command_table / sizeof *command_table;
 _Static_assert(sizeof command_table / sizeof *command_table < COMMAND_KINDS, "a count for each row and one for unknown commands");
 
-/* What EHLO announces, after the name. SMTPUTF8 belongs here when queue and remote carry it; mailaddr_parse_path takes the flag already. */
-static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN" };
+/* What EHLO announces, after the name. */
+static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8" };
 
 /* ---- HELO and its kin */
 
@@ -131,11 +131,11 @@ static void refuse_address(struct session *s, enum mailaddr_error error, const c
 }
 
 /* "<path> parameters" into c->addr and c->argument, which then holds the parameters. */
-static bool parse_path(struct session *s, struct command *c, const char *syntax_code)
+static bool parse_path(struct session *s, struct command *c, bool utf8, const char *syntax_code)
 {
 	size_t used = 0;
 	struct bytes path = bytes_trim(c->argument);
-	enum mailaddr_error error = mailaddr_parse_path(path, false, c->text, &c->addr, &used);
+	enum mailaddr_error error = mailaddr_parse_path(path, utf8, c->text, &c->addr, &used);
 	if (c->text->failed) {
 		session_dismiss(s, END_MEMORY, "4.3.0", "Out of memory");
 		return false;
@@ -163,13 +163,20 @@ static bool check_sender_is_own(struct session *s, const struct command *c)
 
 static bool check_mail(struct session *s, struct command *c)
 {
-	if (!parse_path(s, c, "5.1.7"))
+	/* Whether UTF-8 is allowed stands behind the address. */
+	if (!parse_path(s, c, true, "5.1.7"))
 		return false;
 	if (c->addr.kind == ADDR_BARE) {
 		session_reply(s, 501, "5.1.7", "Sender address needs a domain");
 		return false;
 	}
-	return parameters_check(s, c, "MAIL") && check_sender_is_own(s, c);
+	if (!parameters_check(s, c, "MAIL"))
+		return false;
+	if (mailaddr_is_utf8(&c->addr) && !c->smtputf8) {
+		refuse_address(s, ADDR_UTF8_NEEDED, "5.6.7");
+		return false;
+	}
+	return check_sender_is_own(s, c);
 }
 
 static void act_mail(struct session *s, struct command *c)
@@ -181,6 +188,7 @@ static void act_mail(struct session *s, struct command *c)
 		return;
 	}
 	mail->body_8bit = c->body_8bit;
+	mail->smtputf8 = c->smtputf8;
 	bytes_to_cstring(c->ret, mail->ret, sizeof mail->ret);
 	bytes_to_cstring(c->envid, mail->envid, sizeof mail->envid);
 	s->state = ST_MAIL;
@@ -240,7 +248,7 @@ static bool check_rcpt(struct session *s, struct command *c)
 		session_reply(s, 452, "4.5.3", "Too many recipients");
 		return false;
 	}
-	if (!parse_path(s, c, "5.1.3"))
+	if (!parse_path(s, c, s->mail.smtputf8, "5.1.3"))
 		return false;
 	if (c->addr.kind == ADDR_NULL) {
 		session_reply(s, 501, "5.1.3", "Recipient address is empty");

@@ -17,7 +17,7 @@ struct command {
 	struct bytes argument;         /* ARG_PATH: the parameters */
 	struct str *text;              /* holds addr's text */
 	struct mailaddr addr;
-	bool body_8bit;
+	bool body_8bit, smtputf8;
 	struct bytes ret, envid, notify, orcpt;   /* RFC 3461; empty: not given */
 };
 

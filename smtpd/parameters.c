@@ -13,6 +13,7 @@
 
 static bool check_size(struct session *s, struct command *c, struct bytes value);
 static bool check_body(struct session *s, struct command *c, struct bytes value);
+static bool check_smtputf8(struct session *s, struct command *c, struct bytes value);
 static bool check_ret(struct session *s, struct command *c, struct bytes value);
 static bool check_envid(struct session *s, struct command *c, struct bytes value);
 static bool check_auth_mailbox(struct session *s, struct command *c, struct bytes value);
@@ -23,18 +24,25 @@ static const struct parameter {
 	const char *name, *verb;
 	bool (*check)(struct session *s, struct command *c, struct bytes value);   /* false: refused and answered */
 } parameters[] = {
-	{ "SIZE",   "MAIL", check_size },     /* RFC 1870 */
-	{ "BODY",   "MAIL", check_body },     /* RFC 6152 */
-	{ "RET",    "MAIL", check_ret },      /* RFC 3461 */
-	{ "ENVID",  "MAIL", check_envid },
-	{ "AUTH",   "MAIL", check_auth_mailbox },   /* RFC 4954 5 */
-	{ "NOTIFY", "RCPT", check_notify },
-	{ "ORCPT",  "RCPT", check_orcpt },
+	{ "SIZE",     "MAIL", check_size },       /* RFC 1870 */
+	{ "BODY",     "MAIL", check_body },       /* RFC 6152 */
+	{ "SMTPUTF8", "MAIL", check_smtputf8 },   /* RFC 6531 */
+	{ "RET",      "MAIL", check_ret },        /* RFC 3461 */
+	{ "ENVID",    "MAIL", check_envid },
+	{ "AUTH",     "MAIL", check_auth_mailbox },   /* RFC 4954 5 */
+	{ "NOTIFY",   "RCPT", check_notify },
+	{ "ORCPT",    "RCPT", check_orcpt },
 };
 #define PARAMETERS (sizeof parameters / sizeof *parameters)
 _Static_assert(PARAMETERS <= 32, "a bit for each that was given");
 
 /* ---- values */
+
+/* RFC 5321 4.1.2 esmtp-value, and RFC 6531 3.3. */
+static bool is_value_char(char c, bool utf8)
+{
+	return (unsigned char)c >= 128 ? utf8 : c > ' ' && c != '=' && c != 127;
+}
 
 static bool refuse(struct session *s, const char *text)
 {
@@ -61,6 +69,12 @@ static bool check_body(struct session *s, struct command *c, struct bytes value)
 	return c->body_8bit || bytes_equal_nocase(value, LIT("7BIT")) || refuse(s, "BODY is 7BIT or 8BITMIME");
 }
 
+static bool check_smtputf8(struct session *s, struct command *c, struct bytes value)
+{
+	c->smtputf8 = value.at == NULL;
+	return c->smtputf8 || refuse(s, "SMTPUTF8 has no value");
+}
+
 static bool check_ret(struct session *s, struct command *c, struct bytes value)
 {
 	if (bytes_equal_nocase(value, LIT("FULL")))
@@ -77,11 +91,11 @@ static int hex_digit(char c)
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* RFC 3461 4. Control characters are refused in their encoded form as well: no server that decodes them shall find a line end. */
-static bool is_xtext(struct bytes text)
+/* RFC 3461 4. Control characters are refused in their encoded form as well: no server that decodes them shall find a line end. `utf8`: RFC 6533 3. */
+static bool is_xtext(struct bytes text, bool utf8)
 {
 	for (size_t i = 0; i < text.len; i++) {
-		if (text.at[i] <= ' ' || text.at[i] == '=' || text.at[i] >= 127)
+		if (!is_value_char(text.at[i], utf8))
 			return false;
 		if (text.at[i] != '+')
 			continue;
@@ -96,7 +110,7 @@ static bool is_xtext(struct bytes text)
 static bool check_envid(struct session *s, struct command *c, struct bytes value)
 {
 	c->envid = value;
-	return (value.len <= ENVID_MAX && is_xtext(value)) || refuse(s, "ENVID is at most 100 characters of xtext");
+	return (value.len <= ENVID_MAX && is_xtext(value, false)) || refuse(s, "ENVID is at most 100 characters of xtext");
 }
 
 /* Who submitted it first, as a client that we trust would say. It is checked and goes no further: no server of ours is told. */
@@ -107,7 +121,7 @@ static bool check_auth_mailbox(struct session *s, struct command *c, struct byte
 		session_reply(s, 555, "5.5.4", "Unknown MAIL parameter");
 		return false;
 	}
-	return bytes_equal(value, LIT("<>")) || (value.len <= AUTH_MAILBOX_MAX && is_xtext(value)) || refuse(s, "AUTH is <>, or a mailbox as xtext");
+	return bytes_equal(value, LIT("<>")) || (value.len <= AUTH_MAILBOX_MAX && is_xtext(value, false)) || refuse(s, "AUTH is <>, or a mailbox as xtext");
 }
 
 static bool check_notify(struct session *s, struct command *c, struct bytes value)
@@ -129,12 +143,13 @@ static bool check_orcpt(struct session *s, struct command *c, struct bytes value
 {
 	struct bytes address = value, type = bytes_cut(&address, ';');
 	c->orcpt = value;
-	return (value.len <= ORCPT_MAX && is_atom(type) && is_xtext(address)) || refuse(s, "ORCPT is TYPE;ADDRESS, the address as xtext");
+	bool utf8 = s->mail.smtputf8 && bytes_equal_nocase(type, LIT("utf-8"));
+	return (value.len <= ORCPT_MAX && is_atom(type) && is_xtext(address, utf8) && bytes_is_utf8_text(address)) || refuse(s, "ORCPT is TYPE;ADDRESS, the address as xtext");
 }
 
 /* ---- the line */
 
-/* RFC 5321 4.1.2 esmtp-keyword and esmtp-value. */
+/* RFC 5321 4.1.2 esmtp-keyword. */
 static bool is_keyword(struct bytes key)
 {
 	for (size_t i = 0; i < key.len; i++) {
@@ -145,10 +160,10 @@ static bool is_keyword(struct bytes key)
 	return key.len > 0;
 }
 
-static bool is_value(struct bytes value)
+static bool is_value(struct bytes value, bool utf8)
 {
 	for (size_t i = 0; i < value.len; i++)
-		if (value.at[i] <= ' ' || value.at[i] == '=' || value.at[i] >= 127)
+		if (!is_value_char(value.at[i], utf8))
 			return false;
 	return value.at == NULL || value.len > 0;
 }
@@ -170,7 +185,7 @@ bool parameters_check(struct session *s, struct command *c, const char *verb)
 		if (value.len == 0)
 			continue;
 		struct bytes key = bytes_cut(&value, '=');
-		if (!is_keyword(key) || !is_value(value))
+		if (!is_keyword(key) || !is_value(value, s->mail.smtputf8))
 			return refuse(s, "Syntax of a parameter: KEYWORD or KEYWORD=value");
 		const struct parameter *p = find(key, verb);
 		if (p == NULL) {

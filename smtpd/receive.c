@@ -47,6 +47,7 @@ static bool write_envelope(const struct session *s, struct str *out)
 	struct bytes message_id = bytes_of(s->message.message_id);
 	return envelope_begin(out, &mail->sender)
 		&& (!mail->body_8bit || envelope_add(out, 'B', (struct bytes){ 0 }))
+		&& (!mail->smtputf8 || envelope_add(out, 'U', (struct bytes){ 0 }))
 		&& (mail->ret[0] == '\0' || envelope_add(out, 'R', bytes_of(mail->ret)))
 		&& (mail->envid[0] == '\0' || envelope_add(out, 'E', bytes_of(mail->envid)))
 		&& envelope_add(out, 'C', bytes_of(s->peer->text))

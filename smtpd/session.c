@@ -70,7 +70,12 @@ void session_free(struct session *s)
 
 const char *session_protocol(const struct session *s)
 {
-	return !s->extended ? "SMTP" : s->login[0] != '\0' ? "ESMTPA" : "ESMTP";
+	bool authenticated = s->login[0] != '\0';
+	if (s->mail.smtputf8)
+		return authenticated ? "UTF8SMTPA" : "UTF8SMTP";
+	if (!s->extended)
+		return "SMTP";
+	return authenticated ? "ESMTPA" : "ESMTP";
 }
 
 /* A long list of recipients gives its memory back: the next message has one. */
@@ -83,7 +88,7 @@ void session_end_transaction(struct session *s)
 	str_clear(&mail->recipients);
 	mail->sender = (struct mailaddr){ 0 };
 	mail->rcpt_count = mail->rcpt_refused = 0;
-	mail->body_8bit = false;
+	mail->body_8bit = mail->smtputf8 = false;
 	mail->ret[0] = mail->envid[0] = '\0';
 	if (s->state != ST_START)
 		s->state = ST_GREETED;

@@ -48,7 +48,7 @@ struct transaction {
 	struct str recipients;           /* T fields of an envelope */
 	uint32_t rcpt_count, rcpt_refused;
 	char only_rcpt[ADDRESS_MAX + 1]; /* the first recipient */
-	bool body_8bit;
+	bool body_8bit, smtputf8;
 	char ret[5], envid[101];         /* RFC 3461; empty: not given */
 };
 
@@ -133,6 +133,6 @@ void session_reject(struct session *s, const char *rcpt, unsigned code, const ch
 	__attribute__((format(printf, 5, 6)));
 /* 421 and the end. */
 void session_dismiss(struct session *s, enum session_end end, const char *enhanced, const char *text);
-const char *session_protocol(const struct session *s);   /* "SMTP", "ESMTP", "ESMTPA": RFC 3848 */
+const char *session_protocol(const struct session *s);   /* "SMTP", "ESMTP", "ESMTPA", "UTF8SMTP", "UTF8SMTPA": RFC 3848, RFC 6531 4.3 */
 
 #endif

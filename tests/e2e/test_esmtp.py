@@ -1,5 +1,6 @@
 """SMTP's extensions with real clients and servers, from end to end: what is asked for at the front door is what happens at the far end."""
 import email
+import email.message
 import email.policy
 import smtplib
 import subprocess
@@ -12,6 +13,7 @@ from peers import Postfix
 from sink import Sink
 
 SENDER, JOE_A, JOE_B, JOE_PF = "ann@a.esmtp.tappal", "joe@a.esmtp.tappal", "joe@b.esmtp.tappal", "joe@pf.esmtp.tappal"
+JUERGEN, JOERG_B, JOERG_PF = "jürgen@löcal.esmtp.tappal", "jörg@b.esmtp.tappal", "jörg@pf.esmtp.tappal"
 MESSAGE = b"Subject: esmtp\r\n\r\nfrom end to end\r\n"
 
 
@@ -23,26 +25,26 @@ def sink():
 
 @pytest.fixture(scope="module")
 def a(sink):
-    settings = {"me": "mx.a.esmtp.tappal", "locals": ["a.esmtp.tappal"], "clients": ["127.0.0.0/8"],
+    settings = {"me": "mx.a.esmtp.tappal", "locals": ["a.esmtp.tappal", "löcal.esmtp.tappal"], "clients": ["127.0.0.0/8"],
                 "smtproutes": ["b.esmtp.tappal:[127.0.0.32]:2525", "pf.esmtp.tappal:[127.0.0.33]:2525", f"old.esmtp.tappal:[127.0.0.34]:{sink.port}"]}
     with Host("esmtp-a", "127.0.0.31", settings=settings) as a:
-        a.add_mailboxes([SENDER, JOE_A])
+        a.add_mailboxes([SENDER, JOE_A, JUERGEN])
         a.start()
         yield a
 
 
 @pytest.fixture(scope="module")
 def b():
-    settings = {"me": "mx.b.esmtp.tappal", "locals": ["b.esmtp.tappal"], "smtproutes": ["a.esmtp.tappal:[127.0.0.31]:2525"]}
+    settings = {"me": "mx.b.esmtp.tappal", "locals": ["b.esmtp.tappal"], "smtproutes": ["a.esmtp.tappal:[127.0.0.31]:2525", "löcal.esmtp.tappal:[127.0.0.31]:2525"]}
     with Host("esmtp-b", "127.0.0.32", settings=settings) as b:
-        b.add_mailbox(JOE_B)
+        b.add_mailboxes([JOE_B, JOERG_B])
         b.start()
         yield b
 
 
 @pytest.fixture(scope="module")
 def postfix():
-    server = Postfix(f"{host.ROOTS}/esmtp-postfix", "127.0.0.33", 2525, "mx.pf.esmtp.tappal", domains=["pf.esmtp.tappal"], users=[JOE_PF],
+    server = Postfix(f"{host.ROOTS}/esmtp-postfix", "127.0.0.33", 2525, "mx.pf.esmtp.tappal", domains=["pf.esmtp.tappal"], users=[JOE_PF, JOERG_PF],
                      routes={"a.esmtp.tappal": "[127.0.0.31]:2525"})
     if not server.available():
         pytest.skip("Debian's Postfix could not be unpacked")
@@ -135,4 +137,62 @@ def test_the_tools_know_a_report_that_is_due(a):
     finally:
         a.start("bounce")
     report(a, "held-back")
+    assert a.wait_empty()
+
+
+# ---- SMTPUTF8
+
+def send_utf8(a, sender, rcpt, mark, mail_options=()):
+    """Python's own client: it says SMTPUTF8 and BODY=8BITMIME, and only where the server announces both."""
+    message = email.message.EmailMessage(policy=email.policy.SMTPUTF8)
+    message["From"], message["To"], message["Subject"] = sender, rcpt, f"größe {mark}"
+    message.set_content("für alle\n", cte="8bit")
+    with a.smtp() as s:
+        s.ehlo()
+        assert s.sendmail(sender, [rcpt], message.as_bytes(), ["SMTPUTF8", "BODY=8BITMIME", *mail_options]) == {}
+
+
+def arrived(mails, mark):
+    return [m for m in mails if f"größe {mark}".encode() in m]
+
+
+def test_utf8_to_a_mailbox_here(a):
+    send_utf8(a, SENDER, JUERGEN, "here")
+    [mail] = wait_until(lambda: arrived(a.mail(JUERGEN), "here"))
+    assert f"Delivered-To: {JUERGEN}\n".encode() in mail and b" with UTF8SMTP id " in mail and f"for <{JUERGEN}>".encode() in mail
+
+
+def test_utf8_to_the_next_tappal_and_back(a, b):
+    send_utf8(a, JUERGEN, JOERG_B, "over", ["ENVID=utf8"])
+    [mail] = wait_until(lambda: arrived(b.mail(JOERG_B), "over"))
+    assert f"Return-Path: <{JUERGEN}>\n".encode() in mail and mail.count(b" with UTF8SMTP id ") == 2
+    assert wait_until(lambda: "to=<j??rg@b.esmtp.tappal>, relay=" in a.log()), a.log()[-3000:]   # no octet of it can forge a line
+
+
+def test_utf8_to_postfix(a, postfix):
+    send_utf8(a, SENDER, JOERG_PF, "postfix")
+    assert wait_until(lambda: arrived(postfix.mail(JOERG_PF), "postfix")), a.log()[-4000:] + postfix.log()[-3000:]
+
+
+def test_utf8_that_a_server_does_not_take_comes_back(a, sink):
+    """RFC 6531 3.2: not to a server without SMTPUTF8; the report is one of RFC 6533, and reaches a sender in UTF-8."""
+    send_utf8(a, JUERGEN, "jörg@old.esmtp.tappal", "back")
+    found = wait_until(lambda: [m for m in a.mail(JUERGEN) if b"multipart/report" in m])
+    assert len(found) == 1, a.log()[-4000:]
+    message = email.message_from_bytes(found[0], policy=email.policy.default)
+    assert [p.get_content_type() for p in message.iter_parts()] == ["text/plain", "message/global-delivery-status", "message/global"]
+    assert "Final-Recipient: utf-8; jörg@old.esmtp.tappal\nAction: failed\nStatus: 5.6.7\n".encode() in found[0]
+    assert not any("größe back".encode() in c.received for c in sink.connections)
+    assert a.wait_empty()
+
+
+def test_utf8_shown_by_the_tools(a):
+    a.kill("spawn-local")
+    try:
+        send_utf8(a, SENDER, JUERGEN, "shown")
+        waiting = wait_until(a.queue)
+        assert waiting[0]["recipients"][0]["address"] == JUERGEN
+        assert JUERGEN in a.tappal("queue", "why", waiting[0]["queue_id"])
+    finally:
+        a.start("spawn-local")
     assert a.wait_empty()

@@ -82,7 +82,8 @@ static void check_replies(struct bytes replies)
 		require(lf >= 4 && lf < 512 && replies.at[lf - 1] == '\r' && (replies.at[3] == ' ' || replies.at[3] == '-'));
 		require(replies.at[0] >= '2' && replies.at[0] <= '5' && replies.at[1] >= '0' && replies.at[1] <= '5');
 		for (size_t i = 0; i + 1 < lf; i++)
-			require(replies.at[i] >= 32 && replies.at[i] < 127);
+			require((unsigned char)replies.at[i] >= 32 && replies.at[i] != 127);
+		require(bytes_is_utf8_text(bytes_slice(replies, 0, lf - 1)));
 		replies = bytes_slice(replies, lf + 1, replies.len);
 	}
 }

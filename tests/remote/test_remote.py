@@ -313,8 +313,28 @@ def test_smtputf8(worker):
         assert worker.send(to(sink), sender="jürgen@remote.tappal", rcpts=["δοκιμή@x.tappal"], smtputf8=1).one.verdict == OK
         assert sink.connections[0].commands[1] == "MAIL FROM:<jürgen@remote.tappal> SMTPUTF8".encode()
     with Sink() as sink:
-        r = worker.send(to(sink), smtputf8=1).one
+        r = worker.send(to(sink), smtputf8=1, body="Subject: grün\r\n\r\n".encode()).one
         assert (r.verdict, enhanced(r)) == (PERM, "5.6.7")
+        r = worker.send(to(sink), smtputf8=1, body=b"Subject: long\r\n\r\n" + b"x\r\n" * 100000 + "ü".encode() + b"x\r\n" * 200000).one
+        assert (r.verdict, enhanced(r)) == (PERM, "5.6.7")
+
+
+def test_smtputf8_asked_for_and_not_needed(worker):
+    """RFC 6531: a message of which every octet is ASCII is one that any server takes, whatever its sender announced."""
+    with Sink(extensions=["8BITMIME"]) as sink:
+        assert worker.send(to(sink), smtputf8=1, body=b"Subject: plain\r\n\r\nplain\r\n").one.verdict == OK
+        assert b"SMTPUTF8" not in sink.connections[0].received and sink.messages()[0].data == b"Subject: plain\r\n\r\nplain\r\n"
+        assert worker.send(to(sink), smtputf8=1, body=b"Subject: long\r\n\r\n" + b"x\r\n" * 200000).one.verdict == OK
+
+
+def test_utf8_orcpt(worker):
+    rcpts = [{"address": "jürgen@x.tappal", "orcpt": "utf-8;jürgen@x.tappal", "notify": "FAILURE"}]
+    with Sink(extensions=["SMTPUTF8", "8BITMIME", "DSN"]) as sink:
+        assert worker.send(to(sink), rcpts=rcpts, smtputf8=1).one.verdict == OK
+        assert sink.connections[0].commands[2] == "RCPT TO:<jürgen@x.tappal> NOTIFY=FAILURE ORCPT=utf-8;jürgen@x.tappal".encode()
+    with Sink(extensions=["8BITMIME", "DSN"]) as sink:
+        worker.send(to(sink), rcpts=[{"address": "j@x.tappal", "orcpt": "utf-8;jürgen@x.tappal"}])
+        assert sink.connections[0].commands[2] == b"RCPT TO:<j@x.tappal>"
 
 
 def test_utf8_address_needs_smtputf8_even_unflagged(worker):

@@ -65,8 +65,8 @@ static const char *const ways[] = { "", "EHLO c.test\r\n", "EHLO c.test\r\nMAIL 
 
 static const char *const lines[] = {
 	"HELO c.test", "HELO", "EHLO c.test", "EHLO", "MAIL FROM:<a@b.test>", "MAIL FROM:<>", "MAIL FROM:<a@b.test> SIZE=1000 BODY=8BITMIME",
-	"MAIL FROM:<a@b.test> SIZE=1001", "MAIL FROM:<a@b.test> X=1", "MAIL FROM:<a@b.test> RET=HDRS ENVID=x", "MAIL FROM:<a@b.test> RET=ALL", "MAIL FROM:<a@b.test", "MAIL <a@b.test>", "MAIL", "RCPT TO:<joe@local.test>",
-	"RCPT TO:<jim@local.test>", "RCPT TO:<joe@else.test>", "RCPT TO:<>", "RCPT TO:<joe@local.test> X=1", "RCPT TO:<joe@local.test> NOTIFY=NEVER", "RCPT TO:<joe@local.test> NOTIFY=X", "RCPT", "DATA", "DATA x", "RSET", "RSET x",
+	"MAIL FROM:<a@b.test> SIZE=1001", "MAIL FROM:<a@b.test> X=1", "MAIL FROM:<a@b.test> RET=HDRS ENVID=x", "MAIL FROM:<a@b.test> RET=ALL", "MAIL FROM:<\xc3\xa9@b.test>", "MAIL FROM:<\xc3\xa9@b.test> SMTPUTF8", "MAIL FROM:<a@b.test", "MAIL <a@b.test>", "MAIL", "RCPT TO:<joe@local.test>",
+	"RCPT TO:<jim@local.test>", "RCPT TO:<joe@else.test>", "RCPT TO:<>", "RCPT TO:<\xc3\xa9@local.test>", "RCPT TO:<joe@local.test> X=1", "RCPT TO:<joe@local.test> NOTIFY=NEVER", "RCPT TO:<joe@local.test> NOTIFY=X", "RCPT", "DATA", "DATA x", "RSET", "RSET x",
 	"NOOP", "NOOP x", "VRFY joe", "VRFY", "HELP", "HELP x", "QUIT", "QUIT x", "EXPN x", "TURN", "ETRN x", "SEND FROM:<a@b.test>", "SOML", "SAML",
 	"STARTTLS", "AUTH PLAIN", "BDAT 1", "FOO", "",
 };
