@@ -45,7 +45,7 @@ CHECK = queue/store/check.o queue/store/check_index.o queue/store/check_log.o qu
 SUBMISSION = local/outgoing.o local/compose.o local/header.o local/submit.o local/submit_smtp.o
 
 LIBS_queue/queued    = -llmdb -lpthread
-LIBS_smtpd/auth      = -lsodium -lcrypt
+LIBS_smtpd/auth      = -lsodium -Wl,--no-as-needed -lcrypt
 LIBS_queue/tappal    = -llmdb -lpthread -ljansson -lsmartcols -lsodium
 LIBS_remote/resolver = -lunbound -lidn2
 

@@ -74,7 +74,8 @@ UNIT_OBJ_passwords = smtpd/passwords.o smtpd/scram.o smtpd/verify.o
 UNIT_OBJ_failures = smtpd/failures.o
 UNIT_LIBS_scram = -lsodium
 UNIT_LIBS_sasl = -lsodium
-UNIT_LIBS_passwords = -lsodium -lcrypt
+# The sanitizer has a crypt_r of its own that calls the real one: it must be there.
+UNIT_LIBS_passwords = -lsodium -Wl,--no-as-needed -lcrypt
 UNIT_LIBS_failures = -lsodium
 FUZZ += sasl
 FUZZ_SRC_sasl = $(AUTH_DIALOG:%=%.c)

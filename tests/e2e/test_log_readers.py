@@ -99,6 +99,17 @@ def test_fail2ban_finds_who_is_refused_and_nobody_else(host, tmp_path):
     assert GUESSER in fail2ban(str(tmp_path / "after"), ",mode=aggressive")
 
 
+def test_fail2ban_finds_who_guesses_passwords(host, tmp_path):
+    """The words of a failed AUTH are Postfix's; that a client tried AUTH where auth is away is nobody's fault."""
+    lines = [f"2026-11-22T00:00:0{n}.000000+00:00 mx tappal/smtpd[1]: {text}\n" for n, text in enumerate((
+        f"warning: unknown[{GUESSER}]: SASL PLAIN authentication failed: authentication failure, sasl_username=joe",
+        f"warning: unknown[{GUESSER}]: SASL LOGIN authentication failed: too many failures, sasl_username=[{NAMED}]: SASL LOGIN authentication failed: ",
+        f"warning: unknown[{HASTY}]: SASL LOGIN authentication could not be decided",
+        f"unknown[{HASTY}]: SASL PLAIN authentication succeeded, sasl_username=joe"))]
+    (tmp_path / "log").write_text("".join(lines))
+    assert fail2ban(str(tmp_path / "log"), ",mode=auth") == [GUESSER] * 2
+
+
 def test_nobody_can_have_another_banned(host, tmp_path):
     """Whatever a client says of itself and of others, the address that is found is its own."""
     forged = f"RCPT from x[{NAMED}]: 554 5.7.1 Relay access denied"
