@@ -22,14 +22,26 @@ static int open_file(const char *name)
 	return io_open_regular(AT_FDCWD, path);
 }
 
+/* The first `tappal passwd` makes the file, maybe long after our start. */
+static void take_secret(struct authtable *t)
+{
+	uint8_t kept[SCRAM_KEY];
+	int fd = t->secret_is_kept ? -1 : open_file(SALT_KEY_FILE);
+	if (fd < 0)
+		return;
+	if (io_read_full(fd, kept, sizeof kept) == (ssize_t)sizeof kept) {
+		memcpy(t->secret, kept, sizeof kept);
+		t->secret_is_kept = true;
+	}
+	sodium_memzero(kept, sizeof kept);
+	close(fd);
+}
+
 void authtable_init(struct authtable *t)
 {
 	*t = (struct authtable){ .passwords = { .text = STR_INIT(PASSWORDS_MAX) } };
-	int fd = open_file(SALT_KEY_FILE);
-	if (fd < 0 || io_read_full(fd, t->secret, sizeof t->secret) != (ssize_t)sizeof t->secret)
-		randombytes_buf(t->secret, sizeof t->secret);
-	if (fd >= 0)
-		close(fd);
+	randombytes_buf(t->secret, sizeof t->secret);
+	take_secret(t);
 }
 
 void authtable_free(struct authtable *t)
@@ -73,6 +85,7 @@ static const char *read_table(struct authtable *t, int fd, const struct stat *st
 static void take(struct authtable *t, int fd, const struct stat *st)
 {
 	t->seen = *st;
+	take_secret(t);
 	const char *why = read_table(t, fd, st);
 	if (why == NULL)
 		t->ready = true;

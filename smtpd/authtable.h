@@ -14,6 +14,7 @@ struct authtable {
 	bool ready;
 	struct stat seen;                 /* the file as it was when it was last looked into; st_ino 0: there was none */
 	uint8_t secret[SCRAM_KEY];        /* for names that nobody has */
+	bool secret_is_kept;              /* it is saltkey's, and the same after a restart */
 };
 
 void authtable_init(struct authtable *t);
