@@ -25,7 +25,7 @@ ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAG
 COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv log settings settings_table settings_parse settings_grammar keylist route mailbox channel
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
-smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o
+smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o
 smtpd/auth       = smtpd/auth.o smtpd/authcrew.o smtpd/authtable.o smtpd/verify.o smtpd/failures.o smtpd/sasl.o smtpd/scram.o smtpd/passwords.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
 queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)

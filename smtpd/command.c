@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include "authenticate.h"
+#include "chunk.h"
 #include "parameters.h"
 #include "receive.h"
 #include "submission.h"
@@ -28,7 +29,7 @@ static void act_vrfy(struct session *s, struct command *c);
 static void act_help(struct session *s, struct command *c);
 static void act_quit(struct session *s, struct command *c);
 
-#define ST_ANY (ST_START | ST_GREETED | ST_MAIL | ST_RCPT)
+#define ST_ANY (ST_START | ST_GREETED | ST_MAIL | ST_RCPT | ST_BDAT)
 
 /* "legal in" is where a command is carried out; elsewhere it gets 503 5.5.1 and changes nothing. */
 const struct command_row command_table[] = {
@@ -38,6 +39,7 @@ const struct command_row command_table[] = {
 {  "MAIL",      "FROM:",  ST_GREETED, ARG_PATH, false,      false, check_mail,        act_mail },
 {  "RCPT",      "TO:",    ST_MAIL | ST_RCPT, ARG_PATH, false, false, check_rcpt,      act_rcpt },
 {  "DATA",      NULL,     ST_RCPT,    ARG_NONE, true,       false, check_nothing,     act_data },
+{  "BDAT",      NULL,     ST_ANY,     ARG_ANY,  false,      false, check_bdat,        act_bdat },   /* act judges the state, behind the octets */
 {  "RSET",      NULL,     ST_ANY,     ARG_NONE, false,      true,  check_nothing,     act_rset },
 {  "NOOP",      NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_nothing,     act_noop },
 {  "VRFY",      NULL,     ST_ANY,     ARG_TEXT, true,       true,  check_nothing,     act_vrfy },
@@ -51,13 +53,12 @@ const struct command_row command_table[] = {
 {  "SAML",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 {  "STARTTLS",  NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_unavailable, NULL },
 {  "AUTH",      NULL,     ST_GREETED, ARG_TEXT, true,       true,  check_auth,        act_auth },
-{  "BDAT",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 };
 const size_t command_rows = sizeof command_table / sizeof *command_table;
 _Static_assert(sizeof command_table / sizeof *command_table < COMMAND_KINDS, "a count for each row and one for unknown commands");
 
 /* What EHLO announces, after the name. */
-static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8" };
+static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING" };
 
 /* ---- HELO and its kin */
 
@@ -310,7 +311,7 @@ static void act_vrfy(struct session *s, struct command *c)
 static void act_help(struct session *s, struct command *c)
 {
 	(void)c;
-	session_reply_more(s, 214, "2.0.0", "HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+	session_reply_more(s, 214, "2.0.0", "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
 	session_reply(s, 214, "2.0.0", "See RFC 5321");
 }
 
@@ -331,13 +332,17 @@ static size_t command_find(struct bytes verb)
 	return i;
 }
 
-static void refuse_order(struct session *s, const struct command_row *row)
+void command_refuse_order(struct session *s)
 {
+	const struct command_row *row = &command_table[s->kind];
+	bool data = row->act == act_data || row->act == act_bdat;
 	if (s->state == ST_START)
 		session_reply(s, 503, "5.5.1", "Say HELO or EHLO first");
-	else if (row->act == act_data && s->mail.rcpt_refused > 0)
+	else if (s->state == ST_BDAT)
+		session_reply(s, 503, "5.5.1", "The message that BDAT began is not whole: BDAT or RSET comes next");
+	else if (data && s->mail.rcpt_refused > 0)
 		session_reply(s, 554, "5.5.1", "No valid recipients");
-	else if (row->act == act_data && s->state == ST_MAIL)
+	else if (data && s->state == ST_MAIL)
 		session_reply(s, 503, "5.5.1", "RCPT comes first");
 	else if (row->act == act_mail)
 		session_reply(s, 503, "5.5.1", "There is a sender already");
@@ -384,12 +389,12 @@ static void command_carry_out(struct session *s, const struct command_row *row, 
 
 static void command_run(struct session *s, const struct command_row *row, struct bytes line, struct bytes argument)
 {
-	if (line.len > COMMAND_LINE_MAX - 2 && row->argument != ARG_PATH && row->act != act_auth)
+	if (line.len > COMMAND_LINE_MAX - 2 && row->argument != ARG_PATH && row->act != act_auth && row->act != act_bdat)
 		session_reply(s, 500, "5.5.2", "Line too long");
 	else if (row->check == check_unavailable)
 		row->check(s, NULL);
 	else if (!(row->legal & s->state))
-		refuse_order(s, row);
+		command_refuse_order(s);
 	else if (argument_fits(s, row, &argument))
 		command_carry_out(s, row, argument);
 }
@@ -399,8 +404,8 @@ static void command_count(struct session *s, bool idle)
 	struct command_count *count = &s->count[s->kind];
 	if (count->all < UINT32_MAX)
 		count->all++;
-	/* DATA is answered twice; its final reply counts (session_data_ended). */
-	if (s->code < 400 && s->state != ST_DATA && s->state != ST_AUTH && count->ok < UINT32_MAX)
+	/* DATA is answered twice; its final reply counts (session_data_ended). BDAT is answered behind its octets. */
+	if (s->code < 400 && !(s->state & (ST_DATA | ST_AUTH | ST_CHUNK)) && count->ok < UINT32_MAX)
 		count->ok++;
 	if (idle && s->idle_commands < UINT32_MAX)
 		s->idle_commands++;

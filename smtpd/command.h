@@ -18,6 +18,8 @@ struct command {
 	struct str *text;              /* holds addr's text */
 	struct mailaddr addr;
 	bool body_8bit, smtputf8;
+	uint64_t chunk_size;           /* BDAT */
+	bool chunk_last;
 	struct bytes ret, envid, notify, orcpt;   /* RFC 3461; empty: not given */
 };
 
@@ -34,6 +36,9 @@ struct command_row {
 
 extern const struct command_row command_table[];
 extern const size_t command_rows;     /* the count of kind command_rows is for unknown commands */
+
+/* 503 (or what fits better) for the current command, which is not legal now. */
+void command_refuse_order(struct session *s);
 
 /* Answer one line (without CRLF). */
 void command_line(struct session *s, struct bytes line);

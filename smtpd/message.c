@@ -193,3 +193,27 @@ enum scan_result message_scan(struct message *m, struct bytes in, struct bytes *
 	count_size(m, kept_r);
 	return result;
 }
+
+void message_chunk(struct message *m, struct bytes in, struct bytes *kept_r)
+{
+	size_t i = 0;
+	*kept_r = in;
+	while (i < in.len) {
+		if (m->place == AFTER_CR && in.at[i] == '\n') {
+			line_ended(m);
+			i++;
+			continue;
+		}
+		if (m->place == AFTER_CR)
+			message_blame(m, MESSAGE_BARE);
+		i += scan_line(m, in.at + i, in.len - i);
+	}
+	count_size(m, kept_r);
+}
+
+void message_chunk_end(struct message *m, struct bytes *kept_r)
+{
+	if (m->place == AFTER_CR)
+		message_blame(m, MESSAGE_BARE);
+	message_chunk(m, m->place == IN_LINE ? LIT("\r\n") : LIT(""), kept_r);
+}

@@ -37,6 +37,11 @@ struct message {
 void message_begin(struct message *m, uint64_t size_max, uint64_t hops_max);
 enum message_fault message_fault(const struct message *m);
 
+/* BDAT (RFC 3030): every octet of `in` is the message's, and the same rules hold but for the dot. *kept_r: `in`, or empty once there is a fault. */
+void message_chunk(struct message *m, struct bytes in, struct bytes *kept_r);
+/* It was the last one. *kept_r: static octets that end a line which has no end. */
+void message_chunk_end(struct message *m, struct bytes *kept_r);
+
 enum scan_result {
 	SCAN_MORE,   /* all octets were taken, the data go on */
 	SCAN_PART,   /* a dot was dropped: keep *kept_r, call again with the rest */

@@ -61,13 +61,18 @@ static bool write_envelope(const struct session *s, struct str *out)
 
 /* ---- begin */
 
-void receive_begin(struct session *s)
+void receive_start(struct session *s)
 {
-	s->state = ST_DATA;
 	s->data_began = clock_monotonic_ms();
 	s->handed_over = s->no_memory = false;
 	str_clear(&s->head);
 	message_begin(&s->message, s->settings->databytes, s->settings->maxhops);
+}
+
+void receive_begin(struct session *s)
+{
+	receive_start(s);
+	s->state = ST_DATA;
 	session_reply(s, 354, NULL, "End data with <CR><LF>.<CR><LF>");
 }
 
@@ -120,6 +125,12 @@ static void drop_if_lost(struct session *s)
 	enqueuer_abort(s->enqueuer);
 	s->handed_over = false;
 	str_clear(&s->head);
+}
+
+void receive_octets(struct session *s, struct bytes octets, bool ended)
+{
+	pass_on(s, &octets, octets.len > 0, ended);
+	drop_if_lost(s);
 }
 
 /* ---- the answer */
@@ -178,7 +189,7 @@ static void answer(struct session *s)
 	}
 }
 
-static void receive_end(struct session *s)
+void receive_end(struct session *s)
 {
 	drop_if_lost(s);
 	s->state = ST_GREETED;
@@ -208,7 +219,7 @@ void receive_data(struct session *s)
 
 void receive_abandon(struct session *s)
 {
-	if (s->state == ST_DATA && s->handed_over)
+	if ((s->state & (ST_DATA | ST_CHUNK | ST_BDAT)) && s->handed_over)
 		enqueuer_abort(s->enqueuer);
 	s->handed_over = false;
 }

@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include "authenticate.h"
+#include "chunk.h"
 #include "command.h"
 #include "receive.h"
 
@@ -82,6 +83,8 @@ const char *session_protocol(const struct session *s)
 void session_end_transaction(struct session *s)
 {
 	struct transaction *mail = &s->mail;
+	if (s->state == ST_BDAT)
+		receive_abandon(s);
 	str_clear(&mail->sender_text);
 	if (mail->recipients.room > 4096)
 		str_free(&mail->recipients);
@@ -244,6 +247,12 @@ bool session_process(struct session *s)
 			receive_data(s);
 			if (s->state != ST_DATA)
 				check_patience(s);
+		} else if (s->state == ST_CHUNK) {
+			if (s->chunk.left > 0 && linein_rest(&s->lines).len == 0)
+				return false;
+			chunk_data(s);
+			if (s->state != ST_CHUNK)
+				check_patience(s);
 		} else if (!process_line(s)) {
 			return false;
 		}
@@ -331,7 +340,7 @@ static bool write_replies(struct session *s)
 /* When the wait that goes on now is over, in spite of octets that keep dripping in. */
 static bool waited_too_long(const struct session *s, deadline_t now)
 {
-	if (s->state == ST_DATA)
+	if (s->state & (ST_DATA | ST_CHUNK))
 		return deadline_passed(deadline_in(s->data_began, timeout_ms(s) + s->message.size / DATA_OCTETS_PER_SECOND * SECOND_MS), now);
 	return deadline_passed(deadline_in(s->wait_from, timeout_ms(s)), now);
 }
@@ -358,7 +367,7 @@ static bool fill(struct session *s)
 		s->wait_from = now;
 	s->progress = false;
 	for (;;) {
-		if (stopping(s) && s->state != ST_DATA)
+		if (stopping(s) && !(s->state & (ST_DATA | ST_CHUNK)))
 			s->end = END_STOPPED;
 		else if (waited_too_long(s, now))
 			s->end = END_TIMEOUT;

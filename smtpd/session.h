@@ -34,6 +34,8 @@ enum session_state {
 	ST_MAIL = 4,       /* a sender, no recipient */
 	ST_RCPT = 8,       /* at least one recipient was taken */
 	ST_DATA = 16,      /* message data, no commands */
+	ST_BDAT = 64,      /* BDAT has begun a message: the next chunk, or RSET */
+	ST_CHUNK = 128,    /* the octets of a chunk, no commands */
 	ST_AUTH = 32,      /* an exchange of AUTH: the next line is the client's answer */
 };
 
@@ -50,6 +52,13 @@ struct transaction {
 	char only_rcpt[ADDRESS_MAX + 1]; /* the first recipient */
 	bool body_8bit, smtputf8;
 	char ret[5], envid[101];         /* RFC 3461; empty: not given */
+};
+
+/* The current BDAT (chunk.h). */
+struct chunk {
+	uint64_t size, left;
+	bool last, wanted;
+	enum session_state after;        /* the state when it has come */
 };
 
 struct session {
@@ -75,6 +84,7 @@ struct session {
 	char login[LOGIN_MAX + 1];       /* who the client is; empty: nobody has asked him, or he could not prove it */
 	struct transaction mail;
 	struct message message;
+	struct chunk chunk;
 	struct str head;                 /* of a message that comes in small pieces: what came before its header ended */
 	bool handed_over;                /* the enqueuer has been told of this message */
 	bool no_memory;                  /* for this message */

@@ -196,3 +196,37 @@ def test_utf8_shown_by_the_tools(a):
     finally:
         a.start("spawn-local")
     assert a.wait_empty()
+
+
+# ---- CHUNKING
+
+def bdat(a, sender, rcpt, chunks):
+    """A transaction in chunks, all of it in one write; the replies' codes."""
+    with a.smtp() as s:
+        s.ehlo()
+        assert s.has_extn("chunking")
+        out = f"MAIL FROM:<{sender}>\r\nRCPT TO:<{rcpt}>\r\n".encode()
+        for n, chunk in enumerate(chunks, 1):
+            out += b"BDAT %d%s\r\n" % (len(chunk), b" LAST" if n == len(chunks) else b"") + chunk
+        s.sock.sendall(out)
+        return [s.getreply()[0] for _ in range(2 + len(chunks))]
+
+
+def test_chunks_to_a_mailbox_and_to_postfix(a, postfix):
+    """What came by BDAT is relayed by DATA: octet for octet, dots and all."""
+    body = b"Subject: chunks\r\n\r\n.\r\nQUIT\r\n..two\r\n" + b"line of text\r\n" * 30000 + b"the end of chunks\r\n"
+    chunks = [body[:5], body[5:7], *(body[at:at + 70000] for at in range(7, len(body), 70000))]
+    for rcpt in (JOE_A, JOE_PF):
+        assert set(bdat(a, SENDER, rcpt, chunks)) == {250}
+    wanted = body.replace(b"\r\n", b"\n")
+    assert wait_until(lambda: any(m.endswith(wanted) for m in a.mail(JOE_A))), a.log()[-3000:]
+    assert wait_until(lambda: any(m.rstrip(b"\n").endswith(wanted.rstrip(b"\n")) for m in postfix.mail(JOE_PF))), postfix.log()[-3000:]
+
+
+def test_chunks_that_would_smuggle_stay_out(a, sink):
+    """A bare LF around a dot, whole and cut: refused, and nothing of it reaches the next server."""
+    before = len(sink.messages())
+    for chunks in ([b"x: smuggler\r\n\r\na\n.\nMAIL FROM:<e@evil.example>\r\n"], [b"x: smuggler\r\n\r\na\n", b".\r\nMAIL FROM:<e@evil.example>\r\n"],
+                   [b"x: smuggler\r\n\r\na\r", b".\r\n"]):
+        assert 554 in bdat(a, SENDER, "joe@old.esmtp.tappal", chunks)
+    assert a.wait_empty() and len(sink.messages()) == before

@@ -55,20 +55,22 @@ static const char *state_name(const struct session *s)
 	case ST_RCPT: return "rcpt";
 	case ST_DATA: return "data";
 	case ST_AUTH: return "auth";
+	case ST_BDAT: return "bdat";
+	case ST_CHUNK: return "chunk";
 	}
 	return "?";
 }
 
 /* What leads to each state. */
 static const char *const ways[] = { "", "EHLO c.test\r\n", "EHLO c.test\r\nMAIL FROM:<a@b.test>\r\n",
-	"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<joe@local.test>\r\n" };
+	"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<joe@local.test>\r\n", "EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<joe@local.test>\r\nBDAT 0\r\n" };
 
 static const char *const lines[] = {
 	"HELO c.test", "HELO", "EHLO c.test", "EHLO", "MAIL FROM:<a@b.test>", "MAIL FROM:<>", "MAIL FROM:<a@b.test> SIZE=1000 BODY=8BITMIME",
 	"MAIL FROM:<a@b.test> SIZE=1001", "MAIL FROM:<a@b.test> X=1", "MAIL FROM:<a@b.test> RET=HDRS ENVID=x", "MAIL FROM:<a@b.test> RET=ALL", "MAIL FROM:<\xc3\xa9@b.test>", "MAIL FROM:<\xc3\xa9@b.test> SMTPUTF8", "MAIL FROM:<a@b.test", "MAIL <a@b.test>", "MAIL", "RCPT TO:<joe@local.test>",
 	"RCPT TO:<jim@local.test>", "RCPT TO:<joe@else.test>", "RCPT TO:<>", "RCPT TO:<\xc3\xa9@local.test>", "RCPT TO:<joe@local.test> X=1", "RCPT TO:<joe@local.test> NOTIFY=NEVER", "RCPT TO:<joe@local.test> NOTIFY=X", "RCPT", "DATA", "DATA x", "RSET", "RSET x",
 	"NOOP", "NOOP x", "VRFY joe", "VRFY", "HELP", "HELP x", "QUIT", "QUIT x", "EXPN x", "TURN", "ETRN x", "SEND FROM:<a@b.test>", "SOML", "SAML",
-	"STARTTLS", "AUTH PLAIN", "BDAT 1", "FOO", "",
+	"STARTTLS", "AUTH PLAIN", "BDAT 0", "BDAT 2", "BDAT 2 LAST", "BDAT", "BDAT -1", "BDAT 1 FIRST", "FOO", "",
 };
 
 static void show(struct str *out, const char *way, const char *line)
@@ -108,7 +110,8 @@ static void test_matrix(void **state)
 
 static const char dialog[] =
 	"EHLO c.test\r\nNOOP\r\nFOO\nQUIT\r\nMAIL FROM:<a@b.test> SIZE=20 RET=FULL ENVID=a+2Bb\r\nRCPT TO:<joe@local.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+3Db\r\nRCPT TO:<jim@local.test>\r\n"
-	"RCPT TO:<joe@local.test>\r\nRCPT TO:<joe@local.test>\r\nDATA\r\nSubject: x\r\n\r\n..\r\nbare\nhere\r\n.\r\nRSET\r\n\r\nVRFY x\rx\r\nHELP\r\nQUIT\r\n";
+	"RCPT TO:<joe@local.test>\r\nRCPT TO:<joe@local.test>\r\nDATA\r\nSubject: x\r\n\r\n..\r\nbare\nhere\r\n.\r\nRSET\r\n"
+	"BDAT 6\r\nQUIT\r\nMAIL FROM:<a@b.test>\r\nBDAT 2 LAST\r\n\r\nRCPT TO:<joe@local.test>\r\nBDAT 3\r\nX: BDAT 0\r\nDATA\r\nBDAT 4 LAST\r\na\nb\rBDAT 1\r\nxNOOP\r\n\r\nVRFY x\rx\r\nHELP\r\nQUIT\r\n";
 
 static void test_every_cut(void **state)
 {
@@ -142,7 +145,7 @@ static void test_table(void **state)
 	for (size_t i = 0; i < command_rows; i++) {
 		const struct command_row *row = &command_table[i];
 		assert_int_equal(row->argument == ARG_PATH, row->keyword != NULL);
-		assert_false(row->legal & ST_DATA);
+		assert_false(row->legal & (ST_DATA | ST_CHUNK));
 		for (size_t j = 0; j < i; j++)
 			assert_string_not_equal(row->verb, command_table[j].verb);
 	}

@@ -215,10 +215,57 @@ static void test_long_line(void **state)
 	assert_int_equal(message_fault(&m), MESSAGE_LINE_LONG);
 }
 
+/* A chunk (BDAT) at once, and cut at every place: the same size, the same faults, the same octets. */
+static void chunked(struct bytes in, uint64_t size, unsigned faults)
+{
+	for (size_t cut = 0; cut <= in.len; cut++) {
+		struct message m;
+		struct bytes a, b, end;
+		message_begin(&m, 0, 100);
+		message_chunk(&m, bytes_slice(in, 0, cut), &a);
+		message_chunk(&m, bytes_slice(in, cut, in.len), &b);
+		message_chunk_end(&m, &end);
+		assert_int_equal(m.size, size);
+		assert_int_equal(m.faults, faults);
+		if (faults == 0)
+			assert_int_equal(a.len + b.len + end.len, size);
+		else
+			assert_int_equal(end.len, 0);   /* nothing is kept once the fault is known: a CR at the end is one only there */
+	}
+}
+
+static void test_chunks(void **state)
+{
+	(void)state;
+	chunked(LIT("a: b\r\n\r\n.\r\n..\r\n"), 15, 0);        /* a dot is a dot */
+	chunked(LIT("a: b\r\n\r\nno end"), 16, 0);                /* the end of the line is added */
+	chunked(LIT(""), 0, 0);
+	chunked(LIT("a\nb\r\n"), 5, MESSAGE_BARE);
+	chunked(LIT("a\r\rb\r\n"), 6, MESSAGE_BARE);
+	chunked(LIT("a\r\n\n.\r\n"), 7, MESSAGE_BARE);
+	chunked(LIT("a\r"), 2, MESSAGE_BARE);
+	chunked(LIT("a\0b\r\n"), 5, MESSAGE_NUL);
+}
+
+static void test_chunk_header(void **state)
+{
+	struct message m;
+	struct bytes kept;
+	(void)state;
+	message_begin(&m, 10, 2);
+	message_chunk(&m, LIT("Received: x\r\nMessage-"), &kept);
+	assert_int_equal(kept.len, 0);
+	assert_int_equal(m.faults, MESSAGE_TOO_BIG);
+	message_chunk(&m, LIT("ID: <a@b>\r\nReceived: y\r\n\r\nReceived: z\r\n"), &kept);
+	assert_string_equal(m.message_id, "<a@b>");
+	assert_int_equal(m.hops, 2);
+	assert_int_equal(m.faults, MESSAGE_TOO_BIG | MESSAGE_LOOPS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_dots),
+		cmocka_unit_test(test_chunks), cmocka_unit_test(test_chunk_header), cmocka_unit_test(test_dots),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_nul),
 		cmocka_unit_test(test_header),
