@@ -98,7 +98,7 @@ def test_of_a_queue_that_works(hosts):
     for thread in threads:
         thread.start()
     try:
-        until(lambda: len(accepted) > 150)
+        until(lambda: len(accepted) > 150 and json.loads(tappal(one, "status", "--json", code=None).stdout or '{"messages": 0}')["messages"] > 20)
         before = set(accepted)
         delivered = {d.address for d in spawn.deliveries}
         r = tappal(one, "queue", "backup", one.copy)
