@@ -29,6 +29,9 @@ static void act_vrfy(struct session *s, struct command *c);
 static void act_help(struct session *s, struct command *c);
 static void act_quit(struct session *s, struct command *c);
 
+/* Of an envelope's room, for one more recipient with what is asked for it, and for the attributes. */
+#define ENVELOPE_RESERVE 8192u
+
 #define ST_ANY (ST_START | ST_GREETED | ST_MAIL | ST_RCPT | ST_BDAT)
 
 /* "legal in" is where a command is carried out; elsewhere it gets 503 5.5.1 and changes nothing. */
@@ -118,6 +121,7 @@ static void act_ehlo(struct session *s, struct command *c)
 	for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
 		session_reply_more(s, 250, NULL, "%s", extensions[i]);
 	announce_auth(s);
+	session_reply_more(s, 250, NULL, "LIMITS RCPTMAX=%llu", (unsigned long long)s->settings->maxrcpt);   /* RFC 9422; others have none */
 	session_reply(s, 250, NULL, "SIZE %llu", (unsigned long long)s->settings->databytes);
 }
 
@@ -245,7 +249,7 @@ static bool check_access(struct session *s, struct command *c)
 
 static bool check_rcpt(struct session *s, struct command *c)
 {
-	if (s->mail.rcpt_count >= s->settings->maxrcpt) {
+	if (s->mail.rcpt_count >= s->settings->maxrcpt || s->mail.recipients.len > ENVELOPE_MAX - ENVELOPE_RESERVE) {
 		session_reply(s, 452, "4.5.3", "Too many recipients");
 		return false;
 	}
