@@ -31,7 +31,8 @@ DOMAIN = "crash.tappal"
 MAILBOXES = ["joe", "ann", "sam"]
 ACCOUNT = "tappal-peer"
 SEGMENT = 256 << 10
-DAEMONS = {"queued": ["queued"], "spawn-local": ["spawn", "local"], "spawn-remote": ["spawn", "remote"], "bounce": ["bounce"], "smtpd": ["smtpd", "--pool"]}
+DAEMONS = {"queued": ["queued"], "spawn-local": ["spawn", "local"], "spawn-remote": ["spawn", "remote"], "bounce": ["bounce"],
+           "smtpd": ["smtpd", "--pool"]}
 # Each way to build a tappal that is wrong (mutant.c): the function that is replaced, and what it does wrong.
 MUTANTS = {"early": ("fdatasync", "answers before the log is synced"), "dirs": ("fsync", "syncs no directory")}
 SETTINGS = {
@@ -263,8 +264,8 @@ def run_all(function, arguments, jobs, seconds, done):
 def make_image(path, megabytes):
     with open(path, "wb") as f:
         f.truncate(megabytes << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-N", "2000", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", path],
-                   check=True)
+    now = "lazy_itable_init=0,lazy_journal_init=0,nodiscard"
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-N", "2000", "-J", "size=4", "-E", now, path], check=True)
 
 
 class Cell:
@@ -448,7 +449,8 @@ class Cell:
 
     def tappal(self, *arguments, wrap=()):
         """Ended, as by a person, when it has waited for an answer for too long."""
-        process = subprocess.Popen([*wrap, f"{self.bin}/tappal", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*wrap, f"{self.bin}/tappal", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
         try:
             out, error = process.communicate(timeout=10)
         except subprocess.TimeoutExpired:

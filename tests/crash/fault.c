@@ -5,8 +5,9 @@
  *
  * PROGRAM is a path: calls of any process whose executable it is are counted, whoever started it, set-uid or not (strace counts for each
  * thread and cannot choose a program). KIND says what a call's first argument is: `file`, `pipe`, `fifo` (a pipe that is not
- * waited for), `own` (a pipe of which the process has the other end, too) or `socket` for calls that read, write or sync a descriptor, `-` for others. At the K-th occurrence of system call NR with this KIND: `kill` is SIGKILL before it happens; `short`
- * makes a write take only half; a number is the errno it fails with, unexecuted. Then everything is let go and runs on untraced.
+ * waited for), `own` (a pipe of which the process has the other end, too) or `socket` for calls that read, write or sync a descriptor, `-` for
+ * others. At the K-th occurrence of system call NR with this KIND: `kill` is SIGKILL before it happens; `short` makes a write take only half; a
+ * number is the errno it fails with, unexecuted. Then everything is let go and runs on untraced.
  * TRACE gets "acted MILLISECONDS" (CLOCK_MONOTONIC) at that moment, or "seen COUNT" when all has ended and it never came to that; without -s,
  * "NR KIND COUNT" for each system call.
  * SIGTERM and SIGHUP go on to COMMAND; its exit code is ours (128 + signal when it was killed).
@@ -175,7 +176,8 @@ static bool is_waited_for(pid_t pid, int descriptor) {
 }
 
 static enum kind kind_of(pid_t pid, uint64_t call, uint64_t descriptor) {
-	static const uint64_t calls[] = { SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_sendfile, SYS_splice, SYS_fsync, SYS_fdatasync };
+	static const uint64_t calls[] = { SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_sendfile,
+		SYS_splice, SYS_fsync, SYS_fdatasync };
 	char path[64];
 	struct stat st;
 	size_t i = 0;

@@ -18,7 +18,8 @@ from scenario import COMMANDS, World, play_small, small_messages
 # What is watched: the daemon (or command) that starts it, and the program's file.
 TARGETS = {
     "queued": ("queued", "queued"), "enqueue": ("smtpd", "enqueue"), "smtpd": ("smtpd", "smtpd"), "spawn-local": ("spawn-local", "spawn"),
-    "spawn-remote": ("spawn-remote", "spawn"), "local": ("spawn-local", "local"), "remote": ("spawn-remote", "remote"), "bounce": ("bounce", "bounce"),
+    "spawn-remote": ("spawn-remote", "spawn"), "local": ("spawn-local", "local"), "remote": ("spawn-remote", "remote"),
+    "bounce": ("bounce", "bounce"),
     "bounce-enqueue": ("bounce", "enqueue"), "script": ("script", "enqueue"), "session": ("session", "smtpd"),
     **{f"tappal-{word}": (f"tappal-{word}", "tappal") for word in COMMANDS},
 }
@@ -93,7 +94,8 @@ def play(cell, world, wraps):
         cell.wrapped.setdefault(starter, []).append(words)
     cell.start()
     cell.wait_ready()
-    play_small(world, {command: cell.wrapped.pop(command)[0] for command in {starter for starter, _ in TARGETS.values()} - {*DAEMONS} if command in cell.wrapped})
+    commands = {starter for starter, _ in TARGETS.values()} - {*DAEMONS}
+    play_small(world, {command: cell.wrapped.pop(command)[0] for command in commands if command in cell.wrapped})
 
 
 def run_faults(spec):
@@ -113,7 +115,8 @@ def run_faults(spec):
         world.forgive([(m - 0.1) for m in acted] + acted)
         found = stuck + leaks + judge(world.ledger, world.arrivals(), crashes=max(1, len(acted)), in_flight=3)
         world.stop()
-        return {"violations": found, "acted": len(acted), "states": world.ledger.state, "acknowledged": world.ledger.acknowledged(), "seen": [seen(trace) for trace in traces],
+        return {"violations": found, "acted": len(acted), "states": world.ledger.state, "acknowledged": world.ledger.acknowledged(),
+                "seen": [seen(trace) for trace in traces],
                 "log": cell.log()[-20000 if not spec.get("show") else 0:] if found or spec.get("show") else ""}
 
 
@@ -129,7 +132,8 @@ def run_clean(spec):
         found += find_leaks(cell, [], None) + judge(world.ledger, world.arrivals())
         world.stop()
         counts = {CALLS[int(nr)] + (f" {kind}" if kind != "-" else ""): int(count) for nr, kind, count in map(str.split, open(trace))}
-        return {"violations": found, "counts": counts, "census": census, "acknowledged": world.ledger.acknowledged(), "log": cell.log()[-6000:] if found else ""}
+        return {"violations": found, "counts": counts, "census": census, "acknowledged": world.ledger.acknowledged(),
+                "log": cell.log()[-6000:] if found else ""}
 
 
 # ---- leaks

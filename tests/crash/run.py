@@ -6,7 +6,8 @@
     run.py --replay "build/crash/kept/1 1234 torn 987654321"
 
 Without --sample: every system call of every program is killed once, every error of the table is made once, and 1,500 power losses. With it:
-about N states of all kinds. The seed is printed; the same seed plans the same states; `--seed tree` is one that any change of the sources changes. What failed is kept, with logs, in
+about N states of all kinds. The seed is printed; the same seed plans the same states; `--seed tree` is one that any change of the sources
+changes. What failed is kept, with logs, in
 build/crash/failed.json, and the disks' records in build/crash/kept. --fault makes one fault, --replay one loss of power, as a failure's lines
 name them, and shows the host's log.
 """
@@ -256,8 +257,8 @@ class Plan:
                 recording = self.record(root, f"{self.arguments.seed} {mutant}", power.SIZES, tally, patient=False)
                 if recording:
                     rng = random.Random(recording.seed)
-                    self.run_states(recording, power.plan_states(recording.events, RIG_STATES, rng), Show(tally, "rig", lambda run: "", RIG_STATES, recording),
-                                    lambda: tally.kinds["lost"] > 0)
+                    show = Show(tally, "rig", lambda run: "", RIG_STATES, recording)
+                    self.run_states(recording, power.plan_states(recording.events, RIG_STATES, rng), show, lambda: tally.kinds["lost"] > 0)
                     shutil.rmtree(recording.at)
             shutil.rmtree(root, ignore_errors=True)
             self.tally.test(tally.kinds["lost"] > 0, f"a build that {fault} is caught (after {tally.states} states)")
@@ -356,9 +357,10 @@ def close(plan, whole):
     print(f"clients were told 250 {t.acknowledged} times, each was judged; `tappal queue check` found something in {t.kinds['check']} states")
     print(f"{t.states - len(t.failed) + t.tests - len(t.surprises)} passed, {bad} failed" + (f", {len(t.skipped)} skipped" if t.skipped else ""))
     if t.errors or t.surprises or t.idle or missing:
-        print(f"{t.idle} faults were never reached and are not counted, {t.errors} states could not be judged, {len(t.surprises)} tests of the rig failed, "
-              f"{len(missing)} phases could not be run")
-    print(f"crash: {t.states} states, {t.kinds['lost']} lost, {t.kinds['ghost']} ghosts, {t.kinds['duplicate']} duplicates over bound, {t.kinds['leak']} leaks")
+        print(f"{t.idle} faults were never reached and are not counted, {t.errors} states could not be judged, "
+              f"{len(t.surprises)} tests of the rig failed, {len(missing)} phases could not be run")
+    print(f"crash: {t.states} states, {t.kinds['lost']} lost, {t.kinds['ghost']} ghosts, {t.kinds['duplicate']} duplicates over bound, "
+          f"{t.kinds['leak']} leaks")
     return 1 if bad else 0
 
 

@@ -127,8 +127,8 @@ class World:
         return [("lost", f"the hold of {key}: it is {rows().get(id, 'gone')}") for key, id in ids.items() if rows().get(id) != "held"]
 
     def drain(self):
-        """Until nothing is in the queue: violations when that takes too long, or when things are not right before. A report that was lost between queued and bounce is made
-        anew after minutes, or when queued starts anew; so that is done once, and only then is a message stuck."""
+        """Until nothing is in the queue: violations when that takes too long, or when things are not right before. A report that was lost between
+        queued and bounce is made anew after minutes, or when queued starts anew; so that is done once, and only then is a message stuck."""
         self.cell.wait_ready()
         found = self.held_still() + [(CHECK, text) for text in self.cell.check("before the drain")]
         for key in list(self.ledger.held):
@@ -239,8 +239,8 @@ COMMANDS = ("hold", "delete", "bounce", "retry", "release")
 
 def waiting_messages():
     """Those that an operator finds waiting."""
-    return [Message("k-slow", f"other@{DOMAIN}", [SLOW]), Message("k-gone", f"another@{DOMAIN}", [SLOW]), Message("k-held", f"other@{DOMAIN}", [LATER]),
-            Message("k-back", SAM, [SLOW])]
+    return [Message("k-slow", f"other@{DOMAIN}", [SLOW]), Message("k-gone", f"another@{DOMAIN}", [SLOW]),
+            Message("k-held", f"other@{DOMAIN}", [LATER]), Message("k-back", SAM, [SLOW])]
 
 
 def small_messages():
