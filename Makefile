@@ -27,6 +27,7 @@ COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr cr
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o
 smtpd/auth       = smtpd/auth.o smtpd/authcrew.o smtpd/authtable.o smtpd/verify.o smtpd/failures.o smtpd/sasl.o smtpd/scram.o smtpd/passwords.o
+smtpd/tlsd       = smtpd/tlsd.o smtpd/tlsd_keys.o smtpd/tlsd_signer.o smtpd/tlsd_keyless.o smtpd/tlsd_context.o smtpd/tlsd_door.o smtpd/tlsd_session.o smtpd/tlsd_relay.o smtpd/tlsd_watch.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
 queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
@@ -44,12 +45,13 @@ CHECK = queue/store/check.o queue/store/check_index.o queue/store/check_log.o qu
 	queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/store/tokens.o queue/store/usage.o queue/index.o queue/index_whole.o queue/intakefile.o queue/operation.o
 SUBMISSION = local/outgoing.o local/compose.o local/header.o local/submit.o local/submit_smtp.o
 
+LIBS_smtpd/tlsd      = -lssl -lcrypto
 LIBS_queue/queued    = -llmdb -lpthread
 LIBS_smtpd/auth      = -lsodium -Wl,--no-as-needed -lcrypt
 LIBS_queue/tappal    = -llmdb -lpthread -ljansson -lsmartcols -lsodium
 LIBS_remote/resolver = -lunbound -lidn2
 
-PROGRAMS = smtpd/smtpd smtpd/auth queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
+PROGRAMS = smtpd/smtpd smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
 
 COMMON_OBJ = $(COMMON:%=$(OBJ)/common/%.o)
 

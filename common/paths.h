@@ -7,7 +7,7 @@
 
 extern const char path_etc[];      /* ROOT/etc/tappal       control files, root */
 extern const char path_spool[];    /* ROOT/var/spool/tappal */
-extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver and auth */
+extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver, auth and tlsd */
 extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
 extern const char path_bin[];      /* ROOT PREFIX/bin */
 
@@ -31,9 +31,12 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define SOCKET_RESOLVER "resolver"       /* under path_run; made by resolver; peers checked by SO_PEERCRED */
 #define SOCKET_AUTH     "auth"           /* the same of auth; smtpd checks that it is auth's, too */
 
+#define SOCKET_TLSD    "tlsd"            /* under path_run; made by tlsd as root, which smtpd checks; peers checked by SO_PEERCRED */
+
 /* The accounts (etc/accounts). Each has a primary group of its own name, but tappal-spawn and tappal-bounce have tappal-log. */
 #define ACCOUNT_SMTPD  "tappal-smtpd"
-#define ACCOUNT_KEY    "tappal-key"
+#define ACCOUNT_KEY    "tappal-key"       /* holds private keys and passwords */
+#define ACCOUNT_TLS    "tappal-tls"       /* speaks TLS with clients, without them */
 #define ACCOUNT_INTAKE "tappal-intake"
 #define ACCOUNT_QUEUE  "tappal-queue"
 #define ACCOUNT_SPAWN  "tappal-spawn"

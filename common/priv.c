@@ -21,6 +21,7 @@
 #include "exits.h"
 #include "accounts.h"
 #include "log.h"
+#include "paths.h"
 
 #define GROUPS_MAX 64
 
@@ -245,6 +246,15 @@ uid_t priv_setuid_start(const char *account, int *took_effect_r)
 	make_undumpable();
 	*took_effect_r = 1;
 	return caller;
+}
+
+void priv_run_directory(void)
+{
+	struct account dns;
+	if (geteuid() != 0 || account_by_name(ACCOUNT_DNS, &dns) != ACCOUNT_FOUND || mkdir(path_run, 0755) < 0)
+		return;
+	if (chmod(path_run, 0755) < 0 || chown(path_run, dns.uid, dns.gid) < 0)
+		die_system("cannot give %s to %s", path_run, ACCOUNT_DNS);
 }
 
 void priv_limit(size_t address_space, unsigned nofile)

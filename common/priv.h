@@ -29,6 +29,10 @@ uid_t priv_setuid_start(const char *account, int *took_effect_r);
  * program with EXIT_SYSTEM, without a word, when it cannot. priv_setuid_start does it, too. */
 void priv_standard_descriptors(void);
 
+/* The directory of sockets (path_run), as etc/spool-tree makes it. Where /run is emptied at boot, the first daemon that starts as root and has a
+ * socket there makes it; it is the resolver's, which makes its own socket after it gave up root. Does nothing for anybody but root. */
+void priv_run_directory(void);
+
 /* Lower this process's limits: no core; address space (0: leave). Open files: at most `nofile` (0: leave). */
 void priv_limit(size_t address_space, unsigned nofile);
 

@@ -13,7 +13,7 @@
 
 enum {
 	USED_SMTPD = 1, USED_QUEUED = 2, USED_SPAWN = 4, USED_BOUNCE = 8, USED_REMOTE = 16, USED_RESOLVER = 32, USED_INJECT = 64, USED_TOOLS = 128,
-	USED_AUTH = 256, USED_ALL = 511,
+	USED_AUTH = 256, USED_TLSD = 512, USED_ALL = 1023,
 };
 
 struct lines {
@@ -52,6 +52,11 @@ struct setting_row {
 };
 extern const struct setting_row setting_table[];
 extern const size_t setting_count;
+
+/* What a line of smtpdlisten says: "ADDRESS" or "ADDRESS ROLE". */
+enum smtpd_role { ROLE_RELAY, ROLE_SUBMISSION, ROLE_SUBMISSIONS };
+bool smtpd_role_parse(struct bytes word, enum smtpd_role *role_r);   /* empty: relay */
+bool smtpd_listen_parse(struct bytes line, struct bytes *address_r, enum smtpd_role *role_r);
 
 /* Read the control files in directory `dir` that `used_by` uses (USED_ALL: every one, and then unknown file names are errors, too,
  * with a suggestion of the nearest name). Every fault is one line appended to `faults`: "FILE:LINE: what; what to do".

@@ -146,11 +146,43 @@ static void check_aliasnames(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" is no local part; write a name like postmaster, without \"@\"", log_text(line));
 }
 
+bool smtpd_role_parse(struct bytes word, enum smtpd_role *role_r)
+{
+	static const char *const names[] = { [ROLE_RELAY] = "relay", [ROLE_SUBMISSION] = "submission", [ROLE_SUBMISSIONS] = "submissions" };
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (bytes_equal(word, bytes_of(names[i])) || (i == ROLE_RELAY && word.len == 0)) {
+			*role_r = (enum smtpd_role)i;
+			return true;
+		}
+	return false;
+}
+
+bool smtpd_listen_parse(struct bytes line, struct bytes *address_r, enum smtpd_role *role_r)
+{
+	struct bytes role = line;
+	*address_r = bytes_cut(&role, ' ');
+	return smtpd_role_parse(bytes_trim(role), role_r);
+}
+
 static void check_smtpdlisten(struct parse *p, uint32_t n, struct bytes line)
 {
 	struct netaddr addr;
-	if (!netaddr_parse_listen(line, &addr))
+	struct bytes address;
+	enum smtpd_role role;
+	if (!smtpd_listen_parse(line, &address, &role))
+		parse_fault(p, n, "\"%s\" has no such role; write relay, submission or submissions behind the address, or nothing for relay", log_text(line));
+	else if (!netaddr_parse_listen(address, &addr))
 		parse_fault(p, n, "\"%s\" is no listening address; write port, address:port or [IPv6 address]:port", log_text(line));
+}
+
+/* "/path/chain.pem" or "/path/chain.pem /path/key.pem" */
+static void check_tlscertificates(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct bytes key = line, chain = bytes_cut(&key, ' ');
+	key = bytes_trim(key);
+	if (chain.at[0] != '/' || (key.len > 0 && key.at[0] != '/') || has_blank_or(key, '\t') || has_blank_or(chain, '\t'))
+		parse_fault(p, n, "\"%s\" names no certificate; write the path of a PEM file, and after a blank the path of its key where that is in another file",
+			log_text(line));
 }
 
 static void check_ownaddresses(struct parse *p, uint32_t n, struct bytes line)
@@ -280,6 +312,8 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "dnsforward", check_dnsforward },
 	{ "dnstrustanchor", check_file },
 	{ "logfiles", check_file },
+	{ "tlscertificates", check_tlscertificates },
+	{ "tlsclientca", check_file },
 };
 
 void parse_check_line(struct parse *p, uint32_t number, struct bytes line)

@@ -294,17 +294,6 @@ static void admit(struct resolver *r, const char *account)
 		r->admitted[r->admitted_count++] = pw->pw_uid;
 }
 
-/* The directory is made by `make install`; where /run is emptied at boot, by the first resolver that starts as root. */
-static void run_directory_make(void)
-{
-	const struct passwd *pw = getpwnam(ACCOUNT_DNS);
-
-	if (geteuid() != 0 || pw == NULL || mkdir(path_run, 0755) == -1)
-		return;
-	if (chmod(path_run, 0755) == -1 || chown(path_run, pw->pw_uid, pw->pw_gid) == -1)
-		die_system("cannot give %s to %s", path_run, ACCOUNT_DNS);
-}
-
 static void socket_address(struct sockaddr_un *sa_r)
 {
 	int n;
@@ -343,7 +332,7 @@ static void start(struct resolver *r)
 	r->admitted[r->admitted_count++] = 0;
 	admit(r, ACCOUNT_REMOTE);
 	admit(r, ACCOUNT_SMTPD);
-	run_directory_make();
+	priv_run_directory();
 	io_want_files(FILES);
 	priv_become_alone("resolver", ACCOUNT_DNS);
 	(void)signal(SIGPIPE, SIG_IGN);

@@ -474,16 +474,6 @@ static void admit(struct auth *a, const char *account)
 		a->admitted[a->admitted_count++] = found.uid;
 }
 
-/* The directory is made by `make install`; where /run is emptied at boot, by the first of resolver and auth that starts as root. */
-static void run_directory_make(void)
-{
-	struct account dns;
-	if (geteuid() != 0 || account_by_name(ACCOUNT_DNS, &dns) != ACCOUNT_FOUND || mkdir(path_run, 0755) == -1)
-		return;
-	if (chmod(path_run, 0755) == -1 || chown(path_run, dns.uid, dns.gid) == -1)
-		die_system("cannot give %s to %s", path_run, ACCOUNT_DNS);
-}
-
 /* Who may ask is decided by SO_PEERCRED, not by the file's mode. Bound as root, for the directory is the resolver's; it listens as
  * tappal-key, which is what smtpd sees of us. */
 static int socket_bind(void)
@@ -512,7 +502,7 @@ static void start(struct auth *a)
 	settings_or_die(&a->settings, "auth", USED_AUTH);
 	a->admitted[a->admitted_count++] = 0;
 	admit(a, ACCOUNT_SMTPD);
-	run_directory_make();
+	priv_run_directory();
 	a->listener = socket_bind();
 	io_want_files(FILES);
 	priv_become_alone("auth", ACCOUNT_KEY);

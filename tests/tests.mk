@@ -85,6 +85,11 @@ FUZZ_LIBS_sasl = -lsodium
 UNIT += session
 UNIT_OBJ_session = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
 
+# tlsd
+UNIT += signer
+UNIT_OBJ_signer = smtpd/tlsd_signer.o smtpd/tlsd_keyless.o
+UNIT_LIBS_signer = -lcrypto
+
 # the store
 UNIT += msglog index schedule store crash operate reclaim check backup
 UNIT_OBJ_msglog = queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o

@@ -1,0 +1,308 @@
+/* tlsd_session - smtpd's room, tlsd: one process for one client. See tlsd_session.h. */
+#include "tlsd_session.h"
+
+#include "tlsd_relay.h"
+#include "tlsd_watch.h"
+
+#include "common/channel.h"
+#include "common/exits.h"
+#include "common/io.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+
+#define ASK_MS 5000u              /* smtpd sends its question at once */
+#define ASK_MAX 1024u
+#define CLIENT_TEXT 400u
+#define PART_MS 1000u
+#define PART_OCTETS 65536u
+#define PAUSE_US 200000u          /* after EMFILE and its kin */
+
+enum { CLIENT, CONTROL };
+
+struct session {
+	int control, client, plain;
+	char text[CLIENT_TEXT + 1];   /* the client, as smtpd calls it */
+	struct watch watch;
+	SSL *ssl;
+};
+
+/* ---- waiting for smtpd */
+
+bool room_admits(const struct room *room, int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return false;
+	for (size_t i = 0; i < room->admitted_count; i++)
+		if (peer.uid == room->admitted[i])
+			return true;
+	log_warn("uid %lu asked, who is not admitted", (unsigned long)peer.uid);
+	return false;
+}
+
+/* A connection of one who may ask, or -1: the door has closed. */
+static int next_connection(const struct room *room, struct watch *w)
+{
+	enum { LISTENER, LIFE };
+	if (!watch_set(w, LISTENER, room->listener, EPOLLIN | EPOLLEXCLUSIVE) || !watch_set(w, LIFE, room->life, EPOLLIN))
+		return -1;
+	for (;;) {
+		int ready = watch_wait(w, 0);
+		if (ready < 0 || (ready & 1 << LIFE))
+			return -1;
+		int fd = accept4(room->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0 && room_admits(room, fd))
+			return watch_set(w, LISTENER, -1, 0) && watch_set(w, LIFE, -1, 0) ? fd : -1;
+		if (fd >= 0)
+			close(fd);
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			usleep(PAUSE_US);
+	}
+}
+
+static void limit_waits(int fd, uint64_t ms)
+{
+	struct timeval wait = { .tv_sec = (time_t)(ms / SECOND_MS) };
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+}
+
+static bool is_stream(int fd)
+{
+	int type = 0;
+	socklen_t len = sizeof type;
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+/* The two descriptors of one message; whatever else came is closed. */
+static bool take_descriptors(struct msghdr *m, int fd_r[2])
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(m);
+	bool rights = c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS;
+	if (rights && c->cmsg_len == CMSG_LEN(2 * sizeof *fd_r) && !(m->msg_flags & MSG_CTRUNC)) {
+		memcpy(fd_r, CMSG_DATA(c), 2 * sizeof *fd_r);
+		return is_stream(fd_r[0]) && is_stream(fd_r[1]);
+	}
+	return false;
+}
+
+static bool take_question(struct session *s)
+{
+	union { struct cmsghdr head; char room[CMSG_SPACE(2 * sizeof(int))]; } control;
+	char octets[ASK_MAX];
+	struct iovec iov = { octets, sizeof octets };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct tls_ask ask;
+	struct record record;
+	size_t used;
+	int fd[2];
+	limit_waits(s->control, ASK_MS);
+	ssize_t n = recvmsg(s->control, &m, MSG_CMSG_CLOEXEC);
+	if (n <= 0)
+		return false;
+	if (!take_descriptors(&m, fd) || record_take((struct bytes){ octets, (size_t)n }, &record, &used) != RECORD_OK || used != (size_t)n
+		|| record.type != REC_tls_ask || !tls_ask_decode(record.payload, &ask) || ask.client.len > CLIENT_TEXT || ask.mode > 1) {
+		log_warn("smtpd sent what is no question");
+		return false;
+	}
+	s->client = fd[0];
+	s->plain = fd[1];
+	snprintf(s->text, sizeof s->text, "%s", log_text(ask.client));
+	return true;
+}
+
+/* ---- giving up */
+
+static bool give_up_everything(const struct room *room)
+{
+	struct rlimit none = { 0, 0 };
+	close(room->listener);
+	close(room->life);
+	close(room->news);
+	return setrlimit(RLIMIT_NPROC, &none) == 0 && setrlimit(RLIMIT_NOFILE, &none) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+		&& prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+}
+
+/* ---- telling smtpd */
+
+static bool tell(const struct session *s, const struct str *record)
+{
+	return send(s->control, record->at, record->len, MSG_NOSIGNAL) == (ssize_t)record->len;
+}
+
+static bool tell_ready(const struct session *s)
+{
+	struct str out = STR_INIT(100);
+	bool ok = tls_ready_encode(&(struct tls_ready){ .pid = (uint32_t)getpid() }, &out) && tell(s, &out);
+	str_free(&out);
+	return ok;
+}
+
+static bool tell_facts(const struct session *s, const struct tls_facts *facts)
+{
+	struct str out = STR_INIT(8000);
+	bool ok = tls_facts_encode(facts, &out) && tell(s, &out);
+	str_free(&out);
+	return ok;
+}
+
+/* "key-exchange X25519 server-signature RSA-PSS (2048 bits) server-digest SHA256", Postfix's words. */
+static void describe_exchange(SSL *ssl, struct str *out)
+{
+	int group = (int)SSL_get_negotiated_group(ssl), kind = NID_undef, digest = NID_undef;
+	X509 *own = SSL_get_certificate(ssl);
+	EVP_PKEY *key = own != NULL ? X509_get0_pubkey(own) : NULL;
+	char curve[64];
+	const char *name = group != NID_undef ? SSL_group_to_name(ssl, group) : NULL;
+	if (name != NULL)
+		str_addf(out, "key-exchange %s", name);
+	if (key == NULL || SSL_get_signature_type_nid(ssl, &kind) != 1)
+		return;
+	str_addf(out, "%sserver-signature %s", out->len > 0 ? " " : "",
+		kind == EVP_PKEY_RSA_PSS ? "RSA-PSS" : kind == EVP_PKEY_EC ? "ECDSA" : OBJ_nid2sn(kind));
+	if (EVP_PKEY_get_base_id(key) == EVP_PKEY_EC && EVP_PKEY_get_group_name(key, curve, sizeof curve, NULL) == 1)
+		str_addf(out, " (%s)", curve);
+	else
+		str_addf(out, " (%d bits)", EVP_PKEY_get_bits(key));
+	if (SSL_get_signature_nid(ssl, &digest) == 1 && digest != NID_undef)
+		str_addf(out, " server-digest %s", OBJ_nid2sn(digest));
+}
+
+static struct bytes name_text(const X509_NAME *name, struct str *out)
+{
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *at = NULL;
+	long len = bio != NULL && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0 ? BIO_get_mem_data(bio, &at) : 0;
+	if (len > 0)
+		str_add(out, (struct bytes){ at, (size_t)len < 400 ? (size_t)len : 400 });
+	BIO_free(bio);
+	return str_bytes(out);
+}
+
+static bool tell_success(const struct session *s)
+{
+	struct str exchange = STR_INIT(200), subject = STR_INIT(400), issuer = STR_INIT(400);
+	unsigned char print[EVP_MAX_MD_SIZE], binding[32];
+	const unsigned char *alpn = NULL;
+	unsigned int print_len = 0, alpn_len = 0;
+	int algorithm_bits = 0, bits = SSL_CIPHER_get_bits(SSL_get_current_cipher(s->ssl), &algorithm_bits);
+	X509 *cert = SSL_get0_peer_certificate(s->ssl);
+	struct tls_facts facts = {
+		.ok = 1, .protocol = bytes_of(SSL_get_version(s->ssl)), .cipher = bytes_of(SSL_get_cipher_name(s->ssl)), .bits = (uint16_t)bits,
+		.algorithm_bits = (uint16_t)algorithm_bits, .resumed = SSL_session_reused(s->ssl) == 1,
+		.sni = bytes_of(SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name)),
+	};
+	describe_exchange(s->ssl, &exchange);
+	facts.exchange = str_bytes(&exchange);
+	SSL_get0_alpn_selected(s->ssl, &alpn, &alpn_len);
+	facts.alpn = (struct bytes){ (const char *)alpn, alpn_len };
+	if (cert != NULL && X509_digest(cert, EVP_sha256(), print, &print_len) == 1) {
+		facts.certificate = SSL_get_verify_result(s->ssl) == X509_V_OK ? 2 : 1;
+		facts.fingerprint = (struct bytes){ (const char *)print, print_len };
+		facts.subject = name_text(X509_get_subject_name(cert), &subject);
+		facts.issuer = name_text(X509_get_issuer_name(cert), &issuer);
+	}
+	/* RFC 9266: with TLS 1.2 only where the master secret is bound to the handshake (RFC 7627). */
+	if ((SSL_version(s->ssl) == TLS1_3_VERSION || SSL_get_extms_support(s->ssl) == 1)
+		&& SSL_export_keying_material(s->ssl, binding, sizeof binding, "EXPORTER-Channel-Binding", 24, (const unsigned char *)"", 0, 1) == 1)
+		facts.binding = (struct bytes){ (const char *)binding, sizeof binding };
+	bool ok = tell_facts(s, &facts);
+	OPENSSL_cleanse(binding, sizeof binding);
+	str_free(&exchange);
+	str_free(&subject);
+	str_free(&issuer);
+	return ok;
+}
+
+/* ---- the handshake */
+
+/* NULL: done. Else why not. */
+static const char *shake_hands(struct session *s, deadline_t until)
+{
+	for (;;) {
+		ERR_clear_error();
+		int result = SSL_do_handshake(s->ssl), error = SSL_get_error(s->ssl, result);
+		if (result == 1)
+			return NULL;
+		if (error == SSL_ERROR_SYSCALL || (error == SSL_ERROR_SSL && ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING))
+			return "lost connection";
+		if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
+			return tls_error_text();
+		if (!watch_set(&s->watch, CLIENT, s->client, error == SSL_ERROR_WANT_READ ? EPOLLIN : EPOLLOUT))
+			return "the system fails";
+		int ready = watch_wait(&s->watch, until);
+		if (ready < 0 || ready & 1 << CONTROL)
+			return "smtpd is gone";
+		if (ready == 0 && deadline_passed(until, clock_monotonic_ms()))
+			return "timeout";
+	}
+}
+
+static bool begin_tls(struct session *s, const struct room *room)
+{
+	s->ssl = contexts_accept(room->contexts);
+	keyless_ask_on(room->signer);
+	return s->ssl != NULL && SSL_set_fd(s->ssl, s->client) == 1 && io_set_nonblocking(s->client, true) == 0
+		&& watch_set(&s->watch, CONTROL, s->control, EPOLLIN | EPOLLRDHUP);
+}
+
+static bool handshake(struct session *s, const struct room *room)
+{
+	const char *failure = shake_hands(s, deadline_in(clock_monotonic_ms(), room->settings->tlstimeout * SECOND_MS));
+	bool good = failure == NULL && tell_success(s);
+	if (failure != NULL)
+		tell_facts(s, &(struct tls_facts){ .error = bytes_of(failure) });
+	watch_set(&s->watch, CONTROL, -1, 0);
+	close(s->control);
+	close(room->signer);
+	return good;
+}
+
+/* A close with unread input would make the kernel throw away the alert on its way. */
+static void part(struct session *s)
+{
+	char octets[4096];
+	deadline_t until = deadline_in(clock_monotonic_ms(), PART_MS);
+	shutdown(s->client, SHUT_WR);
+	for (size_t total = 0; total < PART_OCTETS && !deadline_passed(until, clock_monotonic_ms());) {
+		ssize_t n = recv(s->client, octets, sizeof octets, MSG_DONTWAIT);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			break;
+		total += n > 0 ? (size_t)n : 0;
+		if (n < 0 && (!watch_set(&s->watch, CLIENT, s->client, EPOLLIN) || watch_wait(&s->watch, until) < 0))
+			break;
+	}
+	shutdown(s->client, SHUT_RDWR);
+}
+
+int session_live(const struct room *room)
+{
+	static struct session s;
+	pid_t self = getpid();
+	if (!watch_init(&s.watch) || (s.control = next_connection(room, &s.watch)) < 0)
+		return EXIT_OK;
+	(void)!write(room->news, &self, sizeof self);
+	if (!take_question(&s))
+		return EXIT_OK;
+	if (!give_up_everything(room) || !begin_tls(&s, room)) {
+		log_error("no session with %s: %s", s.text, strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	if (tell_ready(&s) && handshake(&s, room))
+		relay_run(s.ssl, s.client, s.plain, s.text, &s.watch);
+	else
+		part(&s);
+	return EXIT_OK;
+}
