@@ -25,7 +25,7 @@ ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAG
 COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv log settings settings_table settings_parse settings_grammar keylist route mailbox channel
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
-smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o
+smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o smtpd/tls.o smtpd/starttls.o smtpd/role.o
 smtpd/auth       = smtpd/auth.o smtpd/authcrew.o smtpd/authtable.o smtpd/verify.o smtpd/failures.o smtpd/sasl.o smtpd/scram.o smtpd/passwords.o
 smtpd/tlsd       = smtpd/tlsd.o smtpd/tlsd_keys.o smtpd/tlsd_signer.o smtpd/tlsd_keyless.o smtpd/tlsd_context.o smtpd/tlsd_door.o smtpd/tlsd_session.o smtpd/tlsd_relay.o smtpd/tlsd_watch.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o

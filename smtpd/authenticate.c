@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "role.h"
 
 #include "common/log.h"
 
@@ -19,12 +20,12 @@ static bool has_mechanism(const struct settings *settings, struct bytes name)
 /* By listener; whether it is safe is another question. */
 static bool is_served(const struct session *s)
 {
-	return s->settings->authrelay && s->settings->authmechanisms.count > 0;
+	return (role_row(s->role)->needs_login || s->settings->authrelay) && s->settings->authmechanisms.count > 0;
 }
 
 bool authenticate_offered(const struct session *s)
 {
-	return is_served(s) && access_may_auth_plain(s->access, &s->peer->addr);
+	return is_served(s) && (s->tls.on || (!role_row(s->role)->needs_tls && access_may_auth_plain(s->access, &s->peer->addr)));
 }
 
 /* SCRAM needs keys that only the own table has. */

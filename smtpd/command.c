@@ -5,6 +5,8 @@
 #include "chunk.h"
 #include "parameters.h"
 #include "receive.h"
+#include "role.h"
+#include "starttls.h"
 #include "submission.h"
 
 #include <stdio.h>
@@ -54,7 +56,7 @@ const struct command_row command_table[] = {
 {  "SEND",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 {  "SOML",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 {  "SAML",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
-{  "STARTTLS",  NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_unavailable, NULL },
+{  "STARTTLS",  NULL,     ST_START | ST_GREETED, ARG_NONE, true, true, starttls_check, starttls_act },
 {  "AUTH",      NULL,     ST_GREETED, ARG_TEXT, true,       true,  check_auth,        act_auth },
 };
 const size_t command_rows = sizeof command_table / sizeof *command_table;
@@ -120,6 +122,8 @@ static void act_ehlo(struct session *s, struct command *c)
 	session_reply_more(s, 250, NULL, "%.*s", (int)s->settings->me.len, s->settings->me.at);
 	for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
 		session_reply_more(s, 250, NULL, "%s", extensions[i]);
+	if (starttls_offered(s))
+		session_reply_more(s, 250, NULL, "STARTTLS");
 	announce_auth(s);
 	session_reply_more(s, 250, NULL, "LIMITS RCPTMAX=%llu", (unsigned long long)s->settings->maxrcpt);   /* RFC 9422; others have none */
 	session_reply(s, 250, NULL, "SIZE %llu", (unsigned long long)s->settings->databytes);
@@ -315,7 +319,7 @@ static void act_vrfy(struct session *s, struct command *c)
 static void act_help(struct session *s, struct command *c)
 {
 	(void)c;
-	session_reply_more(s, 214, "2.0.0", "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
+	session_reply_more(s, 214, "2.0.0", "HELO EHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
 	session_reply(s, 214, "2.0.0", "See RFC 5321");
 }
 
@@ -352,6 +356,8 @@ void command_refuse_order(struct session *s)
 		session_reply(s, 503, "5.5.1", "There is a sender already");
 	else if (row->act == act_auth)
 		session_reply(s, 503, "5.5.1", "No AUTH within a mail transaction");
+	else if (row->act == starttls_act)
+		session_reply(s, 503, "5.5.1", "Not within a mail transaction");
 	else
 		session_reply(s, 503, "5.5.1", "MAIL comes first");
 }
@@ -399,6 +405,8 @@ static void command_run(struct session *s, const struct command_row *row, struct
 		row->check(s, NULL);
 	else if (!(row->legal & s->state))
 		command_refuse_order(s);
+	else if (!role_admits(s, row))
+		return;
 	else if (argument_fits(s, row, &argument))
 		command_carry_out(s, row, argument);
 }

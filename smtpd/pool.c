@@ -2,6 +2,7 @@
 #include "pool.h"
 
 #include "peer.h"
+#include "role.h"
 #include "serve.h"
 #include "session.h"
 
@@ -101,7 +102,7 @@ static const char *listen_advice(int error)
 	}
 }
 
-bool pool_listen(struct listeners *l, struct bytes address, struct str *error)
+bool pool_listen(struct listeners *l, struct bytes address, enum smtpd_role role, struct str *error)
 {
 	static const uint8_t zero[16];
 	struct netaddr addr;
@@ -123,6 +124,7 @@ bool pool_listen(struct listeners *l, struct bytes address, struct str *error)
 		str_addf(error, "cannot listen on %s: %s%s", log_text(address), strerror(errno), listen_advice(errno));
 		return false;
 	}
+	l->role[l->count] = role;
 	l->fd[l->count++] = fd;
 	return true;
 }
@@ -266,26 +268,27 @@ static bool pool_is_full(const struct pool *p)
 }
 
 /* Not inlined: what this needs of the stack is no part of the frame under which sessions run. */
-static __attribute__((noinline)) void turn_away(struct pool *p, int fd, const struct sockaddr_storage *sa, socklen_t len)
+static __attribute__((noinline)) void turn_away(struct pool *p, int fd, const struct sockaddr_storage *sa, socklen_t len, enum smtpd_role role)
 {
 	char reply[400];
 	struct peer peer;
 	peer_of_address(sa, len, &peer);
 	log_msg(0, "reject: CONNECT from %s: 421 4.3.2 all %zu sessions are busy; proto=SMTP", peer.text, p->limit);
 	int n = snprintf(reply, sizeof reply, "421 4.3.2 %.*s Too many connections, try again later\r\n", (int)p->settings->me.len, p->settings->me.at);
-	(void)!send(fd, reply, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (!role_row(role)->tls_at_once)
+		(void)!send(fd, reply, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	shutdown(fd, SHUT_WR);
 	close(fd);
 }
 
-static void pool_turn_away(struct pool *p, int listener)
+static void pool_turn_away(struct pool *p, size_t i)
 {
 	for (int n = 0; n < TURN_AWAY_BATCH; n++) {
 		struct sockaddr_storage sa;
 		socklen_t len = sizeof sa;
-		int fd = accept4(listener, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = accept4(p->listeners->fd[i], (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
-			turn_away(p, fd, &sa, len);
+			turn_away(p, fd, &sa, len, p->listeners->role[i]);
 			continue;
 		}
 		if (accept_wants_pause(errno))
@@ -384,7 +387,7 @@ static void pool_wait(struct pool *p)
 	pool_count(p);
 	for (nfds_t i = 2; i < n && pool_is_full(p); i++)
 		if (fds[i].revents)
-			pool_turn_away(p, fds[i].fd);
+			pool_turn_away(p, i - 2);
 }
 
 static int pool_loop(struct pool *p)

@@ -20,10 +20,10 @@
 #define POOL_LISTENERS 16
 #define POOL_SESSIONS_MAX 20000u
 
-struct listeners { int fd[POOL_LISTENERS]; size_t count; };
+struct listeners { int fd[POOL_LISTENERS]; enum smtpd_role role[POOL_LISTENERS]; size_t count; };
 
 /* Bind and listen on one address ("25", "address:port", "[v6]:port"); false with a line in `error`. */
-bool pool_listen(struct listeners *l, struct bytes address, struct str *error);
+bool pool_listen(struct listeners *l, struct bytes address, enum smtpd_role role, struct str *error);
 
 /* Serve until SIGTERM. The sockets become nonblocking. Returns an exit code. `settings` is replaced at SIGHUP. */
 int pool_run(struct settings *settings, const struct listeners *l);

@@ -1,6 +1,7 @@
 /* receive - smtpd's room: a message from DATA to its answer. See receive.h. */
 #include "receive.h"
 
+#include "starttls.h"
 #include "submission.h"
 
 #include "common/envelope.h"
@@ -27,8 +28,10 @@ static bool write_trace(const struct session *s, struct str *out, size_t *id_off
 	const char *with[] = { " with ", session_protocol(s), " id ", NULL };
 	const char *one[] = { "\r\n\tfor <", s->mail.only_rcpt, ">", NULL };
 	str_add_c(out, "Received: ");
-	if (s->login[0] == '\0' || !s->settings->authhideclient)
+	if (s->login[0] == '\0' || !s->settings->authhideclient) {
 		add_all(out, from);
+		starttls_trace(s, out);
+	}
 	str_add_c(out, "by ");
 	str_add(out, s->settings->me);
 	add_all(out, with);

@@ -132,8 +132,8 @@ static void pause_accepting(const sigset_t *open_mask, int *pause_ms)
 		usleep((useconds_t)*pause_ms * 1000);
 }
 
-/* The next connection and its client, or -1: the process is to end (told_to_end) or the sockets are of no use any more. */
-static int next_connection(int queue, const sigset_t *open_mask, struct peer *peer_r)
+/* The next connection, its client and the socket it came in by, or -1: the process is to end (told_to_end) or the sockets are of no use any more. */
+static int next_connection(int queue, const sigset_t *open_mask, struct peer *peer_r, int *listener_r)
 {
 	struct sockaddr_storage sa;
 	int pause_ms = 0;
@@ -144,6 +144,7 @@ static int next_connection(int queue, const sigset_t *open_mask, struct peer *pe
 			return -1;
 		if (n <= 0)
 			continue;
+		*listener_r = event.data.fd;
 		socklen_t len = sizeof sa;
 		int fd = accept4(event.data.fd, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC);
 		if (fd >= 0) {
@@ -158,7 +159,16 @@ static int next_connection(int queue, const sigset_t *open_mask, struct peer *pe
 	return -1;
 }
 
-static void serve_one(const struct server *server, struct kept *kept, int fd, const struct peer *peer, const sigset_t *open_mask)
+static enum smtpd_role role_of(const struct listeners *l, int fd)
+{
+	size_t i = 0;
+	while (i + 1 < l->count && l->fd[i] != fd)
+		i++;
+	return l->role[i];
+}
+
+static void serve_one(const struct server *server, struct kept *kept, int fd, enum smtpd_role role, const struct peer *peer,
+	const sigset_t *open_mask)
 {
 	sigset_t shut;
 	if (kept->sockets == SOCKETS_UNKNOWN)
@@ -166,7 +176,7 @@ static void serve_one(const struct server *server, struct kept *kept, int fd, co
 	sigprocmask(SIG_SETMASK, open_mask, &shut);
 	session_serve(&(struct session_start){
 		.access = server->access, .enqueuer = &kept->enqueuer, .stop = &told.stop, .peer = peer, .lines = &kept->lines,
-		.prepared = kept->sockets == SOCKETS_INHERIT, .may_relay = access_client_may_relay(server->access, &peer->addr), .in = fd, .out = fd,
+		.prepared = kept->sockets == SOCKETS_INHERIT, .may_relay = access_client_may_relay(server->access, &peer->addr), .role = role, .in = fd, .out = fd,
 	});
 	sigprocmask(SIG_SETMASK, &shut, NULL);
 	close(fd);
@@ -181,13 +191,13 @@ static int serve_until_told(const struct server *server, struct kept *kept, int 
 	atomic_store(&server->board->slots[server->slot].ready, 1);
 	for (uint64_t served = 0; served < reuse; served++) {
 		board_wait(server->board, server->slot);
-		int fd = next_connection(queue, &open_mask, &peer);
+		int listener = -1, fd = next_connection(queue, &open_mask, &peer, &listener);
 		bool few = board_busy(server->board, server->slot);
 		if (fd < 0)
 			return told_to_end() ? EXIT_OK : EXIT_SYSTEM;
 		if (few)
 			(void)!write(server->news, &one, sizeof one);
-		serve_one(server, kept, fd, &peer, &open_mask);
+		serve_one(server, kept, fd, role_of(server->listeners, listener), &peer, &open_mask);
 	}
 	return EXIT_OK;
 }

@@ -5,6 +5,8 @@
 #include "chunk.h"
 #include "command.h"
 #include "receive.h"
+#include "role.h"
+#include "starttls.h"
 
 #include "common/envelope.h"
 #include "common/io.h"
@@ -35,7 +37,7 @@ bool session_init(struct session *s, const struct session_start *start)
 	*s = (struct session){
 		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .stop = start->stop, .peer = start->peer,
 		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out, .kept = start->lines,
-		.prepared = start->prepared,
+		.prepared = start->prepared, .role = start->role, .tls_call = { .control = -1, .plain = -1 },
 		.state = ST_START, .verb = "CONNECT", .replies = STR_INIT(REPLIES_MAX), .head = STR_INIT(RECEIVE_HEAD_MAX),
 		.mail = { .sender_text = STR_INIT(ADDRESS_MAX), .recipients = STR_INIT(ENVELOPE_MAX) },
 	};
@@ -71,12 +73,12 @@ void session_free(struct session *s)
 
 const char *session_protocol(const struct session *s)
 {
-	bool authenticated = s->login[0] != '\0';
-	if (s->mail.smtputf8)
-		return authenticated ? "UTF8SMTPA" : "UTF8SMTP";
-	if (!s->extended)
+	static const char *const names[2][2][2] = {   /* SMTPUTF8, TLS, a login */
+		{ { "ESMTP", "ESMTPA" }, { "ESMTPS", "ESMTPSA" } }, { { "UTF8SMTP", "UTF8SMTPA" }, { "UTF8SMTPS", "UTF8SMTPSA" } },
+	};
+	if (!s->extended && !s->mail.smtputf8)
 		return "SMTP";
-	return authenticated ? "ESMTPA" : "ESMTP";
+	return names[s->mail.smtputf8][s->tls.on][s->login[0] != '\0'];
 }
 
 /* A long list of recipients gives its memory back: the next message has one. */
@@ -394,6 +396,11 @@ static void dialog(struct session *s)
 		bool more = session_process(s);
 		if (!write_replies(s) || s->end != END_NOT)
 			return;
+		if (s->tls_call.control >= 0) {
+			if (!starttls_finish(s))
+				return;
+			prepare_connection(s);
+		}
 		if (more)
 			continue;
 		if (s->wants_enqueuer)
@@ -485,8 +492,13 @@ static void session_run(struct session *s)
 {
 	prepare_connection(s);
 	log_info("connect from %s", s->peer->text);
-	dialog(s);
+	if (!role_row(s->role)->tls_at_once || starttls_at_once(s)) {
+		if (s->tls.on)
+			prepare_connection(s);
+		dialog(s);
+	}
 	receive_abandon(s);
+	tls_call_abandon(&s->tls_call);
 	say_good_bye(s);
 	if (s->end != END_QUIT && s->end != END_LOST)
 		linger(s);

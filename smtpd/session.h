@@ -15,6 +15,7 @@
 #include "enqueuer.h"
 #include "message.h"
 #include "peer.h"
+#include "tls.h"
 
 #include "common/clock.h"
 #include "common/linein.h"
@@ -68,6 +69,9 @@ struct session {
 	const volatile sig_atomic_t *stop;   /* set: say 421 at the next pause; may be NULL */
 	const struct peer *peer;
 	bool may_relay;
+	enum smtpd_role role;
+	struct tls_session tls;          /* on: this session is encrypted */
+	struct tls_call tls_call;        /* STARTTLS was answered with 220 */
 	struct bytes relay_suffix;       /* RELAYCLIENT's value */
 	int in, out;
 
@@ -110,6 +114,7 @@ struct session_start {
 	const volatile sig_atomic_t *stop;
 	const struct peer *peer;
 	bool may_relay;
+	enum smtpd_role role;
 	struct bytes relay_suffix;
 	int in, out;
 	struct linein *lines;            /* a buffer from sessions before, empty or reset, and left so: one mapping less to make. NULL: it has its own */
@@ -143,6 +148,6 @@ void session_reject(struct session *s, const char *rcpt, unsigned code, const ch
 	__attribute__((format(printf, 5, 6)));
 /* 421 and the end. */
 void session_dismiss(struct session *s, enum session_end end, const char *enhanced, const char *text);
-const char *session_protocol(const struct session *s);   /* "SMTP", "ESMTP", "ESMTPA", "UTF8SMTP", "UTF8SMTPA": RFC 3848, RFC 6531 4.3 */
+const char *session_protocol(const struct session *s);   /* "SMTP", "ESMTP", "UTF8SMTP", with S for TLS and A for a login: RFC 3848, 6531 4.3 */
 
 #endif

@@ -36,6 +36,7 @@
 struct start {
 	struct bytes addresses[POOL_LISTENERS];   /* of -l */
 	size_t address_count;
+	enum smtpd_role role;                     /* -r: of the session, the given sockets and the addresses of -l */
 	bool pool;                                /* --pool: the addresses of smtpdlisten */
 	struct listeners listeners;               /* given by whoever started us */
 	int in, out;                              /* else: one session */
@@ -52,16 +53,18 @@ static void on_signal(int number)
 
 static void usage(void)
 {
-	die_usage("usage: smtpd [--pool | -l ADDRESS ...]   (without: the client or listening socket is descriptor 0)");
+	die_usage("usage: smtpd [-r ROLE] [--pool | -l ADDRESS ...]   (without: the client or listening socket is descriptor 0)");
 }
 
 static void read_options(int argc, char **argv, struct start *start)
 {
-	static const struct option options[] = { { "pool", no_argument, NULL, 'p' }, { "listen", required_argument, NULL, 'l' }, { 0 } };
+	static const struct option options[] = { { "pool", no_argument, NULL, 'p' }, { "listen", required_argument, NULL, 'l' }, { "role", required_argument, NULL, 'r' }, { 0 } };
 	int c;
-	while ((c = getopt_long(argc, argv, "+l:", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+l:r:", options, NULL)) != -1) {
 		if (c == 'p')
 			start->pool = true;
+		else if (c == 'r' && smtpd_role_parse(bytes_of(optarg), &start->role))
+			continue;
 		else if (c == 'l' && start->address_count < POOL_LISTENERS)
 			start->addresses[start->address_count++] = bytes_of(optarg);
 		else
@@ -103,6 +106,12 @@ static size_t passed_descriptors(void)
 	return bytes_to_u64(bytes_of(fds), POOL_LISTENERS, &count) ? (size_t)count : 0;
 }
 
+static void give_listener(struct start *start, int fd)
+{
+	start->listeners.role[start->listeners.count] = start->role;
+	start->listeners.fd[start->listeners.count++] = fd;
+}
+
 static void look_at_descriptors(struct start *start)
 {
 	size_t passed = start->pool || start->address_count > 0 ? 0 : passed_descriptors();
@@ -112,12 +121,12 @@ static void look_at_descriptors(struct start *start)
 		int fd = LISTEN_FD + (int)i;
 		io_set_cloexec(fd, true);
 		if (is_listening(fd))
-			start->listeners.fd[start->listeners.count++] = fd;
+			give_listener(start, fd);
 		else
 			start->in = start->out = fd;   /* Accept=yes */
 	}
 	if (passed == 0 && start->address_count == 0 && !start->pool && is_listening(0))
-		start->listeners.fd[start->listeners.count++] = 0;
+		give_listener(start, 0);
 	close_range((unsigned)(LISTEN_FD + (int)passed), ~0u, 0);
 	start->stderr_is_client = is_same_socket(start->in, 2);
 	int null = start->stderr_is_client ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
@@ -172,11 +181,14 @@ static void bind_addresses(struct start *start, const struct settings *settings)
 {
 	struct str error = STR_INIT(1000);
 	for (size_t i = 0; i < start->address_count; i++)
-		if (!pool_listen(&start->listeners, start->addresses[i], &error))
+		if (!pool_listen(&start->listeners, start->addresses[i], start->role, &error))
 			die_usage("%s", str_c(&error));
-	for (size_t i = 0; start->pool && i < settings->smtpdlisten.count; i++)
-		if (!pool_listen(&start->listeners, settings->smtpdlisten.at[i], &error))
+	for (size_t i = 0; start->pool && i < settings->smtpdlisten.count; i++) {
+		enum smtpd_role role = ROLE_RELAY;
+		struct bytes address = settings->smtpdlisten.at[i];
+		if (!smtpd_listen_parse(settings->smtpdlisten.at[i], &address, &role) || !pool_listen(&start->listeners, address, role, &error))
 			die_usage("%s", str_c(&error));
+	}
 	if (start->listeners.count == 0)
 		die_usage("smtpdlisten is empty: no address to listen on");
 	str_free(&error);
@@ -212,7 +224,7 @@ static int serve_session(const struct start *start, struct settings *settings)
 		catch_stop();   /* a wait for a pipe would not notice: there SIGTERM ends the process */
 	session_serve(&(struct session_start){
 		.access = &access, .enqueuer = &enqueuer, .stop = &told_to_stop, .peer = &peer,
-		.may_relay = relay != NULL || access_client_may_relay(&access, &peer.addr), .relay_suffix = bytes_of(relay),
+		.may_relay = relay != NULL || access_client_may_relay(&access, &peer.addr), .role = start->role, .relay_suffix = bytes_of(relay),
 		.in = start->in, .out = start->out,
 	});
 	enqueuer_free(&enqueuer);

@@ -27,6 +27,7 @@ DAEMONS = {
     "spawn-remote": ["spawn", "remote"],
     "resolver": ["resolver"],
     "bounce": ["bounce"],
+    "tlsd": ["tlsd"],
     "smtpd": ["smtpd", "--pool"],
 }
 
