@@ -21,6 +21,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import cell
@@ -94,9 +95,8 @@ class Plan:
     # ---- what a machine may lack
     def obstacle(self, kind):
         if kind == "power":
-            at = f"{cell.place_of_images()}/tappal-try"
-            os.makedirs(at, exist_ok=True)
-            return cell.obstacle(cell.try_recording, {"root": self.root, "at": at})
+            with tempfile.TemporaryDirectory(dir=cell.place_of_images(), prefix="tappal-") as at:
+                return cell.obstacle(cell.try_recording, {"root": self.root, "at": at})
         return cell.obstacle(cell.try_tracing, None)
 
     def blocked(self, phase):
@@ -176,7 +176,7 @@ class Plan:
 
     def record(self, root, seed, sizes, tally, patient=True):
         """A run of the scenario with its disks recorded; None when that went wrong."""
-        recording = power.Recording(f"{cell.place_of_images()}/tappal-{os.path.basename(root)}", root, seed, MESSAGES, sizes)
+        recording = power.Recording(f"{cell.place_of_images()}/tappal{root.replace('/', '-')}", root, seed, MESSAGES, sizes)
         shutil.rmtree(recording.at, ignore_errors=True)
         os.makedirs(recording.at)
         power.messages_of(seed, MESSAGES)   # their bodies are made once, here
