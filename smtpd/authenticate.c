@@ -28,19 +28,23 @@ bool authenticate_offered(const struct session *s)
 	return is_served(s) && (s->tls.on || (!role_row(s->role)->needs_tls && access_may_auth_plain(s->access, &s->peer->addr)));
 }
 
-/* SCRAM needs keys that only the own table has. */
-static bool is_own(const struct session *s)
+/* In the order in which they are announced: the best first. */
+static const struct mechanism { const char *name; bool scram, plus; } mechanisms[] = {
+	{ "SCRAM-SHA-256-PLUS", true, true }, { "SCRAM-SHA-256", true, false }, { "PLAIN", false, false }, { "LOGIN", false, false },
+};
+#define MECHANISMS (sizeof mechanisms / sizeof mechanisms[0])
+
+/* SCRAM needs keys that only the own table has, -PLUS what TLS gives to bind to (RFC 9266). */
+static bool is_announced(const struct session *s, const struct mechanism *m)
 {
-	return bytes_equal(s->settings->authbackend, LIT("own"));
+	bool own = bytes_equal(s->settings->authbackend, LIT("own")), binding = s->tls.on && s->tls.binding_len > 0;
+	return has_mechanism(s->settings, bytes_of(m->name)) && (own || !m->scram) && (binding || !m->plus);
 }
 
 void authenticate_announce(const struct session *s, struct str *out)
 {
-	static const struct { const char *name; bool scram; } mechanisms[] = { { "SCRAM-SHA-256", true }, { "PLAIN", false }, { "LOGIN", false } };
-	if (!authenticate_offered(s))
-		return;
-	for (size_t i = 0; i < sizeof mechanisms / sizeof mechanisms[0]; i++)
-		if (has_mechanism(s->settings, bytes_of(mechanisms[i].name)) && (is_own(s) || !mechanisms[i].scram))
+	for (size_t i = 0; authenticate_offered(s) && i < MECHANISMS; i++)
+		if (is_announced(s, &mechanisms[i]))
 			str_addf(out, "%s%s", out->len == 0 ? "AUTH " : " ", mechanisms[i].name);
 }
 
@@ -144,10 +148,9 @@ bool check_auth(struct session *s, struct command *c)
 /* What was announced, in letters of ours: it goes into log lines. NULL: it was not. */
 static const char *announced(const struct session *s, struct bytes name)
 {
-	static const char *const mechanisms[] = { "SCRAM-SHA-256", "PLAIN", "LOGIN" };
-	for (size_t i = 0; i < sizeof mechanisms / sizeof mechanisms[0]; i++)
-		if (bytes_equal_nocase(name, bytes_of(mechanisms[i])) && has_mechanism(s->settings, name) && (is_own(s) || i > 0))
-			return mechanisms[i];
+	for (size_t i = 0; i < MECHANISMS; i++)
+		if (bytes_equal_nocase(name, bytes_of(mechanisms[i].name)) && is_announced(s, &mechanisms[i]))
+			return mechanisms[i].name;
 	return NULL;
 }
 
@@ -162,7 +165,8 @@ void act_auth(struct session *s, struct command *c)
 		return;
 	}
 	struct auth_begin begin = {
-		.has_initial = initial.len > 0, .client = bytes_of(s->peer->ip), .mechanism = bytes_of(s->mechanism), .initial = initial,
+		.has_initial = initial.len > 0, .plus = is_announced(s, &mechanisms[0]), .client = bytes_of(s->peer->ip), .mechanism = bytes_of(s->mechanism),
+		.binding = { (const char *)s->tls.binding, s->tls.on ? s->tls.binding_len : 0 }, .initial = initial,
 	};
 	go_on(s, authask_begin(&s->auth, &begin, s->stop));
 }

@@ -1,7 +1,7 @@
 /*
  * authenticate - the AUTH command (RFC 4954). smtpd carries the lines; who the client is, `auth` says.
  *
- *   offered        to clients of the submission listeners, with authrelay to those of port 25, too; only over TLS, or from a network of
+ *   offered        on submission listeners over TLS; with authrelay to clients of port 25, too, over TLS or from a network of
  *                  authplaintext
  *   legal          after EHLO, outside of a mail transaction, until it has succeeded once: else 503
  *   235            s->login is set: the client may relay

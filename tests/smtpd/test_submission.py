@@ -1,0 +1,167 @@
+"""Submission (RFC 6409, 8314) with smtpd, tlsd and auth: TLS before AUTH, AUTH before mail, SCRAM bound to its channel (RFC 9266)."""
+import base64
+import hashlib
+import hmac
+import re
+import smtplib
+import subprocess
+
+import pytest
+from conftest import Mouth, eventually, free_port
+from test_auth import House, PROGRAMS, SETTINGS, Scram, b64
+from tlshost import Certificates, Secure, client_context
+
+
+class Station(House):
+    """smtpd on three ports: relay, submission, submissions."""
+
+    def up(self, **settings):
+        for key, value in {**SETTINGS, "authrelay": "no", "authplaintext": "", **settings}.items():
+            self.set(key, value)
+        self.ports = {role: free_port() for role in ("relay", "submission", "submissions")}
+        self.set("smtpdlisten", [f"127.0.0.1:{port} {role}" for role, port in self.ports.items()])
+        self.port = self.ports["submission"]
+        for name, ready in (("tlsd", "ready"), ("auth", "ready"), ("smtpd", "sessions at most")):
+            self.start(name, *(["--pool"] if name == "smtpd" else []))
+            assert eventually(lambda: ready in self.log(name)), self.log(name)
+        return self
+
+
+@pytest.fixture(scope="module")
+def station():
+    with Station("submission", PROGRAMS + ["smtpd/tlsd"]) as station:
+        station.passwd("joe", "pencil")
+        station.start_queued()
+        pki = Certificates(f"{station.root}/pki")
+        station.up(tlscertificates=pki.make("ec", "ec", ["mx.test"]))
+        yield station
+
+
+def secured(station):
+    m = station.client()
+    assert m.ask("STARTTLS").startswith("220")
+    return Secure(m, client_context())
+
+
+def test_tls_before_auth_before_mail(station):
+    with station.client() as c:
+        assert "AUTH" not in c.ask("EHLO client.test")
+        for line in ("AUTH PLAIN " + b64("\0joe\0pencil"), "AUTH LOGIN", "MAIL FROM:<joe@local.test>", "VRFY joe"):
+            assert c.ask(line).startswith("530 5.7.0 Must issue a STARTTLS"), line
+    with secured(station) as c:
+        assert "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN" in c.ask("EHLO client.test")
+        assert c.ask("MAIL FROM:<joe@local.test>").startswith("530 5.7.0 Authentication required")
+        assert station.plain("joe", "wrong", c).startswith("535 5.7.8")
+        assert station.plain("joe", "pencil", c).startswith("235 2.7.0")
+        assert c.ask("MAIL FROM:<ann@local.test>").startswith("553 5.7.1")
+        assert c.ask("MAIL FROM:<joe@local.test>").startswith("250")
+        assert c.ask("RCPT TO:<bob@elsewhere.test>").startswith("250")
+        assert c.ask("DATA").startswith("354")
+        name = c.ask("Subject: x", "", "x", ".").split()[-1]
+    shown = eventually(lambda: station.tappal("queue", "show", name, "--headers").stdout)
+    assert "with ESMTPSA id" in shown and "\nDate: " in shown and "\nMessage-ID: <" in shown, shown
+
+
+def test_relay_port_has_no_auth(station):
+    with Mouth(station.ports["relay"]).greet() as c:
+        assert "AUTH" not in c.ask("EHLO client.test")
+        assert c.ask("AUTH PLAIN").startswith("502")
+
+
+def test_submissions_with_smtplib(station):
+    with smtplib.SMTP_SSL("127.0.0.1", station.ports["submissions"], context=client_context(), local_hostname="client.test") as s:
+        assert s.login("joe", "pencil")[0] == 235
+        s.sendmail("joe@local.test", ["bob@elsewhere.test"], "Subject: x\r\n\r\nx\r\n")
+
+
+@pytest.mark.parametrize("command", [
+    ["swaks", "--tls", "--auth", "LOGIN", "--auth-user", "joe", "--auth-password", "pencil", "--from", "joe@local.test", "--to", "bob@elsewhere.test", "--server", "127.0.0.1:{submission}"],
+    ["swaks", "--tlsc", "--auth", "PLAIN", "--auth-user", "joe", "--auth-password", "pencil", "--from", "joe@local.test", "--to", "bob@elsewhere.test", "--server", "127.0.0.1:{submissions}"],
+    ["msmtp", "--host=127.0.0.1", "--port={submission}", "--tls=on", "--tls-certcheck=off", "--auth=plain", "--user=joe", "--passwordeval=echo pencil", "--from=joe@local.test", "bob@elsewhere.test"],
+], ids=["swaks-starttls", "swaks-tls", "msmtp"])
+def test_clients(station, command):
+    r = subprocess.run([word.format(**station.ports) for word in command], input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+class Bound(Scram):
+    """SCRAM-SHA-256-PLUS: what RFC 9266 exports goes into c=."""
+
+    def __init__(self, login, password, binding, header="p=tls-exporter,,"):
+        super().__init__(login, password)
+        self.header, self.binding = header, binding
+
+    def first(self):
+        return self.header + self.bare
+
+    def final(self, server_first):
+        fields = dict(f.split("=", 1) for f in server_first.split(","))
+        salted = hashlib.pbkdf2_hmac("sha256", self.password.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        without = f"c={b64(self.header.encode() + self.binding)},r={fields['r']}"
+        message = f"{self.bare},{server_first},{without}".encode()
+        signature = hmac.digest(hashlib.sha256(key).digest(), message, "sha256")
+        return f"{without},p={b64(bytes(a ^ b for a, b in zip(key, signature)))}"
+
+
+class SClient:
+    """openssl s_client, which tells what the channel exports; Python's ssl does not."""
+
+    def __init__(self, port, version):
+        self.process = subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-crlf", "-keymatexport", "EXPORTER-Channel-Binding", "-keymatexportlen", "32", version],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
+        self.binding = None
+        while not (line := self.process.stdout.readline()).startswith("220 "):
+            if m := re.search(r"Keying material: ([0-9A-F]+)", line):
+                self.binding = bytes.fromhex(m.group(1))
+            assert line, "no greeting"
+
+    def ask(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        while True:
+            reply = self.process.stdout.readline().rstrip("\n\r")
+            assert reply, "the connection has ended"
+            if re.match(r"\d{3}( |$)", reply):
+                return reply
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def test_scram_is_bound_to_its_channel(station):
+    """TLS 1.3: with 1.2 an exporter without a context, which s_client has, is another one than RFC 9266's with an empty one."""
+    for spoil, header, mechanism, want in ((False, "p=tls-exporter,,", "SCRAM-SHA-256-PLUS", "235"), (True, "p=tls-exporter,,", "SCRAM-SHA-256-PLUS", "535"),
+                                           (False, "p=tls-unique,,", "SCRAM-SHA-256-PLUS", "535"), (False, "n,,", "SCRAM-SHA-256-PLUS", "535"),
+                                           (False, "y,,", "SCRAM-SHA-256", "535"), (False, "p=tls-exporter,,", "SCRAM-SHA-256", "535")):
+        c = SClient(station.ports["submissions"], "-tls1_3")
+        try:
+            c.ask("EHLO client.test")
+            assert c.binding and len(c.binding) == 32
+            client = Bound("joe", "pencil", bytes(32) if spoil else c.binding, header)
+            reply = c.ask(f"AUTH {mechanism} " + b64(client.first()))
+            if reply.startswith("334 "):
+                reply = c.ask(b64(client.final(base64.b64decode(reply[4:]).decode())))
+            if reply.startswith("334 "):
+                reply = c.ask("")
+            assert reply.startswith(want), (spoil, header, mechanism, reply)
+        finally:
+            c.close()
+
+
+def test_no_binding_for_another_channel(station):
+    """Who sits between relays the exchange over a channel of his own: what is bound to the client's does not fit."""
+    c = SClient(station.ports["submissions"], "-tls1_3")
+    other = SClient(station.ports["submissions"], "-tls1_3")
+    try:
+        assert c.binding != other.binding
+        c.ask("EHLO client.test")
+        client = Bound("joe", "pencil", other.binding)
+        reply = c.ask("AUTH SCRAM-SHA-256-PLUS " + b64(client.first()))
+        assert c.ask(b64(client.final(base64.b64decode(reply[4:]).decode()))).startswith("535 5.7.8")
+    finally:
+        c.close()
+        other.close()
+
+
