@@ -354,6 +354,15 @@ def test_dsn_parameters(worker):
         assert b"RET" not in sink.connections[0].received and b"NOTIFY" not in sink.connections[0].received
 
 
+def test_the_stage_says_who_reports_success(worker):
+    """queued reports a success itself, unless the server announced DSN and took the message; a refusal is its own all the same."""
+    final, final_dsn = 10, 13
+    with Sink(extensions=["DSN"], rules={".": ["250 ok", "554 5.6.0 no"]}) as sink:
+        assert [worker.send(to(sink)).one.stage for _ in range(2)] == [final_dsn, final]
+    with Sink(extensions=[]) as sink:
+        assert worker.send(to(sink)).one.stage == final
+
+
 # ---- the body, octet by octet
 
 BODIES = {
