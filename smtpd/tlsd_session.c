@@ -56,7 +56,8 @@ bool room_admits(const struct room *room, int fd)
 static int next_connection(const struct room *room, struct watch *w)
 {
 	enum { LISTENER, LIFE };
-	if (!watch_set(w, LISTENER, room->listener, EPOLLIN | EPOLLEXCLUSIVE) || !watch_set(w, LIFE, room->life, EPOLLIN))
+	/* Not EPOLLEXCLUSIVE: a process that ends with its door would take the one waking with it, and the client would wait for nobody. */
+	if (!watch_set(w, LISTENER, room->listener, EPOLLIN) || !watch_set(w, LIFE, room->life, EPOLLIN))
 		return -1;
 	for (;;) {
 		int ready = watch_wait(w, 0);
