@@ -37,7 +37,7 @@ static void the_key_and_the_value(void **state)
 
 #define MANY 3000
 
-static char text[MANY][40];
+static char text[MANY][64];
 static struct bytes line[MANY];
 
 /* Names of few letters, so that many come twice, in either case, and as suffixes of others. */
@@ -62,7 +62,7 @@ static void same_with_and_without_index(size_t count)
 	struct lines plain = { .at = line, .count = count }, indexed = plain;
 	for (size_t i = 0; i < count; i++) {
 		name_make(text[i], 30);
-		snprintf(text[i] + strlen(text[i]), 10, ":%zu", i);
+		snprintf(text[i] + strlen(text[i]), 24, ":%zu", i);
 		line[i] = bytes_of(text[i]);
 	}
 	uint32_t places = keylist_places(count);
