@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "common/log.h"
 #include "common/paths.h"
 
+#define GATHER_MAX 4      /* more gained nothing */
 #define STEPS_MAX (4 * INTAKE_TURN)   /* records and reads in one turn, whatever they are */
 
 static void keep_spare(struct intake *in) {
@@ -184,11 +186,8 @@ static bool fill(struct intake *in) {
 	return false;
 }
 
-void intake_run(struct intake *in, const struct turn *turn, wall_ms_t now) {
+static void take_waiting(struct intake *in, const struct turn *turn, wall_ms_t now) {
 	struct record record;
-	in->senders.turn++;
-	if (!in->more && !turn_events(turn, in->place))
-		return;
 	in->more = true;
 	for (size_t steps = 0; steps < STEPS_MAX && in->more && in->answers < INTAKE_TURN && !in->taking->fatal; steps++) {
 		enum record_result got = record_reader_next(&in->in, &record);
@@ -201,6 +200,21 @@ void intake_run(struct intake *in, const struct turn *turn, wall_ms_t now) {
 			bad = in->more;
 		if (bad)
 			complain(in, turn->now);
+	}
+}
+
+void intake_run(struct intake *in, const struct turn *turn, wall_ms_t now) {
+	in->senders.turn++;
+	if (in->more || turn_events(turn, in->place))
+		take_waiting(in, turn, now);
+}
+
+void intake_gather(struct intake *in, const struct turn *turn, wall_ms_t now) {
+	size_t had = 0;
+	for (int i = 0; i < GATHER_MAX && in->answers > had && in->answers < INTAKE_TURN && !in->taking->fatal; i++) {
+		had = in->answers;
+		sched_yield();
+		take_waiting(in, turn, now);
 	}
 }
 

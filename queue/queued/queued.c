@@ -174,6 +174,7 @@ static bool take_all(struct queued *q, const struct turn *turn, wall_ms_t now) {
 		good &= spawner_run(&q->spawner[channel], turn, now);
 	good &= control_run(&q->control, turn, now);
 	bouncer_run(&q->bouncer, turn, now);
+	intake_gather(&q->intake, turn, now);
 	return good && !q->taking.fatal;
 }
 
