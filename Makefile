@@ -26,13 +26,13 @@ COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr cr
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o smtpd/tls.o smtpd/starttls.o smtpd/role.o
-smtpd/auth       = smtpd/auth.o smtpd/authcrew.o smtpd/authtable.o smtpd/verify.o smtpd/failures.o smtpd/sasl.o smtpd/scram.o smtpd/passwords.o
-smtpd/tlsd       = smtpd/tlsd.o smtpd/tlsd_keys.o smtpd/tlsd_signer.o smtpd/tlsd_keyless.o smtpd/tlsd_context.o smtpd/tlsd_door.o smtpd/tlsd_session.o smtpd/tlsd_relay.o smtpd/tlsd_watch.o
+smtpd/auth       = smtpd/auth/auth.o smtpd/auth/crew.o smtpd/auth/table.o smtpd/auth/verify.o smtpd/auth/failures.o smtpd/auth/sasl.o smtpd/auth/scram.o smtpd/auth/passwords.o
+smtpd/tlsd       = smtpd/tlsd/tlsd.o smtpd/tlsd/keys.o smtpd/tlsd/signer.o smtpd/tlsd/keyless.o smtpd/tlsd/context.o smtpd/tlsd/door.o smtpd/tlsd/session.o smtpd/tlsd/relay.o smtpd/tlsd/watch.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
 queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
 queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
-queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_passwd.o smtpd/passwords.o smtpd/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
+queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_passwd.o smtpd/auth/passwords.o smtpd/auth/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
 remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/downgrade.o remote/mimehead.o remote/quoted.o remote/hosts.o remote/dns.o
 remote/resolver  = remote/resolver.o remote/lookup.o remote/dnswire.o
 local/local      = local/local.o local/errand.o local/maildir.o local/trail.o

@@ -66,12 +66,12 @@ FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
 
 # auth
-AUTH_DIALOG = smtpd/sasl smtpd/scram smtpd/passwords
+AUTH_DIALOG = smtpd/auth/sasl smtpd/auth/scram smtpd/auth/passwords
 UNIT += scram sasl passwords failures
-UNIT_OBJ_scram = smtpd/scram.o
+UNIT_OBJ_scram = smtpd/auth/scram.o
 UNIT_OBJ_sasl = $(AUTH_DIALOG:%=%.o)
-UNIT_OBJ_passwords = smtpd/passwords.o smtpd/scram.o smtpd/verify.o
-UNIT_OBJ_failures = smtpd/failures.o
+UNIT_OBJ_passwords = smtpd/auth/passwords.o smtpd/auth/scram.o smtpd/auth/verify.o
+UNIT_OBJ_failures = smtpd/auth/failures.o
 UNIT_LIBS_scram = -lsodium
 UNIT_LIBS_sasl = -lsodium
 # The sanitizer has a crypt_r of its own that calls the real one: it must be there.
@@ -87,7 +87,7 @@ UNIT_OBJ_session = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
 
 # tlsd
 UNIT += signer
-UNIT_OBJ_signer = smtpd/tlsd_signer.o smtpd/tlsd_keyless.o
+UNIT_OBJ_signer = smtpd/tlsd/signer.o smtpd/tlsd/keyless.o
 UNIT_LIBS_signer = -lcrypto
 
 # the store

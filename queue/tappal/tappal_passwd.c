@@ -19,7 +19,7 @@
 #include "common/accounts.h"
 #include "common/io.h"
 #include "common/paths.h"
-#include "smtpd/passwords.h"
+#include "smtpd/auth/passwords.h"
 #include "show.h"
 #include "tappal.h"
 

@@ -1,6 +1,6 @@
 /* test_failures - counts by address and login, the window, and a flood of addresses and names that stays within its memory. */
 #include "unit.h"
-#include "smtpd/failures.h"
+#include "smtpd/auth/failures.h"
 
 #include <sodium.h>
 

@@ -1,6 +1,6 @@
 /* test_passwords - lines and the whole of the table, cut off anywhere; and verify_own on every scheme. */
 #include "unit.h"
-#include "smtpd/verify.h"
+#include "smtpd/auth/verify.h"
 
 #include <sodium.h>
 

@@ -1,6 +1,6 @@
 /* test_sasl - the exchanges of AUTH line by line: what each mechanism takes, and base64 that is none. */
 #include "unit.h"
-#include "smtpd/sasl.h"
+#include "smtpd/auth/sasl.h"
 
 #include <sodium.h>
 

@@ -1,6 +1,6 @@
 /* test_scram - SCRAM-SHA-256 by RFC 7677's example, channel binding, and everything that is no such message. */
 #include "unit.h"
-#include "smtpd/scram.h"
+#include "smtpd/auth/scram.h"
 
 #include <sodium.h>
 

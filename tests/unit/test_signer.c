@@ -1,7 +1,7 @@
 /* test_signer - what tlsd's signer signs for a session, and what it does not. Run in a process of its own, asked as a session asks. */
 #include "unit.h"
 #include "common/channel.h"
-#include "smtpd/tlsd_keys.h"
+#include "smtpd/tlsd/keys.h"
 
 #include <signal.h>
 #include <string.h>

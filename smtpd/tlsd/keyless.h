@@ -1,6 +1,6 @@
 /*
- * tlsd_keyless - private keys that are somewhere else. A process that speaks with clients has certificates and these stand-ins;
- * for the one signature of a handshake it asks the signer (tlsd_keys.h), which never tells it a key.
+ * keyless - private keys that are somewhere else. A process that speaks with clients has certificates and these stand-ins;
+ * for the one signature of a handshake it asks the signer (keys.h), which never tells it a key.
  *
  * RSA and elliptic curves (ECDSA). One channel a process: it blocks for an answer, for a few seconds at the most.
  */

@@ -1,5 +1,5 @@
 /*
- * tlsd_relay - carry octets between a TLS connection and smtpd until both have ended.
+ * relay - carry octets between a TLS connection and smtpd until both have ended.
  *
  *   client's close_notify   what came before it goes to smtpd, then smtpd reads its end; smtpd's answers still go out
  *   cut off without it      the same, and a log line if smtpd had not ended: it is no sign of an end that can be trusted
@@ -9,7 +9,7 @@
 #ifndef SMTPD_TLSD_RELAY_H
 #define SMTPD_TLSD_RELAY_H
 
-#include "tlsd_watch.h"
+#include "watch.h"
 
 #include <openssl/ssl.h>
 

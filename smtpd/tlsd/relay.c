@@ -1,8 +1,8 @@
-/* tlsd_relay - smtpd's room, tlsd: octets both ways. See tlsd_relay.h. */
-#include "tlsd_relay.h"
+/* relay - tlsd's room: octets both ways. See relay.h. */
+#include "relay.h"
 
-#include "tlsd_context.h"
-#include "tlsd_watch.h"
+#include "context.h"
+#include "watch.h"
 
 #include "common/log.h"
 

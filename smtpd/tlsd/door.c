@@ -1,7 +1,7 @@
-/* tlsd_door - smtpd's room, tlsd: sessions that wait, and how many. See tlsd_door.h. */
-#include "tlsd_door.h"
+/* door - tlsd's room: sessions that wait, and how many. See door.h. */
+#include "door.h"
 
-#include "tlsd_session.h"
+#include "session.h"
 
 #include "common/accounts.h"
 #include "common/channel.h"

@@ -29,9 +29,9 @@
 #include "common/log.h"
 #include "common/paths.h"
 #include "common/priv.h"
-#include "authcrew.h"
-#include "authtable.h"
-#include "authwire.h"
+#include "crew.h"
+#include "table.h"
+#include "wire.h"
 #include "failures.h"
 #include "sasl.h"
 

@@ -1,10 +1,10 @@
-/* tlsd_keyless - smtpd's room, tlsd: private keys that another process holds. See tlsd_keyless.h.
+/* keyless - tlsd's room: private keys that another process holds. See keyless.h.
  *
  * OpenSSL 3.0 has two ways: a provider of one's own, or the methods of RSA and EC_KEY, which its own keys use, too. The methods are
  * a tenth of the code. An RSA method would be handed a padded block and make the signer a raw RSA operation for whatever it is given;
  * so for RSA the signing of EVP_PKEY is replaced, which still has the digest and the padding's name. */
 #define OPENSSL_SUPPRESS_DEPRECATED
-#include "tlsd_keyless.h"
+#include "keyless.h"
 
 #include "common/channel.h"
 

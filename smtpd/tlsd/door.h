@@ -1,5 +1,5 @@
 /*
- * tlsd_door - the process that keeps sessions waiting for smtpd: it has the certificates and everything else that is ready before a client
+ * door - the process that keeps sessions waiting for smtpd: it has the certificates and everything else that is ready before a client
  * comes, and no key. It reads no octet of a client, and of smtpd only to turn it away when all sessions are busy.
  */
 #ifndef SMTPD_TLSD_DOOR_H

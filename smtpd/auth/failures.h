@@ -5,8 +5,8 @@
  * hash, so that nobody can choose names that push others out, and a login counts whether it exists or not. A login's limit does not
  * hold for an address from which that login has succeeded within the window: who guesses at a name does not lock its owner out.
  */
-#ifndef SMTPD_FAILURES_H
-#define SMTPD_FAILURES_H
+#ifndef SMTPD_AUTH_FAILURES_H
+#define SMTPD_AUTH_FAILURES_H
 
 #include "common/clock.h"
 #include "common/netaddr.h"

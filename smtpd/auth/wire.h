@@ -1,8 +1,8 @@
 /*
- * authwire - how an exchange of AUTH ended, as auth tells smtpd (record auth_done). What is unknown counts as AUTH_TEMPORARY.
+ * wire - how an exchange of AUTH ended, as auth tells smtpd (record auth_done). What is unknown counts as AUTH_TEMPORARY.
  */
-#ifndef SMTPD_AUTHWIRE_H
-#define SMTPD_AUTHWIRE_H
+#ifndef SMTPD_AUTH_WIRE_H
+#define SMTPD_AUTH_WIRE_H
 
 enum auth_result {
 	AUTH_OK,             /* 235 2.7.0 */

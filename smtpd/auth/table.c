@@ -1,5 +1,5 @@
-/* authtable - auth's room: its copy of the password table. See authtable.h. */
-#include "authtable.h"
+/* table - auth's room: its copy of the password table. See table.h. */
+#include "table.h"
 
 #include <errno.h>
 #include <fcntl.h>

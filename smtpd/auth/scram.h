@@ -6,8 +6,8 @@
  * ASCII. A name that nobody has gets keys that look like anybody's (scram_made_up), and fails at the proof like a wrong password.
  * No function blocks; secrets are wiped by scram_wipe.
  */
-#ifndef SMTPD_SCRAM_H
-#define SMTPD_SCRAM_H
+#ifndef SMTPD_AUTH_SCRAM_H
+#define SMTPD_AUTH_SCRAM_H
 
 #include "common/bytes.h"
 

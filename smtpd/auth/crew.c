@@ -1,5 +1,5 @@
-/* authcrew - auth's room: its workers. See authcrew.h. */
-#include "authcrew.h"
+/* crew - auth's room: its workers. See crew.h. */
+#include "crew.h"
 
 #include <errno.h>
 #include <signal.h>

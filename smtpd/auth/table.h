@@ -1,11 +1,11 @@
 /*
- * authtable - the table of passwords as `auth` holds it: read from path_etc/auth/passwords when it has changed.
+ * table - the table of passwords as `auth` holds it: read from path_etc/auth/passwords when it has changed.
  *
  * A file that cannot be used (its mode, cut off, unreadable) is said once in the log, and what was read before stays in force; with
  * nothing read before, nobody can be told yes or no (authtable_ready). No file at all is a table without logins.
  */
-#ifndef SMTPD_AUTHTABLE_H
-#define SMTPD_AUTHTABLE_H
+#ifndef SMTPD_AUTH_TABLE_H
+#define SMTPD_AUTH_TABLE_H
 
 #include "passwords.h"
 

@@ -1,5 +1,5 @@
 /*
- * tlsd_keys - the signer: the one process of tlsd that holds private keys. It speaks with no client and reads no octet of one: it gets
+ * keys - the signer: the one process of tlsd that holds private keys. It speaks with no client and reads no octet of one: it gets
  * digests from sessions, of handshakes that go on, and gives back signatures.
  *
  * Files are read as root and parsed as tappal-key, so that keys may belong to either.
@@ -7,7 +7,7 @@
 #ifndef SMTPD_TLSD_KEYS_H
 #define SMTPD_TLSD_KEYS_H
 
-#include "tlsd_keyless.h"
+#include "keyless.h"
 
 #include "common/settings.h"
 

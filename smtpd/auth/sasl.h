@@ -7,8 +7,8 @@
  *   SASL_VERIFY  s->login and s->password are to be verified; how it ended is the caller's
  * Passwords lie in the struct alone; sasl_wipe clears it.
  */
-#ifndef SMTPD_SASL_H
-#define SMTPD_SASL_H
+#ifndef SMTPD_AUTH_SASL_H
+#define SMTPD_AUTH_SASL_H
 
 #include "passwords.h"
 

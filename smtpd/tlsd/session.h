@@ -1,5 +1,5 @@
 /*
- * tlsd_session - one process of tlsd for one client: wait for smtpd, take the client over, shake hands, tell smtpd how that went, carry octets.
+ * session - one process of tlsd for one client: wait for smtpd, take the client over, shake hands, tell smtpd how that went, carry octets.
  *
  * Before it reads the client's first octet it can open, make and start nothing any more: no descriptor (RLIMIT_NOFILE 0), no process, no new
  * privilege. It has the client's socket, the plaintext, the channel to smtpd and the one to the signer, which gives it one signature.
@@ -7,7 +7,7 @@
 #ifndef SMTPD_TLSD_SESSION_H
 #define SMTPD_TLSD_SESSION_H
 
-#include "tlsd_context.h"
+#include "context.h"
 
 #include <sys/types.h>
 

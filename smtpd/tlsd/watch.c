@@ -1,5 +1,5 @@
-/* tlsd_watch - smtpd's room, tlsd: waiting without poll. See tlsd_watch.h. */
-#include "tlsd_watch.h"
+/* watch - tlsd's room: waiting without poll. See watch.h. */
+#include "watch.h"
 
 #include <errno.h>
 

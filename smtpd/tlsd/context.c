@@ -1,5 +1,5 @@
-/* tlsd_context - smtpd's room, tlsd: certificates by name, versions, ciphers. See tlsd_context.h. */
-#include "tlsd_context.h"
+/* context - tlsd's room: certificates by name, versions, ciphers. See context.h. */
+#include "context.h"
 
 #include "common/domain.h"
 #include "common/log.h"

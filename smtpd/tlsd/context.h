@@ -1,5 +1,5 @@
 /*
- * tlsd_context - everything that a handshake needs besides the key: certificates by name, versions, ciphers, what is asked of clients.
+ * context - everything that a handshake needs besides the key: certificates by name, versions, ciphers, what is asked of clients.
  *
  * Made once in the door and inherited by the sessions it forks; never freed there. A context serves the host names of its certificates and
  * holds at most one RSA and one ECDSA certificate; the client's signature algorithms choose between them.
@@ -7,7 +7,7 @@
 #ifndef SMTPD_TLSD_CONTEXT_H
 #define SMTPD_TLSD_CONTEXT_H
 
-#include "tlsd_keys.h"
+#include "keys.h"
 
 #include <openssl/ssl.h>
 

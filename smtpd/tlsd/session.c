@@ -1,8 +1,8 @@
-/* tlsd_session - smtpd's room, tlsd: one process for one client. See tlsd_session.h. */
-#include "tlsd_session.h"
+/* session - tlsd's room: one process for one client. See session.h. */
+#include "session.h"
 
-#include "tlsd_relay.h"
-#include "tlsd_watch.h"
+#include "relay.h"
+#include "watch.h"
 
 #include "common/channel.h"
 #include "common/exits.h"

@@ -1,9 +1,9 @@
 /*
- * authcrew - the bounded worker processes of `auth` (verify.h): started when there is work, replaced when they die, stopped when they take
+ * crew - the bounded worker processes of `auth` (verify.h): started when there is work, replaced when they die, stopped when they take
  * too long. One question each at a time.
  */
-#ifndef SMTPD_AUTHCREW_H
-#define SMTPD_AUTHCREW_H
+#ifndef SMTPD_AUTH_CREW_H
+#define SMTPD_AUTH_CREW_H
 
 #include <poll.h>
 

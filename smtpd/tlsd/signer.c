@@ -1,6 +1,6 @@
-/* tlsd_signer - smtpd's room, tlsd: the signer's loop. See tlsd_keys.h. */
+/* signer - tlsd's room: the signer's loop. See keys.h. */
 #define OPENSSL_SUPPRESS_DEPRECATED
-#include "tlsd_keys.h"
+#include "keys.h"
 
 #include "common/channel.h"
 #include "common/exits.h"

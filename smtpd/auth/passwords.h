@@ -8,8 +8,8 @@
  * "#" begins a comment line. The file is replaced whole, by rename: one that does not end with a newline was cut off, and is not used. A
  * line that is none is passed over with a warning; the others count. Of two lines with one login the first counts.
  */
-#ifndef SMTPD_PASSWORDS_H
-#define SMTPD_PASSWORDS_H
+#ifndef SMTPD_AUTH_PASSWORDS_H
+#define SMTPD_AUTH_PASSWORDS_H
 
 #include <sys/stat.h>
 

@@ -11,8 +11,8 @@
  *   exit      0 TERM | 100 settings, certificates, keys, another tlsd runs | 111 the system
  *   killed    TLS sessions go on; STARTTLS gets 454 until it is back
  */
-#include "tlsd_door.h"
-#include "tlsd_keys.h"
+#include "door.h"
+#include "keys.h"
 
 #include "common/accounts.h"
 #include "common/exits.h"

@@ -7,8 +7,8 @@
  *                   argv is the setting's words, and /bin/true behind a lone program; no shell; environment PATH, PROTO, TCPREMOTEIP.
  *   dovecot         its auth protocol 1.1, as a client of service "smtp": PLAIN
  */
-#ifndef SMTPD_VERIFY_H
-#define SMTPD_VERIFY_H
+#ifndef SMTPD_AUTH_VERIFY_H
+#define SMTPD_AUTH_VERIFY_H
 
 #include "common/channel.h"
 #include "common/settings.h"

@@ -1,5 +1,5 @@
 /*
- * tlsd_watch - wait for a few descriptors, in a process that may open none: poll(2) refuses to look at more than RLIMIT_NOFILE allows,
+ * watch - wait for a few descriptors, in a process that may open none: poll(2) refuses to look at more than RLIMIT_NOFILE allows,
  * and that is none at all here. epoll's queue is made before the limit is.
  */
 #ifndef SMTPD_TLSD_WATCH_H

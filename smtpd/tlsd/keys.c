@@ -1,5 +1,5 @@
-/* tlsd_keys - smtpd's room, tlsd: certificates and keys out of files. See tlsd_keys.h; serving is in tlsd_signer.c. */
-#include "tlsd_keys.h"
+/* keys - tlsd's room: certificates and keys out of files. See keys.h; serving is in signer.c. */
+#include "keys.h"
 
 #include "common/accounts.h"
 #include "common/io.h"
