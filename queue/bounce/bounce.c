@@ -34,6 +34,8 @@
 #define RCPT_MAX 20000u
 #define MEMORY_MAX (64u << 20)
 #define FEED_MS (5u * MINUTE_MS)       /* enqueue takes no octet for so long: given up */
+#define PARTIAL_MS (10u * SECOND_MS)   /* half an order is not waited for longer: behind a false length everything would be swallowed */
+#define AWAY_MS 2000u                  /* the fifo has no reader for so long: queued sees it, and gives all its orders again */
 #define CHUNK 65536u
 #define TRIES 4                        /* boundaries; one is enough unless 128 random bits were guessed */
 
@@ -43,6 +45,7 @@ struct bounce {
 	struct settings settings;
 	int signals, fifo;
 	struct record_reader in;
+	deadline_t partial;                    /* since when half an order waits for its rest; 0: none */
 	/* the order being collected */
 	bool is_open;
 	struct bounce_begin begin;             /* its views are valid once it is whole */
@@ -275,30 +278,42 @@ static bool take_rcpt(struct bounce *b, struct bytes payload) {
 	return true;
 }
 
-static void open_fifo(struct bounce *b) {
+static void close_fifo(struct bounce *b) {
 	if (b->fifo >= 0)
 		close(b->fifo);
+	b->fifo = -1;
+	b->partial = 0;
 	record_reader_free(&b->in);
 	forget_order(b);
+}
+
+static void open_fifo(struct bounce *b) {
+	close_fifo(b);
 	b->fifo = io_open_fifo_read(AT_FDCWD, FIFO_BOUNCE);
 	if (b->fifo < 0)
 		die_system("cannot open %s", FIFO_BOUNCE);
 	record_reader_init(&b->in, b->fifo);
 }
 
-/* False: the stream is lost, begin anew with the next queued. */
+static void begin_anew(struct bounce *b, const char *why) {
+	log_error("%s; starting anew with it", why);
+	close_fifo(b);
+	(void)poll(NULL, 0, AWAY_MS);
+	open_fifo(b);
+}
+
+/* False: the stream makes no sense. */
 static bool take_records(struct bounce *b) {
 	struct record record;
 	for (;;) {
 		enum record_result got = record_reader_next(&b->in, &record);
 		if (got == RECORD_MORE)
 			return true;
+		b->partial = 0;
 		bool ok = got == RECORD_OK && (record.type == REC_bounce_begin ? take_begin(b, record.payload)
 			: record.type == REC_bounce_rcpt && take_rcpt(b, record.payload));
-		if (!ok) {
-			log_error("a record from queued makes no sense");
+		if (!ok)
 			return false;
-		}
 	}
 }
 
@@ -306,14 +321,41 @@ static void read_orders(struct bounce *b) {
 	ssize_t got = record_reader_fill(&b->in);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (got <= 0 || !take_records(b))
+	if (got <= 0)
 		open_fifo(b);
+	else if (!take_records(b))
+		begin_anew(b, "a record from queued makes no sense");
+}
+
+/* Queued writes an order at once. */
+static void watch_partial(struct bounce *b, deadline_t now) {
+	if (record_reader_rest(&b->in).len == 0 && !b->is_open)
+		b->partial = 0;
+	else if (!b->partial)
+		b->partial = now;
+	else if (deadline_passed(deadline_in(b->partial, PARTIAL_MS), now))
+		begin_anew(b, "half an order from queued is all that came");
 }
 
 static void take_signals(struct bounce *b) {
 	unsigned char numbers[16];
 	while (read(b->signals, numbers, sizeof numbers) > 0)
 		settings_reload(&b->settings, USED_BOUNCE);
+}
+
+static void turn(struct bounce *b) {
+	struct pollfd fds[] = { { .fd = b->signals, .events = POLLIN }, { .fd = b->fifo, .events = POLLIN } };
+	deadline_t until = b->partial ? deadline_in(b->partial, PARTIAL_MS) : 0;
+	if (poll(fds, 2, deadline_poll_ms(until, clock_monotonic_ms())) < 0) {
+		if (errno != EINTR)
+			die_system("cannot poll");
+		return;
+	}
+	if (fds[0].revents)
+		take_signals(b);
+	if (fds[1].revents)
+		read_orders(b);
+	watch_partial(b, clock_monotonic_ms());
 }
 
 static void open_standard_descriptors(void) {
@@ -344,13 +386,6 @@ int main(int argc, char **argv) {
 	str_init(&b.memory, MEMORY_MAX);
 	record_reader_init(&b.in, -1);
 	open_fifo(&b);
-	for (;;) {
-		struct pollfd fds[] = { { .fd = b.signals, .events = POLLIN }, { .fd = b.fifo, .events = POLLIN } };
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			die_system("cannot poll");
-		if (fds[0].revents)
-			take_signals(&b);
-		if (fds[1].revents)
-			read_orders(&b);
-	}
+	for (;;)
+		turn(&b);
 }

@@ -15,6 +15,7 @@
 #define OUT_MAX (16u << 20)         /* inflight records of all slots, and some */
 #define OUT_ENOUGH (256u << 10)     /* results wait as flights beyond it */
 #define RETRY_MS 200u
+#define PARTIAL_MS (10u * SECOND_MS)   /* half a job is not waited for longer: behind a false length everything would be swallowed */
 
 void manager_init(struct manager *m, struct crew *crew) {
 	bool is_local = crew->channel == CHANNEL_LOCAL;
@@ -46,6 +47,7 @@ static void drop_connection(struct manager *m, deadline_t now, const char *why) 
 	crew_drop_waiting(m->crew);
 	flight_free(m->assembling);
 	m->assembling = NULL;
+	m->partial = 0;
 	if (m->out.fd >= 0)
 		close(m->out.fd);
 	close(m->jobs);
@@ -175,9 +177,15 @@ static bool take_records(struct manager *m) {
 			return true;
 		if (got == RECORD_BAD)
 			return false;
+		m->partial = 0;
 		if (record.type == REC_job ? !take_job(m, record.payload) : record.type != REC_job_rcpt || !take_rcpt(m, record.payload))
 			return false;
 	}
+}
+
+static void begin_anew(struct manager *m, deadline_t now, const char *why) {
+	log_error("%s; starting anew with it", why);
+	drop_connection(m, now, "bad record");
 }
 
 /* Queued keeps to the slots; should it not, its jobs wait in the fifo. */
@@ -196,11 +204,20 @@ static void read_jobs(struct manager *m, deadline_t now) {
 			return;
 		}
 		if (!take_records(m)) {
-			log_error("a record from queued makes no sense; starting anew with it");
-			drop_connection(m, now, "bad record");
+			begin_anew(m, now, "a record from queued makes no sense");
 			return;
 		}
 	}
+}
+
+/* Queued writes a job at once, records and recipients. */
+static void watch_partial(struct manager *m, deadline_t now) {
+	if (!wants_jobs(m) || (record_reader_rest(&m->in).len == 0 && !m->assembling))
+		m->partial = 0;
+	else if (!m->partial)
+		m->partial = now;
+	else if (deadline_passed(deadline_in(m->partial, PARTIAL_MS), now))
+		begin_anew(m, now, "half a record from queued is all that came");
 }
 
 /* ---- the turn ---- */
@@ -216,6 +233,8 @@ void manager_prepare(struct manager *m, struct turn *turn) {
 	}
 	m->place_jobs = turn_watch(turn, m->jobs, wants_jobs(m) ? POLLIN : 0);
 	m->place_report = turn_watch(turn, m->out.fd, record_writer_pending(&m->out) ? POLLOUT : 0);
+	if (m->partial)
+		turn_until(turn, deadline_in(m->partial, PARTIAL_MS));
 }
 
 void manager_run(struct manager *m, const struct turn *turn, deadline_t now) {
@@ -233,4 +252,6 @@ void manager_run(struct manager *m, const struct turn *turn, deadline_t now) {
 		drop_connection(m, now, "its report fifo closed");
 	else
 		push(m, now);
+	if (m->out.fd >= 0)
+		watch_partial(m, now);
 }

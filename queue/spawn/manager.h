@@ -3,7 +3,8 @@
  *
  * Every connection has a new random session: `hello`, an `inflight` for each job that is still being delivered and for each that
  * ended while no queued was there, their results, then `ready`. Only jobs of that session are taken. The end of file on
- * the jobs fifo, a bad record or EPIPE mean that this queued is gone: workers go on, results wait for the next one.
+ * the jobs fifo, a bad record, half of one and no more, or EPIPE mean that this queued is gone: workers go on, results wait for the next
+ * one.
  *
  * A job's results leave together with its job_done, when it ended: so after a change of queued the new one gets them whole.
  * Results that lie in the fifo when queued dies are lost with it; those recipients are tried again (docs/QUEUE.md, Q4).
@@ -24,6 +25,7 @@ struct manager {
 	struct flight *assembling;   /* a job whose recipients are still coming */
 	struct flights leaving;      /* their results are in out.buffer, not all of it sent */
 	deadline_t retry;            /* when to look for a queued again; 0 while there is one */
+	deadline_t partial;          /* since when half a job waits for its rest; 0: none */
 	bool stopping;               /* no new jobs */
 	int place_jobs, place_report;
 };

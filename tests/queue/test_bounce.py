@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import records
 from fakespawn import FakeSpawn, msgid
 from instance import Instance
 
@@ -185,6 +186,17 @@ def test_reload(mail):
     mail.send(["a@bad.example"])
     [(delivery, _)] = mail.new()
     assert "postie@queue.tappal" in parts(delivery)[0]["From"]
+
+
+@pytest.mark.parametrize("nonsense", [records.encode("ready", session=1, slots=1), records.frame(1, b"", length=60000)])
+def test_nonsense_before_an_order(mail, nonsense):
+    """Senseless, or half of something: the orders behind it are given again."""
+    with open(f"{mail.i.spool}/fifo/bounce", "wb", buffering=0) as fifo:
+        fifo.write(nonsense)
+    mail.send(["x@bad.example"])
+    (report, _), = mail.new()
+    assert b"to be returned" in report.body
+    mail.none()
 
 
 def test_double_bounces():

@@ -356,9 +356,8 @@ def test_other_session_is_ignored(local, queued):
     assert job not in queued.ended and len(box(local, "tappal-t1")) == 1
 
 
-def test_senseless_record_begins_anew(local, queued):
-    os.write(queued.jobs, records.encode("ready", session=1, slots=1))
-    while (record := queued.stream.next()) is not None and record.name != "hello":
+def spawn_begins_anew(local, queued):
+    while (record := queued.stream.next(30)) is not None and record.name != "hello":
         pass
     queued.close()
     again = FakeQueued(local, "local").connect()
@@ -366,6 +365,19 @@ def test_senseless_record_begins_anew(local, queued):
     again.close()
     queued.connect()
     assert queued.says(*to("tappal-t1"))[0] == 0
+
+
+def test_senseless_record_begins_anew(local, queued):
+    os.write(queued.jobs, records.encode("ready", session=1, slots=1))
+    spawn_begins_anew(local, queued)
+
+
+@pytest.mark.parametrize("half", [records.frame(1, b"", length=60000), records.encode("job_rcpt", job=1, index=0, address=b"x")[:9]])
+def test_half_a_record_is_not_waited_for(local, queued, half):
+    """A false length swallows the jobs behind it, but not for good."""
+    os.write(queued.jobs, half)
+    queued.send(*to("tappal-t1"))
+    spawn_begins_anew(local, queued)
 
 
 def stop_worker(instance):
