@@ -55,20 +55,27 @@ static void change_ids(uid_t uid, gid_t gid)
 	make_undumpable();
 }
 
-/* The file first: most have their accounts there, and a program that starts with every connection should not pay for more. */
+enum account_result priv_account(const char *name, struct account *account_r)
+{
+	if (account_by_name(name, account_r) == ACCOUNT_FOUND)
+		return ACCOUNT_FOUND;
+	errno = 0;
+	const struct passwd *pw = getpwnam(name);
+	if (!pw)
+		return errno != 0 && errno != ENOENT ? ACCOUNT_UNREADABLE : ACCOUNT_NONE;
+	account_r->uid = pw->pw_uid;
+	account_r->gid = pw->pw_gid;
+	return ACCOUNT_FOUND;
+}
+
 static struct account account_or_die(const char *name)
 {
 	struct account a;
-	if (account_by_name(name, &a) != ACCOUNT_FOUND) {
-		errno = 0;
-		const struct passwd *pw = getpwnam(name);
-		if (!pw && errno != 0 && errno != ENOENT)
-			die_system("cannot look up the account %s", name);
-		if (!pw)
-			die_usage("the account %s does not exist; `make install` (or etc/accounts) makes it", name);
-		a.uid = pw->pw_uid;
-		a.gid = pw->pw_gid;
-	}
+	enum account_result result = priv_account(name, &a);
+	if (result == ACCOUNT_UNREADABLE)
+		die_system("cannot look up the account %s", name);
+	if (result == ACCOUNT_NONE)
+		die_usage("the account %s does not exist; `make install` (or etc/accounts) makes it", name);
 	if (a.uid == 0 || a.gid == 0)
 		die_usage("the account %s must be neither uid 0 nor gid 0; make it anew with etc/accounts", name);
 	return a;

@@ -7,6 +7,12 @@
 
 #include <sys/types.h>
 
+#include "accounts.h"
+
+/* An account of the suite: the file first (accounts.h), for most have theirs there and a program that starts with every connection should not pay
+ * for more; then the name service. Uid and gid only. */
+enum account_result priv_account(const char *name, struct account *account_r);
+
 /* Become `account` for good: its supplementary groups (the primary one is not among them, so a set-uid and set-gid program that it
  * starts keeps none of its rights), gid, uid, all three ids; verified afterwards; undumpable.
  * Started as root it changes; started already as that account it only checks; started as anybody else it ends the program
