@@ -1,6 +1,7 @@
 /* chunk - smtpd's room: BDAT. See chunk.h. */
 #include "chunk.h"
 
+#include "gate.h"
 #include "receive.h"
 
 #include "common/log.h"
@@ -20,11 +21,14 @@ bool check_bdat(struct session *s, struct command *c)
 
 void act_bdat(struct session *s, struct command *c)
 {
-	bool first = s->state == ST_RCPT;
-	if (first)
+	bool first = s->state == ST_RCPT, refused = first && !gate_data(s);
+	if (first && !refused)
 		receive_start(s);
 	s->data_began = clock_monotonic_ms();
-	s->chunk = (struct chunk){ .size = c->chunk_size, .left = c->chunk_size, .last = c->chunk_last, .wanted = first || s->state == ST_BDAT, .after = s->state };
+	s->chunk = (struct chunk){
+		.size = c->chunk_size, .left = c->chunk_size, .last = c->chunk_last, .refused = refused, .after = s->state,
+		.wanted = (first && !refused) || s->state == ST_BDAT,
+	};
 	if (s->chunk.wanted)
 		s->chunk.after = ST_BDAT;
 	if (c->chunk_size == 0 && !c->chunk_last)
@@ -44,6 +48,8 @@ static void chunk_ended(struct session *s)
 	struct bytes ending = { NULL, 0 };
 	s->state = s->chunk.after;
 	s->progress = true;
+	if (s->chunk.refused)
+		return;
 	if (!s->chunk.wanted) {
 		command_refuse_order(s);
 		return;

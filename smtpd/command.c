@@ -3,6 +3,7 @@
 
 #include "authenticate.h"
 #include "chunk.h"
+#include "gate.h"
 #include "parameters.h"
 #include "receive.h"
 #include "role.h"
@@ -20,6 +21,7 @@ static bool check_nothing(struct session *s, struct command *c);
 static bool check_unavailable(struct session *s, struct command *c);
 static bool check_mail(struct session *s, struct command *c);
 static bool check_rcpt(struct session *s, struct command *c);
+static bool check_data(struct session *s, struct command *c);
 static void act_helo(struct session *s, struct command *c);
 static void act_ehlo(struct session *s, struct command *c);
 static void act_mail(struct session *s, struct command *c);
@@ -39,11 +41,11 @@ static void act_quit(struct session *s, struct command *c);
 /* "legal in" is where a command is carried out; elsewhere it gets 503 5.5.1 and changes nothing. */
 const struct command_row command_table[] = {
 /*  verb        keyword   legal in    argument  ends group  idle   check              act      */
-{  "HELO",      NULL,     ST_ANY,     ARG_TEXT, true,       true,  check_nothing,     act_helo },
-{  "EHLO",      NULL,     ST_ANY,     ARG_TEXT, true,       true,  check_nothing,     act_ehlo },
+{  "HELO",      NULL,     ST_ANY,     ARG_TEXT, true,       true,  gate_helo,         act_helo },
+{  "EHLO",      NULL,     ST_ANY,     ARG_TEXT, true,       true,  gate_helo,         act_ehlo },
 {  "MAIL",      "FROM:",  ST_GREETED, ARG_PATH, false,      false, check_mail,        act_mail },
 {  "RCPT",      "TO:",    ST_MAIL | ST_RCPT, ARG_PATH, false, false, check_rcpt,      act_rcpt },
-{  "DATA",      NULL,     ST_RCPT,    ARG_NONE, true,       false, check_nothing,     act_data },
+{  "DATA",      NULL,     ST_RCPT,    ARG_NONE, true,       false, check_data,        act_data },
 {  "BDAT",      NULL,     ST_ANY,     ARG_ANY,  false,      false, check_bdat,        act_bdat },   /* act judges the state, behind the octets */
 {  "RSET",      NULL,     ST_ANY,     ARG_NONE, false,      true,  check_nothing,     act_rset },
 {  "NOOP",      NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_nothing,     act_noop },
@@ -185,7 +187,7 @@ static bool check_mail(struct session *s, struct command *c)
 		refuse_address(s, ADDR_UTF8_NEEDED, "5.6.7");
 		return false;
 	}
-	return check_sender_is_own(s, c);
+	return check_sender_is_own(s, c) && gate_mail(s, c);
 }
 
 static void act_mail(struct session *s, struct command *c)
@@ -271,7 +273,7 @@ static bool check_rcpt(struct session *s, struct command *c)
 		session_reply(s, 501, "5.1.3", "Recipient address with RELAYCLIENT is no address");
 		return false;
 	}
-	return check_access(s, c);
+	return check_access(s, c) && gate_rcpt(s, c);
 }
 
 static void act_rcpt(struct session *s, struct command *c)
@@ -290,6 +292,12 @@ static void act_rcpt(struct session *s, struct command *c)
 }
 
 /* ---- the others */
+
+static bool check_data(struct session *s, struct command *c)
+{
+	(void)c;
+	return gate_data(s);
+}
 
 static void act_data(struct session *s, struct command *c)
 {

@@ -4,6 +4,7 @@
 #include "authenticate.h"
 #include "chunk.h"
 #include "command.h"
+#include "gate.h"
 #include "receive.h"
 #include "role.h"
 #include "starttls.h"
@@ -87,6 +88,8 @@ void session_end_transaction(struct session *s)
 	struct transaction *mail = &s->mail;
 	if (s->state == ST_BDAT)
 		receive_abandon(s);
+	if (s->state & ST_TRANSACTION)
+		gate_reset(s);
 	str_clear(&mail->sender_text);
 	if (mail->recipients.room > 4096)
 		str_free(&mail->recipients);
@@ -142,17 +145,23 @@ void session_reply(struct session *s, unsigned code, const char *enhanced, const
 		s->errors++;
 }
 
+void session_reject_log(const struct session *s, const char *check, const char *event, const char *rcpt, unsigned code, const char *enhanced, const char *text)
+{
+	char to[ADDRESS_MAX + 8] = "";
+	if (rcpt != NULL)
+		snprintf(to, sizeof to, " to=<%s>", rcpt);
+	log_msg(0, "%s: %s from %s: %u %s %s; from=<%s>%s proto=%s helo=<%s>%s%s", event, s->verb, s->peer->text, code, enhanced, text,
+		log_text(s->mail.sender.text), to, session_protocol(s), s->helo, check != NULL ? " check=" : "", check != NULL ? check : "");
+}
+
 void session_reject(struct session *s, const char *rcpt, unsigned code, const char *enhanced, const char *format, ...)
 {
-	char text[REPLY_TEXT], to[ADDRESS_MAX + 8] = "";
+	char text[REPLY_TEXT];
 	va_list args;
 	va_start(args, format);
 	vsnprintf(text, sizeof text, format, args);
 	va_end(args);
-	if (rcpt != NULL)
-		snprintf(to, sizeof to, " to=<%s>", rcpt);
-	log_msg(0, "reject: %s from %s: %u %s %s; from=<%s>%s proto=%s helo=<%s>", s->verb, s->peer->text, code, enhanced, text,
-		log_text(s->mail.sender.text), to, session_protocol(s), s->helo);
+	session_reject_log(s, NULL, "reject", rcpt, code, enhanced, text);
 	session_reply(s, code, enhanced, "%s", text);
 }
 
@@ -390,6 +399,8 @@ static bool fill(struct session *s)
 
 static void dialog(struct session *s)
 {
+	if (!gate_connect(s))
+		return;
 	session_greet(s);
 	s->progress = true;
 	for (;;) {
@@ -499,7 +510,10 @@ static void session_run(struct session *s)
 	}
 	receive_abandon(s);
 	tls_call_abandon(&s->tls_call);
+	if (s->state & ST_TRANSACTION)
+		gate_reset(s);
 	say_good_bye(s);
+	gate_end(s);
 	if (s->end != END_QUIT && s->end != END_LOST)
 		linger(s);
 	log_disconnect(s);

@@ -40,7 +40,9 @@ enum session_state {
 	ST_AUTH = 32,      /* an exchange of AUTH: the next line is the client's answer */
 };
 
-enum session_end { END_NOT, END_QUIT, END_LOST, END_TIMEOUT, END_ERRORS, END_COMMANDS, END_STOPPED, END_MEMORY };
+#define ST_TRANSACTION (ST_MAIL | ST_RCPT | ST_DATA | ST_BDAT | ST_CHUNK)
+
+enum session_end { END_NOT, END_QUIT, END_LOST, END_TIMEOUT, END_ERRORS, END_COMMANDS, END_REFUSED, END_STOPPED, END_MEMORY };
 
 #define COMMAND_KINDS 24         /* rows of the command table, and one for what is not in it */
 struct command_count { uint32_t ok, all; };
@@ -59,6 +61,7 @@ struct transaction {
 struct chunk {
 	uint64_t size, left;
 	bool last, wanted;
+	bool refused;                    /* and answered (gate_data) */
 	enum session_state after;        /* the state when it has come */
 };
 
@@ -146,6 +149,8 @@ void session_reply_more(struct session *s, unsigned code, const char *enhanced, 
 /* A reply that is also logged as a rejection: "NOQUEUE: reject: RCPT from ...". `rcpt` may be NULL. */
 void session_reject(struct session *s, const char *rcpt, unsigned code, const char *enhanced, const char *format, ...)
 	__attribute__((format(printf, 5, 6)));
+/* The line of it alone. `event` is "reject", or "reject_warning" for what is not refused; `check`, the setting that decided, may be NULL. */
+void session_reject_log(const struct session *s, const char *check, const char *event, const char *rcpt, unsigned code, const char *enhanced, const char *text);
 /* 421 and the end. */
 void session_dismiss(struct session *s, enum session_end end, const char *enhanced, const char *text);
 const char *session_protocol(const struct session *s);   /* "SMTP", "ESMTP", "UTF8SMTP", with S for TLS and A for a login: RFC 3848, 6531 4.3 */

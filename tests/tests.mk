@@ -54,7 +54,7 @@ FUZZ_SRC_dnswire = remote/dnswire.c
 FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
-SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access
+SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy smtpd/policy/checks
 UNIT += message command enqueuer submission
 UNIT_OBJ_submission = smtpd/submission.o smtpd/message.o
 UNIT_OBJ_message = smtpd/message.o
