@@ -65,6 +65,12 @@ FUZZ_SRC_message = smtpd/message.c
 FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
 
+# smtpd's filters
+UNIT += milterwire
+UNIT_OBJ_milterwire = smtpd/content/wire.o
+FUZZ += milter
+FUZZ_SRC_milter = smtpd/content/wire.c
+
 # auth
 AUTH_DIALOG = smtpd/auth/sasl smtpd/auth/scram smtpd/auth/passwords
 UNIT += scram sasl passwords failures
