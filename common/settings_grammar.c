@@ -302,6 +302,7 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "smtpdlisten", check_smtpdlisten },
 	{ "authmechanisms", check_authmechanisms },
 	{ "authplaintext", check_clients },
+	{ "proxyfrom", check_clients },
 	{ "senderlogins", check_senderlogins },
 	{ "authbackend", check_authbackend },
 	{ "bouncefrom", check_bouncefrom },

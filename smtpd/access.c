@@ -23,7 +23,7 @@ static bool blocks_init(struct netblocks *blocks, const struct lines *lines)
 bool access_init(struct access *a, const struct settings *settings)
 {
 	*a = (struct access){ .settings = settings };
-	if (blocks_init(&a->clients, &settings->clients) && blocks_init(&a->plain, &settings->authplaintext))
+	if (blocks_init(&a->clients, &settings->clients) && blocks_init(&a->plain, &settings->authplaintext) && blocks_init(&a->proxies, &settings->proxyfrom))
 		return true;
 	access_free(a);
 	return false;
@@ -33,10 +33,11 @@ void access_free(struct access *a)
 {
 	free(a->clients.at);
 	free(a->plain.at);
+	free(a->proxies.at);
 	*a = (struct access){ 0 };
 }
 
-static bool blocks_contain(const struct netblocks *blocks, const struct netaddr *client)
+bool access_in(const struct netblocks *blocks, const struct netaddr *client)
 {
 	for (size_t i = 0; client->family != 0 && i < blocks->count; i++)
 		if (netblock_contains(&blocks->at[i], client))
@@ -46,12 +47,12 @@ static bool blocks_contain(const struct netblocks *blocks, const struct netaddr 
 
 bool access_client_may_relay(const struct access *a, const struct netaddr *client)
 {
-	return blocks_contain(&a->clients, client);
+	return access_in(&a->clients, client);
 }
 
 bool access_may_auth_plain(const struct access *a, const struct netaddr *client)
 {
-	return blocks_contain(&a->plain, client);
+	return access_in(&a->plain, client);
 }
 
 enum access_result access_check(const struct access *a, bool may_relay, const struct mailaddr *rcpt)

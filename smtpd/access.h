@@ -14,10 +14,12 @@
 #include "common/settings.h"
 
 /* Made once per process from the settings, so that no connection pays for parsing. */
-struct access { const struct settings *settings; struct netblocks { struct netblock *at; size_t count; } clients, plain; };
+struct netblocks { struct netblock *at; size_t count; };
+struct access { const struct settings *settings; struct netblocks clients, plain, proxies; };
 
 bool access_init(struct access *a, const struct settings *settings);   /* false: no memory. settings stay borrowed */
 void access_free(struct access *a);
+bool access_in(const struct netblocks *blocks, const struct netaddr *client);
 bool access_client_may_relay(const struct access *a, const struct netaddr *client);
 bool access_may_auth_plain(const struct access *a, const struct netaddr *client);   /* AUTH without TLS: `authplaintext` */
 

@@ -43,6 +43,12 @@ void peer_of_address(const struct sockaddr_storage *sa, socklen_t len, struct pe
 	peer_write_text(p_r);
 }
 
+void peer_announced(const struct netaddr *addr, struct peer *p_r)
+{
+	*p_r = (struct peer){ .is_socket = true, .addr = *addr };
+	peer_write_text(p_r);
+}
+
 static void peer_name_from_environment(struct peer *p)
 {
 	struct bytes name = bytes_of(getenv("TCPREMOTEHOST"));

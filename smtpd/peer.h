@@ -5,6 +5,8 @@
  *   anything else (a pipe)     TCPREMOTEIP (tcpserver and TLS wrappers behind it) or REMOTE_ADDR (s6, xinetd's tools);
  *                              none of them: a program of this host, shown as unknown[local]
  *
+ *   a front in `proxyfrom`     what its PROXY header says, instead (proxy.h)
+ *
  * The pool asks the socket alone: an environment is no property of a connection there. Nothing here blocks: no DNS, no ident.
  */
 #ifndef SMTPD_PEER_H
@@ -26,5 +28,6 @@ struct peer {
 
 void peer_of_address(const struct sockaddr_storage *sa, socklen_t len, struct peer *p_r);   /* as accept(2) gave it */
 void peer_of_session(int fd, struct peer *p_r);   /* with the environment */
+void peer_announced(const struct netaddr *addr, struct peer *p_r);   /* whom a trusted front on a socket speaks for */
 
 #endif

@@ -5,6 +5,7 @@
 #include "chunk.h"
 #include "command.h"
 #include "gate.h"
+#include "proxy.h"
 #include "receive.h"
 #include "role.h"
 #include "starttls.h"
@@ -48,6 +49,14 @@ bool session_init(struct session *s, const struct session_start *start)
 	s->lines = *s->kept;
 	*s->kept = (struct linein){ 0 };
 	return true;
+}
+
+void session_become(struct session *s, const struct peer *client)
+{
+	s->told = *client;
+	s->peer = &s->told;
+	s->may_relay = access_client_may_relay(s->access, &client->addr);
+	s->relay_suffix = (struct bytes){ 0 };
 }
 
 /* The next client's session must not find an octet of this one's; and memory that one long message has touched is given back. */
@@ -502,6 +511,8 @@ static void log_disconnect(const struct session *s)
 static void session_run(struct session *s)
 {
 	prepare_connection(s);
+	if (!proxy_begin(s))
+		return;
 	log_info("connect from %s", s->peer->text);
 	if (!role_row(s->role)->tls_at_once || starttls_at_once(s)) {
 		if (s->tls.on)

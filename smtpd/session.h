@@ -70,7 +70,8 @@ struct session {
 	const struct access *access;
 	struct enqueuer *enqueuer;
 	const volatile sig_atomic_t *stop;   /* set: say 421 at the next pause; may be NULL */
-	const struct peer *peer;
+	const struct peer *peer;         /* the client: `told`, once a front has said who it is */
+	struct peer told;
 	bool may_relay;
 	enum smtpd_role role;
 	struct tls_session tls;          /* on: this session is encrypted */
@@ -138,6 +139,8 @@ void session_free(struct session *s);
 /* Answer everything that stands in s->lines. True: replies were due before the input was used up, call again. */
 bool session_process(struct session *s);
 void session_greet(struct session *s);
+/* The client is another one than it seemed: a front that is trusted says so. What it may is judged anew, and RELAYCLIENT was for the front. */
+void session_become(struct session *s, const struct peer *client);
 void session_end_transaction(struct session *s);
 /* The answer to the final dot was given: it counts as DATA's. */
 void session_data_ended(struct session *s);

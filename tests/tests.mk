@@ -54,13 +54,16 @@ FUZZ_SRC_dnswire = remote/dnswire.c
 FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
-SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy smtpd/policy/checks
+SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy smtpd/policy/checks smtpd/peer $(FRONT)
 UNIT += message command enqueuer submission
+UNIT += proxyhead
+UNIT_OBJ_proxyhead = smtpd/proxyhead.o
 UNIT_OBJ_submission = smtpd/submission.o smtpd/message.o
 UNIT_OBJ_message = smtpd/message.o
 UNIT_OBJ_command = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
 UNIT_OBJ_enqueuer = smtpd/enqueuer.o
-FUZZ += message command
+FUZZ += message command proxyhead
+FUZZ_SRC_proxyhead = smtpd/proxyhead.c
 FUZZ_SRC_message = smtpd/message.c
 FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
