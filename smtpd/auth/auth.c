@@ -12,23 +12,15 @@
  *   killed    exchanges end with 454; counts of failures are forgotten
  */
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include "common/accounts.h"
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/paths.h"
 #include "common/priv.h"
+#include "common/service.h"
 #include "crew.h"
 #include "table.h"
 #include "wire.h"
@@ -36,32 +28,23 @@
 #include "sasl.h"
 
 #define CLIENTS_MAX 1100          /* connections of smtpd */
-#define BACKLOG 512
 #define FILES 4096u
-#define PAUSE_MS 200u             /* before the next try to accept when descriptors have run out */
 #define ANSWERS_MAX 32768u        /* octets that wait for one client */
 #define INPUT_ROOM 32768u         /* of one client's records: had at once, so that no buffer grows and leaves a password behind */
 #define SILENCE_MS 660000u        /* an exchange in which smtpd says nothing for so long has lost its client (timeoutsmtpd is his) */
 #define DELAY_STEPS 4u            /* failures of an address that make the wait longer; the longest is this many times authdelay */
 
-enum { POLL_SIGNAL, POLL_LISTEN, POLL_CREW, POLL_CLIENT = POLL_CREW + AUTHCREW_MAX };
-
 enum state { IDLE, TALKING /* the next line is the client's */, WAITING /* for a worker */, ASKED, DELAYED /* the answer is known and waits */ };
 
-struct client {
-	int fd;                        /* -1: free */
-	bool gone;                     /* to be closed at the end of the turn */
+/* What a client of ours has: its client's exchange. `last` of the client is that one's last line. */
+struct exchange {
 	enum state state;
 	struct sasl *sasl;             /* NULL between exchanges */
 	struct netaddr addr;
 	bool scram_known;
 	uint64_t turn;                 /* its place among those that wait */
 	uint32_t failures;             /* of its address: who has fewer goes first */
-	deadline_t arrived;            /* its last line */
-	deadline_t answer_at;
 	enum auth_result result;
-	struct record_reader in;
-	struct record_writer out;
 };
 
 struct auth {
@@ -69,36 +52,29 @@ struct auth {
 	struct authtable table;
 	struct authcrew crew;
 	struct failures *failures;
-	int listener, signals;
-	uid_t admitted[2];
-	size_t admitted_count;
+	struct service service;
 	uint64_t turns;
-	struct client client[CLIENTS_MAX];
-	struct pollfd poll[POLL_CLIENT + CLIENTS_MAX];
-	size_t crew_polled;
-	size_t place[CLIENTS_MAX];
-	deadline_t accept_after;
-	bool stop;
 };
-
-static struct auth *the_auth;      /* for the answer of a worker, which knows only its client */
 
 /* ---- ends of an exchange ---- */
 
-static void exchange_free(struct client *c)
+static void exchange_free(struct service_client *c)
 {
-	if (c->sasl != NULL) {
-		sasl_wipe(c->sasl);
-		free(c->sasl);
+	struct exchange *x = c->own;
+	if (x->sasl != NULL) {
+		sasl_wipe(x->sasl);
+		free(x->sasl);
 	}
-	c->sasl = NULL;
-	c->state = IDLE;
+	x->sasl = NULL;
+	x->state = IDLE;
+	c->due = 0;
 }
 
-static void send_done(struct client *c)
+static void send_done(struct service_client *c)
 {
-	struct auth_done done = { .result = (uint8_t)c->result, .login = bytes_of(c->sasl != NULL ? c->sasl->login : "") };
-	c->gone |= !auth_done_encode(&done, &c->out.buffer) || record_writer_push(&c->out) == -1;
+	const struct exchange *x = c->own;
+	struct auth_done done = { .result = (uint8_t)x->result, .login = bytes_of(x->sasl != NULL ? x->sasl->login : "") };
+	service_send(c, auth_done_encode(&done, &c->out.buffer));
 	exchange_free(c);
 }
 
@@ -108,69 +84,81 @@ static struct failures_limits limits_of(const struct auth *a)
 }
 
 /* A refusal is answered at a time that tells neither how long it took to find out nor, therefore, why. */
-static void finish(struct auth *a, struct client *c, enum auth_result result, deadline_t now)
+static void finish(struct auth *a, struct service_client *c, enum auth_result result, deadline_t now)
 {
+	struct exchange *x = c->own;
 	struct failures_limits limits = limits_of(a);
 	uint64_t wait = 0;
-	c->result = result;
+	x->result = result;
 	if (result == AUTH_OK || result == AUTH_WRONG)
-		failures_note(a->failures, &limits, &c->addr, bytes_of(c->sasl->login), result == AUTH_OK, now);
+		failures_note(a->failures, &limits, &x->addr, bytes_of(x->sasl->login), result == AUTH_OK, now);
 	if (result == AUTH_WRONG || result == AUTH_LIMITED) {
-		uint32_t steps = failures_of(a->failures, &c->addr, now);
+		uint32_t steps = failures_of(a->failures, &x->addr, now);
 		wait = a->settings.authdelay * SECOND_MS * (steps < 1 ? 1 : steps > DELAY_STEPS ? DELAY_STEPS : steps);
 	}
-	c->state = DELAYED;
-	c->answer_at = deadline_in(c->arrived, wait);
-	if (deadline_passed(c->answer_at, now))
+	x->state = DELAYED;
+	c->due = deadline_in(c->last, wait);
+	if (deadline_passed(c->due, now))
 		send_done(c);
 }
 
 /* ---- an exchange ---- */
 
+static bool is_waiting(const struct service_client *c)
+{
+	return ((const struct exchange *)c->own)->state == WAITING;
+}
+
 static size_t count_waiting(const struct auth *a)
 {
+	const struct service_client *c;
 	size_t n = 0;
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		n += a->client[i].fd != -1 && a->client[i].state == WAITING;
+	for (size_t i = 0; (c = service_next(&a->service, &i)) != NULL;)
+		n += is_waiting(c);
 	return n;
 }
 
-static void want_verify(struct auth *a, struct client *c, deadline_t now)
+static void want_verify(struct auth *a, struct service_client *c, deadline_t now)
 {
+	struct exchange *x = c->own;
 	struct failures_limits limits = limits_of(a);
-	if (!failures_allow(a->failures, &limits, &c->addr, bytes_of(c->sasl->login), now)) {
+	if (!failures_allow(a->failures, &limits, &x->addr, bytes_of(x->sasl->login), now)) {
 		finish(a, c, AUTH_LIMITED, now);
 	} else if (count_waiting(a) >= a->settings.authqueue) {
 		log_warn("authqueue is full: a client is turned away");
 		finish(a, c, AUTH_TEMPORARY, now);
 	} else {
-		c->state = WAITING;
-		c->turn = a->turns++;
-		c->failures = failures_of(a->failures, &c->addr, now);
+		x->state = WAITING;
+		x->turn = a->turns++;
+		x->failures = failures_of(a->failures, &x->addr, now);
+		c->due = 0;
 	}
 }
 
-static void send_challenge(struct client *c)
+static void send_challenge(struct service_client *c)
 {
-	struct auth_line line = { .text = str_bytes(&c->sasl->out) };
-	c->state = TALKING;
-	c->gone |= !auth_line_encode(&line, &c->out.buffer) || record_writer_push(&c->out) == -1;
+	struct exchange *x = c->own;
+	struct auth_line line = { .text = str_bytes(&x->sasl->out) };
+	x->state = TALKING;
+	c->due = deadline_in(c->last, SILENCE_MS);
+	service_send(c, auth_line_encode(&line, &c->out.buffer));
 }
 
-static enum sasl_result give_keys(struct auth *a, struct client *c, deadline_t now)
+static enum sasl_result give_keys(struct auth *a, struct service_client *c, deadline_t now)
 {
+	struct exchange *x = c->own;
 	struct failures_limits limits = limits_of(a);
-	if (!failures_allow(a->failures, &limits, &c->addr, bytes_of(c->sasl->login), now)) {
+	if (!failures_allow(a->failures, &limits, &x->addr, bytes_of(x->sasl->login), now)) {
 		finish(a, c, AUTH_LIMITED, now);
 		return SASL_KEYS;
 	}
-	authtable_scram(&a->table, bytes_of(c->sasl->login), &c->sasl->scram.keys, &c->scram_known);
-	return sasl_keys(c->sasl);
+	authtable_scram(&a->table, bytes_of(x->sasl->login), &x->sasl->scram.keys, &x->scram_known);
+	return sasl_keys(x->sasl);
 }
 
-static void step(struct auth *a, struct client *c, enum sasl_result result, deadline_t now)
+static void step(struct auth *a, struct service_client *c, enum sasl_result result, deadline_t now)
 {
-	c->arrived = now;
+	const struct exchange *x = c->own;
 	if (result == SASL_KEYS)
 		result = give_keys(a, c, now);
 	switch (result) {
@@ -181,7 +169,7 @@ static void step(struct auth *a, struct client *c, enum sasl_result result, dead
 		want_verify(a, c, now);
 		break;
 	case SASL_OK:
-		finish(a, c, c->scram_known ? AUTH_OK : AUTH_WRONG, now);
+		finish(a, c, x->scram_known ? AUTH_OK : AUTH_WRONG, now);
 		break;
 	case SASL_FAILED:
 		finish(a, c, AUTH_WRONG, now);
@@ -209,320 +197,169 @@ static bool mechanism_allowed(const struct auth *a, enum sasl_mechanism mechanis
 	return listed && (!scram || verify_backend_of(&a->settings) == VERIFY_OWN);
 }
 
-static void begin(struct auth *a, struct client *c, const struct auth_begin *begin, deadline_t now)
+static void begin(struct auth *a, struct service_client *c, const struct auth_begin *begin, deadline_t now)
 {
+	struct exchange *x = c->own;
 	enum sasl_mechanism mechanism;
 	struct failures_limits limits = limits_of(a);
-	c->arrived = now;
-	c->scram_known = false;
-	if (!netaddr_parse(begin->client, &c->addr))
-		c->addr = (struct netaddr){ 0 };   /* a program of this host */
-	c->sasl = calloc(1, sizeof *c->sasl);
-	if (c->sasl == NULL)
+	x->scram_known = false;
+	if (!netaddr_parse(begin->client, &x->addr))
+		x->addr = (struct netaddr){ 0 };   /* a program of this host */
+	x->sasl = calloc(1, sizeof *x->sasl);
+	if (x->sasl == NULL)
 		finish(a, c, AUTH_TEMPORARY, now);
 	else if (!sasl_mechanism(begin->mechanism, &mechanism) || !mechanism_allowed(a, mechanism))
 		finish(a, c, AUTH_NO_MECHANISM, now);
-	else if (!failures_allow(a->failures, &limits, &c->addr, (struct bytes){ NULL, 0 }, now))
+	else if (!failures_allow(a->failures, &limits, &x->addr, (struct bytes){ NULL, 0 }, now))
 		finish(a, c, AUTH_LIMITED, now);
 	else if (verify_backend_of(&a->settings) == VERIFY_OWN && !authtable_refresh(&a->table))
 		finish(a, c, AUTH_TEMPORARY, now);
 	else
-		step(a, c, sasl_begin(c->sasl, mechanism, begin->has_initial ? begin->initial : (struct bytes){ NULL, 0 }, begin->plus, begin->binding), now);
+		step(a, c, sasl_begin(x->sasl, mechanism, begin->has_initial ? begin->initial : (struct bytes){ NULL, 0 }, begin->plus, begin->binding), now);
 }
 
 /* ---- workers ---- */
 
-static void verified(void *asked, enum verify_result result)
+static void verified(void *auth, void *asked, enum verify_result result, deadline_t now)
 {
-	struct client *c = asked;
 	static const enum auth_result results[] = { [VERIFY_YES] = AUTH_OK, [VERIFY_NO] = AUTH_WRONG, [VERIFY_LATER] = AUTH_TEMPORARY };
-	finish(the_auth, c, results[result], clock_monotonic_ms());
+	finish(auth, asked, results[result], now);
 }
 
-static struct client *next_waiting(struct auth *a)
+static bool goes_before(const struct service_client *c, const struct service_client *other)
 {
-	struct client *best = NULL;
-	for (size_t i = 0; i < CLIENTS_MAX; i++) {
-		struct client *c = &a->client[i];
-		if (c->fd == -1 || c->state != WAITING)
-			continue;
-		if (best == NULL || c->failures < best->failures || (c->failures == best->failures && c->turn < best->turn))
+	const struct exchange *x = c->own, *y = other->own;
+	return x->failures < y->failures || (x->failures == y->failures && x->turn < y->turn);
+}
+
+static struct service_client *next_waiting(const struct auth *a)
+{
+	struct service_client *c, *best = NULL;
+	for (size_t i = 0; (c = service_next(&a->service, &i)) != NULL;)
+		if (is_waiting(c) && (best == NULL || goes_before(c, best)))
 			best = c;
-	}
 	return best;
 }
 
-static bool ask(struct auth *a, struct client *c, deadline_t now)
+static bool ask(struct auth *a, struct service_client *c, deadline_t now)
 {
+	struct exchange *x = c->own;
 	char ip[NETADDR_TEXT];
-	struct bytes login = bytes_of(c->sasl->login);
+	struct bytes login = bytes_of(x->sasl->login);
 	const struct password_entry *entry = passwords_find(&a->table.passwords, login);
-	struct auth_check check = { .login = login, .client = bytes_of(ip), .password = { c->sasl->password, c->sasl->password_len } };
-	netaddr_format(&c->addr, ip);
-	check.client = bytes_of(ip);
+	netaddr_format(&x->addr, ip);
+	struct auth_check check = { .login = login, .client = bytes_of(ip), .password = { x->sasl->password, x->sasl->password_len } };
 	if (entry != NULL) {
 		check.scheme = (uint8_t)entry->scheme;
 		check.hash = entry->hash;
 		check.scram = entry->scram;
 	}
 	bool asked = authcrew_ask(&a->crew, &check, c, now);
-	sodium_memzero(c->sasl->password, sizeof c->sasl->password);
+	sodium_memzero(x->sasl->password, sizeof x->sasl->password);
 	return asked;
 }
 
 static void dispatch(struct auth *a, deadline_t now)
 {
-	struct client *c;
+	struct service_client *c;
 	while (authcrew_has_room(&a->crew) && (c = next_waiting(a)) != NULL) {
-		c->state = ASKED;
+		((struct exchange *)c->own)->state = ASKED;
 		if (!ask(a, c, now))
 			finish(a, c, AUTH_TEMPORARY, now);
 	}
 }
 
-/* ---- clients ---- */
+/* ---- what it is to its service ---- */
 
-static void client_close(struct auth *a, struct client *c)
+static bool take_record(void *auth, struct service_client *c, const struct record *record, deadline_t now)
 {
-	authcrew_forget(&a->crew, c);
-	exchange_free(c);
-	if (c->in.buffer.at != NULL)
-		sodium_memzero(c->in.buffer.at, c->in.buffer.room);
-	record_reader_free(&c->in);
-	record_writer_free(&c->out);
-	(void)close(c->fd);
-	c->fd = -1;
-}
-
-static struct client *client_close_idle(struct auth *a)
-{
-	struct client *oldest = NULL;
-	for (size_t i = 0; i < CLIENTS_MAX; i++) {
-		struct client *c = &a->client[i];
-		if (c->fd != -1 && (c->state == IDLE || c->state == TALKING) && (oldest == NULL || c->arrived < oldest->arrived))
-			oldest = c;
-	}
-	if (oldest != NULL)
-		client_close(a, oldest);
-	return oldest;
-}
-
-static struct client *client_free_slot(struct auth *a)
-{
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (a->client[i].fd == -1)
-			return &a->client[i];
-	return client_close_idle(a);
-}
-
-static bool peer_is_admitted(const struct auth *a, int fd)
-{
-	struct ucred peer;
-	socklen_t len = sizeof peer;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1)
-		return false;
-	for (size_t i = 0; i < a->admitted_count; i++)
-		if (peer.uid == a->admitted[i])
-			return true;
-	log_warn("uid %lu asked, who is not admitted", (unsigned long)peer.uid);
-	return false;
-}
-
-static void client_accept(struct auth *a, deadline_t now)
-{
-	int fd = accept4(a->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	struct client *c = fd != -1 && peer_is_admitted(a, fd) ? client_free_slot(a) : NULL;
-	/* A connection that cannot be taken stays and would wake us without end. */
-	if (fd == -1 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED && client_close_idle(a) == NULL)
-		a->accept_after = deadline_in(now, PAUSE_MS);
-	if (c == NULL && fd != -1)
-		(void)close(fd);
-	if (c == NULL)
-		return;
-	*c = (struct client){ .fd = fd, .arrived = now };
-	record_reader_init(&c->in, fd);
-	record_writer_init(&c->out, fd, ANSWERS_MAX);
-	c->gone = str_reserve(&c->in.buffer, INPUT_ROOM) == NULL;
-}
-
-static bool take_record(struct auth *a, struct client *c, const struct record *record, deadline_t now)
-{
+	struct exchange *x = c->own;
 	struct auth_begin first;
 	struct auth_line line;
-	if (c->state == IDLE && record->type == REC_auth_begin && auth_begin_decode(record->payload, &first)) {
-		begin(a, c, &first, now);
+	if (x->state == IDLE && record->type == REC_auth_begin && auth_begin_decode(record->payload, &first)) {
+		begin(auth, c, &first, now);
 		return true;
 	}
-	if (c->state == TALKING && record->type == REC_auth_line && auth_line_decode(record->payload, &line)) {
-		step(a, c, sasl_line(c->sasl, line.text), now);
+	if (x->state == TALKING && record->type == REC_auth_line && auth_line_decode(record->payload, &line)) {
+		step(auth, c, sasl_line(x->sasl, line.text), now);
 		return true;
 	}
 	return false;
 }
 
-/* One record is all that a sibling has to say at a time: more of it waiting is no reason to read on. */
-static void client_read(struct auth *a, struct client *c, deadline_t now)
+static bool is_idle(const struct service_client *c)
 {
-	struct record record;
-	ssize_t got = record_reader_fill(&c->in);
-	if (got == 0 || (got == -1 && errno != EAGAIN)) {
-		c->gone = true;
-		return;
-	}
-	while (!c->gone) {
-		enum record_result result = record_reader_next(&c->in, &record);
-		if (result == RECORD_MORE)
-			break;
-		if (result == RECORD_BAD || !take_record(a, c, &record, now)) {
-			log_warn("smtpd sent what it may not send now; its connection is closed");
-			c->gone = true;
-		}
-	}
-	if (record_reader_rest(&c->in).len == 0)
-		sodium_memzero(c->in.buffer.at, c->in.buffer.room);
+	const struct exchange *x = c->own;
+	return x->state == IDLE || x->state == TALKING;
 }
 
-static void client_turn(struct auth *a, struct client *c, short events, deadline_t now)
+static void client_due(void *auth, struct service_client *c, deadline_t now)
 {
-	if ((events & POLLIN) != 0)
-		client_read(a, c, now);
-	else if ((events & (POLLHUP | POLLERR)) != 0)
-		c->gone = true;
-	if ((events & POLLOUT) != 0 && record_writer_push(&c->out) == -1)
-		c->gone = true;
-	if (c->state == DELAYED && deadline_passed(c->answer_at, now))
+	const struct exchange *x = c->own;
+	(void)auth;
+	(void)now;
+	if (x->state == DELAYED)
 		send_done(c);
-	if (c->state == TALKING && deadline_passed(deadline_in(c->arrived, SILENCE_MS), now))
-		c->gone = true;
+	else
+		c->gone = true;   /* SILENCE_MS */
 }
 
-/* ---- the loop ---- */
-
-static void reload(struct auth *a)
+static void client_closing(void *auth, struct service_client *c)
 {
-	if (!settings_reload(&a->settings, USED_AUTH))
-		return;
-	authcrew_renew(&a->crew, &a->settings);
+	struct auth *a = auth;
+	authcrew_forget(&a->crew, c);
+	exchange_free(c);
 }
 
-static void signals_take(struct auth *a)
+static size_t crew_prepare(void *auth, struct pollfd *fds, deadline_t now, deadline_t *next)
 {
-	unsigned char number;
-	while (read(a->signals, &number, 1) == 1) {
-		if (number == SIGHUP)
-			reload(a);
-		else
-			a->stop = true;
-	}
-}
-
-static nfds_t poll_prepare(struct auth *a, deadline_t now, deadline_t *next)
-{
-	if (deadline_passed(a->accept_after, now))
-		a->accept_after = 0;
-	*next = a->accept_after;
-	a->poll[POLL_SIGNAL] = (struct pollfd){ .fd = a->signals, .events = POLLIN };
-	a->poll[POLL_LISTEN] = (struct pollfd){ .fd = a->accept_after == 0 ? a->listener : -1, .events = POLLIN };
-	a->crew_polled = authcrew_prepare(&a->crew, a->poll + POLL_CREW, next);
-	nfds_t n = POLL_CREW + a->crew_polled;
-	for (size_t i = 0; i < CLIENTS_MAX; i++) {
-		const struct client *c = &a->client[i];
-		a->place[i] = c->fd == -1 ? 0 : n;
-		if (c->fd == -1)
-			continue;
-		a->poll[n++] = (struct pollfd){ .fd = c->fd, .events = (short)(POLLIN | (record_writer_pending(&c->out) ? POLLOUT : 0)) };
-		if (c->state == DELAYED)
-			*next = deadline_earlier(*next, c->answer_at);
-		if (c->state == TALKING)
-			*next = deadline_earlier(*next, deadline_in(c->arrived, SILENCE_MS));
-	}
-	return n;
-}
-
-static void turn(struct auth *a)
-{
-	deadline_t now = clock_monotonic_ms(), next;
-	nfds_t n = poll_prepare(a, now, &next);
-	if (poll(a->poll, n, deadline_poll_ms(next, now)) == -1) {
-		if (errno != EINTR)
-			die_system("cannot poll");
-		return;
-	}
-	now = clock_monotonic_ms();
-	authcrew_run(&a->crew, a->poll + POLL_CREW, a->crew_polled, now);
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (a->client[i].fd != -1)
-			client_turn(a, &a->client[i], a->place[i] == 0 ? 0 : a->poll[a->place[i]].revents, now);
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (a->client[i].fd != -1 && a->client[i].gone)
-			client_close(a, &a->client[i]);
+	struct auth *a = auth;
 	dispatch(a, now);
-	if (a->poll[POLL_LISTEN].revents != 0)
-		client_accept(a, now);
-	if (a->poll[POLL_SIGNAL].revents != 0)
-		signals_take(a);
+	return authcrew_prepare(&a->crew, fds, next);
 }
+
+static void crew_run(void *auth, const struct pollfd *fds, size_t count, deadline_t now)
+{
+	struct auth *a = auth;
+	authcrew_run(&a->crew, fds, count, now);
+}
+
+static void reload(void *auth)
+{
+	struct auth *a = auth;
+	if (settings_reload(&a->settings, USED_AUTH))
+		authcrew_renew(&a->crew, &a->settings);
+}
+
+static const struct service_kind auth_kind = {
+	.slots = CLIENTS_MAX, .own_size = sizeof(struct exchange), .answers_max = ANSWERS_MAX, .secret_room = INPUT_ROOM, .own_fds = AUTHCREW_MAX,
+	.take = take_record, .idle = is_idle, .due = client_due, .closing = client_closing,
+	.prepare = crew_prepare, .run = crew_run, .reload = reload,
+};
 
 /* ---- start ---- */
 
-static void admit(struct auth *a, const char *account)
-{
-	struct account found;
-	if (account_by_name(account, &found) != ACCOUNT_FOUND)
-		log_warn("the account %s does not exist; nobody is admitted by that name", account);
-	else
-		a->admitted[a->admitted_count++] = found.uid;
-}
-
-/* Who may ask is decided by SO_PEERCRED, not by the file's mode. Bound as root, for the directory is the resolver's; it listens as
- * tappal-key, which is what smtpd sees of us. */
-static int socket_bind(void)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int n = snprintf(sa.sun_path, sizeof sa.sun_path, "%s/%s", path_run, SOCKET_AUTH);
-	if (n < 0 || (size_t)n >= sizeof sa.sun_path)
-		die_usage("%s/%s is too long for a socket's name", path_run, SOCKET_AUTH);
-	if (fd == -1)
-		die_system("cannot make a socket");
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof sa) == 0)
-		die_usage("another auth serves %s", sa.sun_path);
-	(void)unlink(sa.sun_path);
-	(void)umask(0);
-	if (bind(fd, (const struct sockaddr *)&sa, sizeof sa) == -1)
-		die_system("cannot bind %s", sa.sun_path);
-	(void)umask(077);
-	return fd;
-}
-
+/* Its socket is bound as root, for the directory is the resolver's; it listens as tappal-key, which is what smtpd sees of us. */
 static void start(struct auth *a)
 {
-	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, 0 };
 	priv_standard_descriptors();
 	settings_or_die(&a->settings, "auth", USED_AUTH);
-	a->admitted[a->admitted_count++] = 0;
-	admit(a, ACCOUNT_SMTPD);
+	askers_add(&a->service.askers, ACCOUNT_SMTPD);
 	priv_run_directory();
-	a->listener = socket_bind();
+	a->service.socket = service_bind("auth", SOCKET_AUTH, 0);
 	io_want_files(FILES);
 	priv_become_alone("auth", ACCOUNT_KEY);
 	priv_limit(0, 0);
-	if (listen(a->listener, BACKLOG) == -1)
-		die_system("cannot listen");
-	(void)signal(SIGPIPE, SIG_IGN);
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		a->client[i].fd = -1;
-	a->signals = io_signal_pipe(signals);
+	service_start(&a->service, &auth_kind, a);
 	errno = 0;
-	if (a->signals == -1 || sodium_init() < 0)
-		die_system("cannot prepare signals and libsodium");
+	if (sodium_init() < 0)
+		die_system("cannot prepare libsodium");
 	a->failures = failures_new();
 	if (a->failures == NULL || !verify_init())
 		die_system("no memory");
 	authtable_init(&a->table);
 	(void)authtable_refresh(&a->table);
-	authcrew_init(&a->crew, &a->settings, verified);
-	the_auth = a;
+	authcrew_init(&a->crew, &a->settings, verified, a);
 }
 
 int main(void)
@@ -532,11 +369,9 @@ int main(void)
 		die_system("no memory");
 	start(a);
 	log_info("ready: %zu logins", a->table.passwords.count);
-	while (!a->stop)
-		turn(a);
-	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (a->client[i].fd != -1)
-			client_close(a, &a->client[i]);
+	while (!a->service.stop)
+		service_turn(&a->service);
+	service_end(&a->service);
 	authcrew_stop(&a->crew);
 	authtable_free(&a->table);
 	failures_free(a->failures);

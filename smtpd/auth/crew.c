@@ -18,9 +18,9 @@
 #define QUESTION_MAX 8192u
 #define WORKER_FD 3
 
-void authcrew_init(struct authcrew *crew, const struct settings *settings, void (*answer)(void *asked, enum verify_result result))
+void authcrew_init(struct authcrew *crew, const struct settings *settings, authcrew_answer_fn *answer, void *context)
 {
-	*crew = (struct authcrew){ .settings = settings, .answer = answer };
+	*crew = (struct authcrew){ .settings = settings, .answer = answer, .context = context };
 }
 
 static void worker_close(struct authworker *w)
@@ -130,39 +130,39 @@ void authcrew_forget(struct authcrew *crew, const void *asked)
 			crew->worker[i].asked = crew;
 }
 
-static void worker_answered(struct authcrew *crew, struct authworker *w, enum verify_result result)
+static void worker_answered(struct authcrew *crew, struct authworker *w, enum verify_result result, deadline_t now)
 {
 	void *asked = w->asked;
 	w->asked = NULL;
 	w->until = 0;
 	if (asked != NULL && asked != crew)
-		crew->answer(asked, result);
+		crew->answer(crew->context, asked, result, now);
 }
 
-static void worker_lost(struct authcrew *crew, struct authworker *w, const char *why)
+static void worker_lost(struct authcrew *crew, struct authworker *w, const char *why, deadline_t now)
 {
 	log_warn("a worker %s; it is replaced", why);
-	worker_answered(crew, w, VERIFY_LATER);
+	worker_answered(crew, w, VERIFY_LATER, now);
 	worker_close(w);
 }
 
-static void worker_read(struct authcrew *crew, struct authworker *w)
+static void worker_read(struct authcrew *crew, struct authworker *w, deadline_t now)
 {
 	struct record record;
 	struct auth_checked answer;
 	ssize_t got = record_reader_fill(&w->in);
 	if (got <= 0) {
-		worker_lost(crew, w, "ended");
+		worker_lost(crew, w, "ended", now);
 		return;
 	}
 	enum record_result result = record_reader_next(&w->in, &record);
 	if (result == RECORD_MORE)
 		return;
 	if (result == RECORD_BAD || w->asked == NULL || record.type != REC_auth_checked || !auth_checked_decode(record.payload, &answer) || answer.result > VERIFY_LATER) {
-		worker_lost(crew, w, "answered nonsense");
+		worker_lost(crew, w, "answered nonsense", now);
 		return;
 	}
-	worker_answered(crew, w, (enum verify_result)answer.result);
+	worker_answered(crew, w, (enum verify_result)answer.result, now);
 	if (w->retired)
 		worker_close(w);
 }
@@ -185,11 +185,11 @@ void authcrew_run(struct authcrew *crew, const struct pollfd *fds, size_t count,
 		struct authworker *w = &crew->worker[i];
 		for (size_t k = 0; w->pid != 0 && k < count; k++)
 			if (fds[k].fd == w->fd && fds[k].revents != 0) {
-				worker_read(crew, w);
+				worker_read(crew, w, now);
 				break;
 			}
 		if (w->pid != 0 && w->until != 0 && deadline_passed(w->until, now))
-			worker_lost(crew, w, "took too long");
+			worker_lost(crew, w, "took too long", now);
 	}
 }
 

@@ -12,6 +12,8 @@
 
 #define AUTHCREW_MAX 64
 
+typedef void authcrew_answer_fn(void *context, void *asked, enum verify_result result, deadline_t now);
+
 struct authworker {
 	pid_t pid;                        /* 0: none */
 	int fd;
@@ -24,10 +26,11 @@ struct authworker {
 struct authcrew {
 	const struct settings *settings;
 	struct authworker worker[AUTHCREW_MAX];
-	void (*answer)(void *asked, enum verify_result result);
+	authcrew_answer_fn *answer;
+	void *context;                    /* of answer */
 };
 
-void authcrew_init(struct authcrew *crew, const struct settings *settings, void (*answer)(void *asked, enum verify_result result));
+void authcrew_init(struct authcrew *crew, const struct settings *settings, authcrew_answer_fn *answer, void *context);
 /* Is a worker free, or may one be started? */
 bool authcrew_has_room(const struct authcrew *crew);
 /* Ask; the answer comes by crew->answer in authcrew_run. False: it cannot be asked now. */
