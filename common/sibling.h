@@ -18,7 +18,7 @@ bool sibling_address(const char *name, struct sockaddr_un *address_r);
 bool sibling_uid(int fd, uid_t *uid_r);
 
 /* Connect. `account`: whose process must listen there; one of root's always may. NULL: anybody's, for the directory is his who serves.
- * Returns a blocking descriptor whose sends wait no longer than wait_ms, or -1 with errno: EAGAIN after wait_ms with so many before us that there
+ * Returns a blocking descriptor whose sends wait no longer than wait_ms (0: without end), or -1 with errno: EAGAIN after wait_ms with so many before us that there
  * is no room to wait in, EPERM when it is somebody else's. Blocks for that time at most. */
 int sibling_connect(const char *name, const char *account, uint64_t wait_ms);
 

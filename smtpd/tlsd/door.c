@@ -3,7 +3,6 @@
 
 #include "session.h"
 
-#include "common/accounts.h"
 #include "common/channel.h"
 #include "common/exits.h"
 #include "common/io.h"
@@ -31,6 +30,7 @@ struct child { pid_t pid; bool busy; };
 struct door {
 	const struct door_start *start;
 	struct tls_contexts contexts;
+	struct askers askers;
 	struct room room;
 	int life, news, signals;
 	struct child *children;
@@ -283,15 +283,6 @@ static void turn(struct door *d)
 		children_start(d);
 }
 
-static void admit(struct room *room, const char *account)
-{
-	struct account a;
-	if (account_by_name(account, &a) == ACCOUNT_FOUND)
-		room->admitted[room->admitted_count++] = a.uid;
-	else
-		log_warn("the account %s does not exist; it is not admitted", account);
-}
-
 static int catch_signals(void)
 {
 	sigset_t caught;
@@ -305,9 +296,8 @@ static bool prepare(struct door *d)
 {
 	int life[2], news[2];
 	struct str error = STR_INIT(2000);
-	d->room = (struct room){ .settings = d->start->settings, .contexts = &d->contexts, .admitted_count = 1,
-		.listener = d->start->listener, .signer = -1 };
-	admit(&d->room, ACCOUNT_SMTPD);
+	d->room = (struct room){ .settings = d->start->settings, .contexts = &d->contexts, .askers = &d->askers, .listener = d->start->listener, .signer = -1 };
+	askers_add(&d->askers, ACCOUNT_SMTPD);
 	d->limit = (size_t)d->start->settings->tlssessions;
 	d->children = calloc(d->limit, sizeof *d->children);
 	bool ok = keyless_init() && take_chains(d, &error) && contexts_try(&d->contexts, channel_for_trial, d, &error);

@@ -15,7 +15,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -39,19 +38,6 @@ struct session {
 
 /* ---- waiting for smtpd */
 
-bool room_admits(const struct room *room, int fd)
-{
-	struct ucred peer;
-	socklen_t len = sizeof peer;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-		return false;
-	for (size_t i = 0; i < room->admitted_count; i++)
-		if (peer.uid == room->admitted[i])
-			return true;
-	log_warn("uid %lu asked, who is not admitted", (unsigned long)peer.uid);
-	return false;
-}
-
 /* A connection of one who may ask, or -1: the door has closed. */
 static int next_connection(const struct room *room, struct watch *w)
 {
@@ -64,7 +50,7 @@ static int next_connection(const struct room *room, struct watch *w)
 		if (ready < 0 || (ready & 1 << LIFE))
 			return -1;
 		int fd = accept4(room->listener, NULL, NULL, SOCK_CLOEXEC);
-		if (fd >= 0 && room_admits(room, fd))
+		if (fd >= 0 && askers_admit(room->askers, fd))
 			return watch_set(w, LISTENER, -1, 0) && watch_set(w, LIFE, -1, 0) ? fd : -1;
 		if (fd >= 0)
 			close(fd);

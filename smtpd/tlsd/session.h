@@ -9,23 +9,18 @@
 
 #include "context.h"
 
-#include <sys/types.h>
-
-#define ADMITTED_MAX 2u
+#include "common/service.h"
 
 struct room {
 	const struct settings *settings;
 	const struct tls_contexts *contexts;
-	uid_t admitted[ADMITTED_MAX];
-	size_t admitted_count;
+	const struct askers *askers;
 	int listener;
 	int life;                  /* ends when the door wants no idle processes any more */
 	int news;                  /* this process's id goes here when it has got a client */
 	int signer;
 };
 
-/* Is the other end of this connection one that may ask? */
-bool room_admits(const struct room *room, int fd);
 /* The process's whole life; returns its exit code. */
 int session_live(const struct room *room);
 

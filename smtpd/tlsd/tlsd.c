@@ -14,12 +14,12 @@
 #include "door.h"
 #include "keys.h"
 
-#include "common/accounts.h"
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/paths.h"
 #include "common/priv.h"
+#include "common/service.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -30,12 +30,9 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BACKLOG 512
 #define FILES 4096u
 #define READY_MS 60000u           /* for keys to be read and tried */
 #define PATIENCE_MS 2000u         /* the processes of a tlsd that was killed hold its socket for a moment */
@@ -47,7 +44,8 @@ struct generation { pid_t signer, door; int status; };
 struct tlsd {
 	struct settings settings;
 	struct generation now;
-	int listener, signals;
+	struct service_socket socket;
+	int signals;
 	bool stop;
 };
 
@@ -65,7 +63,7 @@ static _Noreturn void signer_live(const struct tlsd *t, int door)
 {
 	static struct keys keys;
 	struct str faults = STR_INIT(FAULTS_MAX);
-	close(t->listener);
+	close(t->socket.fd);
 	bool ok = keys_read(&t->settings, &keys, &faults);
 	priv_become_alone("tlsd", ACCOUNT_KEY);
 	ok = keys_parse(&t->settings, &keys, &faults) && ok;
@@ -78,7 +76,7 @@ static _Noreturn void signer_live(const struct tlsd *t, int door)
 
 static _Noreturn void become_door(const struct tlsd *t, int signer, int parent)
 {
-	struct door_start start = { .settings = &t->settings, .listener = t->listener, .signer = signer, .parent = parent };
+	struct door_start start = { .settings = &t->settings, .listener = t->socket.fd, .signer = signer, .parent = parent };
 	priv_become_alone("tlsd", ACCOUNT_TLS);
 	_exit(door_live(&start));
 }
@@ -180,45 +178,6 @@ static bool generation_start(const struct tlsd *t, struct generation *g_r)
 	return false;
 }
 
-/* ---- the socket */
-
-static void socket_address(struct sockaddr_un *sa_r)
-{
-	*sa_r = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	int n = snprintf(sa_r->sun_path, sizeof sa_r->sun_path, "%s/%s", path_run, SOCKET_TLSD);
-	if (n < 0 || (size_t)n >= sizeof sa_r->sun_path)
-		die_usage("%s/%s is too long for a socket's name", path_run, SOCKET_TLSD);
-}
-
-static bool somebody_serves(const struct sockaddr_un *sa)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof *sa) == 0;
-	if (fd >= 0)
-		close(fd);
-	return yes;
-}
-
-/* Made by root, in a directory that is the resolver's: smtpd asks whose the socket is, and whoever put another one there is found out. */
-static int socket_listen(void)
-{
-	struct sockaddr_un sa;
-	deadline_t until = deadline_in(clock_monotonic_ms(), PATIENCE_MS);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	socket_address(&sa);
-	while (fd >= 0 && somebody_serves(&sa)) {
-		if (deadline_passed(until, clock_monotonic_ms()))
-			die_usage("another tlsd serves %s", sa.sun_path);
-		usleep(50000);
-	}
-	(void)unlink(sa.sun_path);
-	(void)umask(0);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, BACKLOG) < 0)
-		die_system("cannot listen on %s", sa.sun_path);
-	(void)umask(077);
-	return fd;
-}
-
 /* ---- the loop */
 
 static bool wants_tls(const struct tlsd *t)
@@ -273,10 +232,10 @@ static void signals_take(struct tlsd *t)
 static void turn(struct tlsd *t)
 {
 	bool idle = t->now.door == 0;   /* smtpd has a certificate in its settings, and we have none in ours: it hears so at once */
-	struct pollfd fds[] = { { .fd = t->signals, .events = POLLIN }, { .fd = idle ? t->listener : -1, .events = POLLIN } };
+	struct pollfd fds[] = { { .fd = t->signals, .events = POLLIN }, { .fd = idle ? t->socket.fd : -1, .events = POLLIN } };
 	if (poll(fds, 2, -1) < 0)
 		return;
-	int fd = idle && fds[1].revents != 0 ? accept4(t->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+	int fd = idle && fds[1].revents != 0 ? accept4(t->socket.fd, NULL, NULL, SOCK_CLOEXEC) : -1;
 	if (fd >= 0)
 		close(fd);
 	signals_take(t);
@@ -338,7 +297,10 @@ static void start(struct tlsd *t)
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || chdir("/") < 0)
 		die_system("cannot begin");
-	t->listener = socket_listen();
+	/* Made by root, in a directory that is the resolver's: smtpd asks whose the socket is, and whoever put another one there is found out. */
+	t->socket = service_bind("tlsd", SOCKET_TLSD, PATIENCE_MS);
+	if (listen(t->socket.fd, SERVICE_BACKLOG) < 0)
+		die_system("cannot listen on %s", t->socket.address.sun_path);
 	t->signals = catch_signals();
 	errno = 0;
 	if (wants_tls(t) && !generation_start(t, &t->now))
@@ -350,7 +312,6 @@ static void start(struct tlsd *t)
 int main(int argc, char **argv)
 {
 	static struct tlsd t;
-	struct sockaddr_un sa;
 	priv_standard_descriptors();
 	if (argc > 2 || (argc == 2 && strcmp(argv[1], "--check") != 0))
 		die_usage("usage: tlsd [--check]");
@@ -360,8 +321,7 @@ int main(int argc, char **argv)
 	start(&t);
 	while (!t.stop)
 		turn(&t);
-	socket_address(&sa);
-	(void)unlink(sa.sun_path);
+	service_unbind(&t.socket);
 	if (t.now.door > 0)
 		generation_end(&t.now, SIGTERM);
 	settings_free(&t.settings);
