@@ -2,31 +2,15 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/channel.h"
 #include "common/io.h"
 #include "common/paths.h"
+#include "common/sibling.h"
 #include "dns.h"
 
 #define QUERY 1u     /* one question a connection */
-
-static int resolver_connect(void)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int n = snprintf(sa.sun_path, sizeof sa.sun_path, "%s/%s", path_run, SOCKET_RESOLVER);
-
-	if (fd == -1)
-		return -1;
-	if (n < 0 || (size_t)n >= sizeof sa.sun_path || connect(fd, (const struct sockaddr *)&sa, sizeof sa) == -1) {
-		(void)close(fd);
-		return -1;
-	}
-	return fd;
-}
 
 static bool ask(int fd, enum dns_kind kind, struct bytes name, deadline_t deadline)
 {
@@ -92,7 +76,8 @@ static void give_up(struct dns_reply *reply, const char *why)
 
 void dns_query(enum dns_kind kind, struct bytes name, deadline_t deadline, struct dns_reply *reply_r)
 {
-	int fd = resolver_connect();
+	int left = deadline_poll_ms(deadline, clock_monotonic_ms());
+	int fd = sibling_connect(SOCKET_RESOLVER, NULL, left < 0 ? 0 : left == 0 ? 1 : (uint64_t)left);
 
 	reply_r->text[0] = '\0';
 	reply_r->count = 0;

@@ -2,16 +2,13 @@
 #include "authask.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "common/accounts.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/paths.h"
+#include "common/sibling.h"
 
 #define LOGIN_MAX 255u
 
@@ -37,27 +34,13 @@ static enum authask_result away(struct authask *a, const char *why)
 }
 
 /* The directory of the socket is the resolver's: what stands there under auth's name must be auth's. */
-static bool is_auth(int fd)
-{
-	struct account key;
-	struct ucred peer;
-	socklen_t len = sizeof peer;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-		return false;
-	return peer.uid == 0 || (account_by_name(ACCOUNT_KEY, &key) == ACCOUNT_FOUND && peer.uid == key.uid);
-}
-
 static bool connect_to_auth(struct authask *a)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	if (snprintf(sa.sun_path, sizeof sa.sun_path, "%s/%s", path_run, SOCKET_AUTH) >= (int)sizeof sa.sun_path)
-		return false;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof sa) < 0 || io_set_nonblocking(fd, true) < 0) {
+	int fd = sibling_connect(SOCKET_AUTH, ACCOUNT_KEY, AUTHASK_TIMEOUT_MS);
+	if (fd < 0 || io_set_nonblocking(fd, true) < 0) {
 		int error = errno;
-		close(fd);
+		if (fd >= 0)
+			close(fd);
 		errno = error;
 		return false;
 	}
@@ -127,11 +110,9 @@ enum authask_result authask_begin(struct authask *a, const struct auth_begin *be
 	struct str text = STR_INIT(2 * AUTHASK_LINE_MAX);
 	authask_close(a);
 	if (!connect_to_auth(a)) {
-		log_warn("auth cannot be asked: %s", strerror(errno));
+		log_warn("auth cannot be asked: %s", errno == EPERM ? "its socket belongs to somebody else" : strerror(errno));
 		return AUTHASK_AWAY;
 	}
-	if (!is_auth(a->fd))
-		return away(a, "has a socket that belongs to somebody else");
 	if (!send_and_wipe(a, &text, str_reserve(&text, AUTHASK_LINE_MAX + 500) != NULL && auth_begin_encode(begin, &text)))
 		return away(a, "takes no question");
 	return answer(a, stop);

@@ -5,46 +5,18 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "common/paths.h"
+#include "common/sibling.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define READY_MS 5000u            /* tlsd has processes that wait for us */
 
 /* ---- calling */
-
-/* The socket was made by root, whoever owns the directory. */
-static bool is_tlsd(int fd)
-{
-	struct ucred peer;
-	socklen_t len = sizeof peer;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-		return false;
-	errno = EPERM;
-	return peer.uid == 0;
-}
-
-static int connect_tlsd(void)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	struct timeval wait = { .tv_sec = READY_MS / SECOND_MS };
-	int n = snprintf(sa.sun_path, sizeof sa.sun_path, "%s/%s", path_run, SOCKET_TLSD);
-	int fd = n > 0 && (size_t)n < sizeof sa.sun_path ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
-	if (fd < 0)
-		return -1;
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof sa) == 0 && is_tlsd(fd))
-		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
-}
 
 static bool send_ask(int control, int client, int plain, const char *text, bool at_once)
 {
@@ -92,7 +64,7 @@ static bool wait_ready(struct tls_call *call)
 bool tls_call_begin(struct tls_call *call, int client, const char *text, bool at_once)
 {
 	int pair[2] = { -1, -1 };
-	*call = (struct tls_call){ .control = connect_tlsd(), .plain = -1 };
+	*call = (struct tls_call){ .control = sibling_connect(SOCKET_TLSD, "root", READY_MS), .plain = -1 };
 	bool ok = call->control >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0;
 	call->plain = pair[0];
 	ok = ok && send_ask(call->control, client, pair[1], text, at_once) && wait_ready(call);
