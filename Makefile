@@ -22,7 +22,7 @@ ALLCFLAGS = -std=c11 -D_GNU_SOURCE -I. -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)
 ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAGS)
 
 # ---- what may be used by all: no SMTP policy, no LMDB, no OpenSSL
-COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv sibling service log settings settings_table settings_parse settings_grammar keylist route mailbox channel
+COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv sibling service log settings settings_table settings_parse settings_grammar keylist route mailbox channel dns
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o smtpd/tls.o smtpd/starttls.o smtpd/role.o smtpd/gate.o smtpd/policy/policy.o smtpd/policy/checks.o $(FRONT:%=%.o)
@@ -33,7 +33,7 @@ queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/send
 queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
 queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
 queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_passwd.o smtpd/auth/passwords.o smtpd/auth/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
-remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/downgrade.o remote/mimehead.o remote/quoted.o remote/hosts.o remote/dns.o
+remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/downgrade.o remote/mimehead.o remote/quoted.o remote/hosts.o
 remote/resolver  = remote/resolver.o remote/lookup.o remote/dnswire.o
 local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
 local/inject     = local/inject.o $(SUBMISSION)

@@ -14,7 +14,7 @@
 
 #include "common/settings.h"
 #include "conn.h"
-#include "dns.h"
+#include "common/dns.h"
 #include "job.h"
 
 struct client {

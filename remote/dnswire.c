@@ -45,6 +45,24 @@ bad:
 	return false;
 }
 
+void dnswire_text(struct bytes data, char *out, size_t size)
+{
+	size_t to = 0;
+
+	for (size_t at = 0; at < data.len;) {
+		size_t n = (unsigned char)data.at[at++];
+
+		if (n > data.len - at) {
+			to = 0;
+			break;
+		}
+		for (; n > 0; n--, at++)
+			if (to + 1 < size)
+				out[to++] = data.at[at] >= ' ' && data.at[at] < 127 ? data.at[at] : '?';
+	}
+	out[to] = '\0';
+}
+
 bool dnswire_mx(struct bytes data, uint16_t *preference_r, char name_r[DNSWIRE_NAME])
 {
 	name_r[0] = '\0';

@@ -11,7 +11,7 @@
 
 #include "common/settings.h"
 #include "common/verdict.h"
-#include "dns.h"
+#include "common/dns.h"
 
 #define HOSTS_MAX 20      /* addresses tried in one attempt */
 #define HOSTS_OWN_MAX 256

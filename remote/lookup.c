@@ -12,7 +12,9 @@
 #include "lookup.h"
 
 #define TYPE_A 1
+#define TYPE_PTR 12
 #define TYPE_MX 15
+#define TYPE_TXT 16
 #define TYPE_AAAA 28
 #define CLASS_IN 1
 #define RCODE_NOERROR 0
@@ -72,10 +74,12 @@ __attribute__((format(printf, 2, 3))) static void text_set(char text[TEXT], cons
 
 static bool set_options(struct ub_ctx *ctx, struct str *error)
 {
-	/* libunbound's own sizes are made for one question at a time; name servers on loopback are the usual forwarders. */
+	/* libunbound's own sizes are made for one question at a time; name servers on loopback are the usual forwarders, and they, not libunbound, know
+	 * the names of private networks. */
 	static const char *const options[][2] = {
 		{ "do-not-query-localhost:", "no" }, { "outgoing-range:", "512" }, { "num-queries-per-thread:", "4096" },
 		{ "outgoing-num-tcp:", "32" }, { "incoming-num-tcp:", "0" }, { "msg-cache-size:", "16m" }, { "rrset-cache-size:", "32m" },
+		{ "unblock-lan-zones:", "yes" },
 	};
 
 	for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
@@ -200,17 +204,21 @@ static void add_host(struct dns_reply *reply, const struct exchanger *x, const s
  * ones exist. */
 static size_t collect(struct lookup *l, struct dns_reply *reply)
 {
+	bool reverse = l->kind == DNS_REVERSE;     /* the names count, whether they have addresses or not */
 	size_t found = 0;
 
 	reply->count = 0;
 	for (size_t i = 0; i < l->exchanger_count; i++) {
-		const struct exchanger *x = &l->exchanger[i];
+		struct exchanger *x = &l->exchanger[i];
+		bool unsure = x->temporary || x->bogus;
 
+		if (reverse)
+			x->preference = unsure;
 		for (size_t k = 0; k < x->count; k++)
 			add_host(reply, x, &x->addr[k]);
-		if (x->count == 0 && (x->temporary || x->bogus))
+		if (x->count == 0 && (unsure || reverse))
 			add_host(reply, x, NULL);
-		found += x->count;
+		found += reverse ? 1 : x->count;
 	}
 	return found;
 }
@@ -415,18 +423,86 @@ static void take_addresses(struct question *q, enum finding finding, const struc
 		conclude(q->lookup);
 }
 
+/* What has no name is said with the name that was asked for. */
+static void answer_nothing(struct lookup *l, enum finding finding, const char *what)
+{
+	char text[TEXT];
+
+	if (finding == TEMPORARY || finding == BOGUS) {
+		answer(l, finding == BOGUS ? DNS_BOGUS : DNS_TEMPORARY, l->text);
+		return;
+	}
+	text_set(text, finding == NO_DOMAIN ? "%s does not exist in the DNS" : "%s has no %s", l->name, what);
+	answer(l, finding == NO_DOMAIN ? DNS_NO_DOMAIN : DNS_NO_DATA, text);
+}
+
+static void take_pointers(struct lookup *l, enum finding finding, const struct ub_result *result)
+{
+	char name[DNSWIRE_NAME];
+
+	for (size_t i = 0; finding == FOUND && result->data[i] != NULL; i++) {
+		struct bytes data = { result->data[i], (size_t)result->len[i] };
+
+		if (dnswire_name(data, name) && name[0] != '\0' && !is_literal(name))
+			exchanger_add(l, 0, name);
+	}
+	if (l->exchanger_count > 0)
+		ask_addresses(l);
+	else
+		answer_nothing(l, finding == FOUND ? NO_DATA : finding, "host name");
+}
+
+/* Only what is listed is asked for its reason: many lists count questions. */
+static void take_listing(struct lookup *l, enum finding finding, const struct ub_result *result)
+{
+	struct exchanger *x = &l->exchanger[0];
+
+	for (size_t i = 0; finding == FOUND && result->data[i] != NULL; i++)
+		take_address(x, (struct bytes){ result->data[i], (size_t)result->len[i] }, TYPE_A);
+	l->exchanger_count = 1;
+	if (x->count == 0)
+		answer_nothing(l, finding == FOUND ? NO_DATA : finding, "address");
+	else
+		ask(l, l->name, 0, TYPE_TXT);
+	if (x->count > 0 && l->running == 0)
+		conclude(l);
+}
+
+static void take_reason(struct lookup *l, enum finding finding, const struct ub_result *result)
+{
+	(void)collect(l, &l->engine->reply);
+	l->text[0] = '\0';
+	if (finding == FOUND && result->data[0] != NULL)
+		dnswire_text((struct bytes){ result->data[0], (size_t)result->len[0] }, l->text, sizeof l->text);
+	answer(l, DNS_OK, l->text);
+}
+
+static void take(struct question *q, enum finding finding, const struct ub_result *result)
+{
+	struct lookup *l = q->lookup;
+
+	if (q->type == TYPE_MX)
+		take_mx(l, finding, result);
+	else if (q->type == TYPE_PTR)
+		take_pointers(l, finding, result);
+	else if (q->type == TYPE_TXT)
+		take_reason(l, finding, result);
+	else if (l->kind == DNS_LIST)
+		take_listing(l, finding, result);
+	else
+		take_addresses(q, finding, result);
+}
+
 static void question_done(void *context, int err, struct ub_result *result)
 {
 	struct question *q = context;
 	struct lookup *l = q->lookup;
-	enum finding finding = find(l, err, result, q->type == TYPE_MX ? l->name : l->exchanger[q->exchanger].name);
+	bool of_exchanger = q->type == TYPE_A || q->type == TYPE_AAAA;
+	enum finding finding = find(l, err, result, of_exchanger ? l->exchanger[q->exchanger].name : l->name);
 
 	q->running = false;
 	l->running--;
-	if (q->type == TYPE_MX)
-		take_mx(l, finding, result);
-	else
-		take_addresses(q, finding, result);
+	take(q, finding, result);
 	ub_resolve_free(result);
 }
 
@@ -462,7 +538,7 @@ static void begin(struct lookup *l)
 		ask_addresses(l);
 		return;
 	}
-	ask(l, l->name, 0, TYPE_MX);
+	ask(l, l->name, 0, l->kind == DNS_LIST ? TYPE_A : l->kind == DNS_REVERSE ? TYPE_PTR : TYPE_MX);
 	l->exchanger_count = 0;
 	if (l->running == 0)
 		answer(l, DNS_TEMPORARY, l->text);

@@ -1,10 +1,12 @@
 /*
- * lookup - the questions of dns.h answered with libunbound, many at a time.
+ * lookup - the questions of common/dns.h answered with libunbound, many at a time.
  *
  *   DNS_MAIL      MX; then A and AAAA of every exchanger, all asked at once. No MX: A and AAAA of the domain itself (RFC 5321 5.1). A lone
  *                 exchanger "." takes no mail (RFC 7505); an exchanger that is an address literal or no host name is left out. CNAMEs are
  *                 followed, of the domain and of exchangers.
  *   DNS_ADDRESS   A and AAAA
+ *   DNS_REVERSE   PTR; then A and AAAA of every name, all asked at once; a name that can be no host's is left out
+ *   DNS_LIST      A; if there is one, TXT
  *
  * One engine per process. Add engine_fd to poll(2), call engine_run when it is readable, engine_expire when engine_deadline has passed: every
  * lookup calls its `done` once, from one of these two. Nothing blocks but the making of an engine. Bounded: LOOKUPS_MAX at a time,
@@ -14,7 +16,7 @@
 #define REMOTE_LOOKUP_H
 
 #include "common/settings.h"
-#include "dns.h"
+#include "common/dns.h"
 
 #define LOOKUPS_MAX 1024
 #define LOOKUP_EXCHANGERS 20

@@ -23,7 +23,7 @@
 #include "lookup.h"
 
 #define CLIENTS_MAX 1100          /* every worker that concurrencyremote allows, and some sessions of smtpd */
-#define QUESTIONS_EACH 16u        /* of one client at a time; further ones wait in its socket */
+#define QUESTIONS_EACH DNS_QUESTIONS_MAX   /* of one client at a time; further ones wait in its socket */
 #define ANSWERS_MAX (1u << 20)    /* octets that wait for one client */
 #define FILES 4096u
 
@@ -74,7 +74,7 @@ static bool question_take(void *owner, struct service_client *c, const struct re
 
 	if (record->type != REC_dns_ask || !dns_ask_decode(record->payload, &ask))
 		return false;
-	if (ask.kind != DNS_MAIL && ask.kind != DNS_ADDRESS)
+	if (ask.kind < DNS_MAIL || ask.kind > DNS_LIST)
 		return false;
 	asking->count++;
 	if (!lookup_start(r->engine, (enum dns_kind)ask.kind, ask.name, now, answer, c, ask.query))

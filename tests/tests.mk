@@ -43,7 +43,7 @@ UNIT_LIBS_select = -llmdb
 # remote, resolver
 UNIT += reply hosts dotstuff dnswire downgrade
 UNIT_OBJ_reply = remote/reply.o
-UNIT_OBJ_hosts = remote/hosts.o remote/dns.o
+UNIT_OBJ_hosts = remote/hosts.o
 UNIT_OBJ_dotstuff = remote/dotstuff.o
 UNIT_OBJ_dnswire = remote/dnswire.o
 UNIT_OBJ_downgrade = remote/downgrade.o remote/mimehead.o remote/quoted.o

@@ -1,4 +1,4 @@
-/* fuzz_dnswire - any octets as the data of an MX record: what is taken is a host name. */
+/* fuzz_dnswire - any octets as the data of an MX record and of a TXT record: what is taken is a host name, or printable. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +17,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	for (const char *c = name; *c != '\0'; c++)
 		if (*c != '.' && *c != '-' && *c != '_' && !(*c >= 'a' && *c <= 'z') && !(*c >= '0' && *c <= '9'))
+			abort();
+	dnswire_text((struct bytes){ (const char *)data, size }, name, sizeof name);
+	for (const char *c = name; *c != '\0'; c++)
+		if (*c < ' ' || *c > '~')
 			abort();
 	return 0;
 }

@@ -13,7 +13,7 @@ from dnszone import Zones
 from faults import cpu_ms, few_files, highest_file
 
 OK, NO_DOMAIN, NO_DATA, NULL_MX, TEMPORARY, BOGUS, MX_UNRESOLVED = range(7)
-MAIL, ADDRESS = 1, 2
+MAIL, ADDRESS, REVERSE, LIST = 1, 2, 3, 4
 
 ZONES = {
     "plain.tappal": [
@@ -26,6 +26,11 @@ ZONES = {
         "twice MX 10 a", "twice MX 20 a", "xn--bcher-kva MX 10 a", "loop CNAME loop2", "loop2 CNAME loop",
     ] + ["big MX %d m%d" % (i, i) for i in range(60)] + ["m%d A 127.1.%d.1" % (i, i) for i in range(60)]
       + ["m%d A 127.1.%d.%d" % (0, 0, k) for k in range(2, 80)],
+    "2.0.192.in-addr.arpa": [
+        "1 PTR a.plain.tappal.", "2 PTR nothing.plain.tappal.", "3 PTR a\\ b.plain.tappal.", "4 PTR x.elsewhere.tappal.", "5 TXT x",
+        "6 PTR nomx.plain.tappal.", "6 PTR gone.plain.tappal.", "7 PTR 192.0.2.7.",
+    ],
+    "list.tappal": ["1.2.0.192 A 127.0.0.2", "1.2.0.192 A 127.0.0.10", '1.2.0.192 TXT "listed, " "see there"', "2.2.0.192 A 192.0.2.1", "3.2.0.192 TXT x"],
     "signed.tappal": ["@ MX 10 mx", "mx A 127.0.0.5", "nomx A 127.0.0.6"],
 }
 
@@ -115,6 +120,41 @@ def test_exchangers_in_order_with_all_addresses(asker):
 def test_mail(asker, name, status, hosts):
     got, found = asker.ask(MAIL, name)
     assert (got, set(found)) == (status, set(hosts))
+
+
+@pytest.mark.parametrize("last,status,hosts", [
+    (1, OK, {(0, "a.plain.tappal", "127.0.0.2"), (0, "a.plain.tappal", "2001:db8::2")}),
+    (2, OK, {(0, "nothing.plain.tappal", None)}),
+    (3, NO_DATA, set()),
+    (4, OK, {(1, "x.elsewhere.tappal", None)}),
+    (5, NO_DATA, set()),
+    (6, OK, {(0, "nomx.plain.tappal", "127.0.0.4"), (0, "gone.plain.tappal", None)}),
+    (7, NO_DATA, set()),
+    (8, NO_DOMAIN, set()),
+])
+def test_reverse(asker, last, status, hosts):
+    got, found = asker.ask(REVERSE, f"{last}.2.0.192.in-addr.arpa")
+    assert (got, set(found)) == (status, hosts)
+
+
+@pytest.mark.parametrize("name,status,hosts,reason", [
+    ("1.2.0.192.list.tappal", OK, {"127.0.0.2", "127.0.0.10"}, b"listed, see there"),
+    ("2.2.0.192.list.tappal", OK, {"192.0.2.1"}, b""),
+    ("3.2.0.192.list.tappal", NO_DATA, set(), None),
+    ("4.2.0.192.list.tappal", NO_DOMAIN, set(), None),
+    ("4.2.0.192.list.elsewhere.tappal", TEMPORARY, set(), None),
+])
+def test_list(asker, name, status, hosts, reason):
+    asker.send(LIST, name)
+    answer, found = asker.answer()
+    assert (answer.status, {address for _, _, address in found}) == (status, hosts)
+    assert reason is None or answer.text == reason
+
+
+def test_many_questions_at_once(asker):
+    for number in range(60):
+        asker.send(LIST if number % 2 else ADDRESS, "1.2.0.192.list.tappal" if number % 2 else f"m{number}.plain.tappal", query=number)
+    assert {asker.answer()[0].query for _ in range(60)} == set(range(60))
 
 
 def test_address(asker):

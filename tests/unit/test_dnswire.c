@@ -70,9 +70,26 @@ static void test_mx(void **state)
 		assert_false(dnswire_mx((struct bytes){ "\0\0\0", len }, &preference, out));
 }
 
+static void test_text(void **state)
+{
+	static const struct { const char *data; size_t len; const char *want; } cases[] = {
+#define T(data, want) { data, sizeof(data) - 1, want }
+		T("", ""), T("\0", ""), T("\2ab", "ab"), T("\2ab\1c", "abc"), T("\2ab\0", "ab"), T("\2a", ""), T("\1a\2b", ""), T("\4a\r\nb", "a??b"), T("\2\303\251", "??"),
+		T("\14too long now", "too long "),
+#undef T
+	};
+	char out[10];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		dnswire_text((struct bytes){ cases[i].data, cases[i].len }, out, sizeof out);
+		assert_string_equal(out, cases[i].want);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_names), cmocka_unit_test(test_longest), cmocka_unit_test(test_mx) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_names), cmocka_unit_test(test_longest), cmocka_unit_test(test_mx), cmocka_unit_test(test_text) };
 
 	return cmocka_run_group_tests_name("dnswire", tests, NULL, NULL);
 }
