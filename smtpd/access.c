@@ -23,7 +23,8 @@ static bool blocks_init(struct netblocks *blocks, const struct lines *lines)
 bool access_init(struct access *a, const struct settings *settings)
 {
 	*a = (struct access){ .settings = settings };
-	if (blocks_init(&a->clients, &settings->clients) && blocks_init(&a->plain, &settings->authplaintext) && blocks_init(&a->proxies, &settings->proxyfrom))
+	if (blocks_init(&a->clients, &settings->clients) && blocks_init(&a->plain, &settings->authplaintext) && blocks_init(&a->proxies, &settings->proxyfrom)
+		&& blocks_init(&a->xclients, &settings->xclientfrom) && blocks_init(&a->xforwards, &settings->xforwardfrom))
 		return true;
 	access_free(a);
 	return false;
@@ -34,6 +35,8 @@ void access_free(struct access *a)
 	free(a->clients.at);
 	free(a->plain.at);
 	free(a->proxies.at);
+	free(a->xclients.at);
+	free(a->xforwards.at);
 	*a = (struct access){ 0 };
 }
 

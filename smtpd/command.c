@@ -9,6 +9,7 @@
 #include "role.h"
 #include "starttls.h"
 #include "submission.h"
+#include "xclient.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +61,8 @@ const struct command_row command_table[] = {
 {  "SAML",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 {  "STARTTLS",  NULL,     ST_START | ST_GREETED, ARG_NONE, true, true, starttls_check, starttls_act },
 {  "AUTH",      NULL,     ST_GREETED, ARG_TEXT, true,       true,  check_auth,        act_auth },
+{  "XCLIENT",   NULL,     ST_START | ST_GREETED, ARG_TEXT, true, true, check_xclient, act_xclient },
+{  "XFORWARD",  NULL,     ST_GREETED, ARG_TEXT, true,       true,  check_xforward,    act_xforward },
 };
 const size_t command_rows = sizeof command_table / sizeof *command_table;
 _Static_assert(sizeof command_table / sizeof *command_table < COMMAND_KINDS, "a count for each row and one for unknown commands");
@@ -85,7 +88,7 @@ static bool check_unavailable(struct session *s, struct command *c)
 
 /* The client's name is only shown (trace header, logs), never believed: what could confuse a reader of those becomes "?".
  * RFC 5321 4.1.4 forbids to refuse a client for a name that is not its own. */
-static void note_helo(struct session *s, struct bytes name)
+void command_note_helo(struct session *s, struct bytes name)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < name.len && n < HELO_MAX; i++) {
@@ -98,7 +101,8 @@ static void note_helo(struct session *s, struct bytes name)
 static void greet(struct session *s, struct command *c, bool extended)
 {
 	session_end_transaction(s);
-	note_helo(s, c->argument);
+	xforward_reset(s);
+	command_note_helo(s, c->argument);
 	s->extended = extended;
 	s->state = ST_GREETED;
 }
@@ -127,6 +131,7 @@ static void act_ehlo(struct session *s, struct command *c)
 	if (starttls_offered(s))
 		session_reply_more(s, 250, NULL, "STARTTLS");
 	announce_auth(s);
+	xclient_announce(s);
 	session_reply_more(s, 250, NULL, "LIMITS RCPTMAX=%llu", (unsigned long long)s->settings->maxrcpt);   /* RFC 9422; others have none */
 	session_reply(s, 250, NULL, "SIZE %llu", (unsigned long long)s->settings->databytes);
 }
@@ -309,6 +314,7 @@ static void act_rset(struct session *s, struct command *c)
 {
 	(void)c;
 	session_end_transaction(s);
+	xforward_reset(s);
 	session_reply(s, 250, "2.0.0", "Ok");
 }
 
@@ -364,7 +370,7 @@ void command_refuse_order(struct session *s)
 		session_reply(s, 503, "5.5.1", "There is a sender already");
 	else if (row->act == act_auth)
 		session_reply(s, 503, "5.5.1", "No AUTH within a mail transaction");
-	else if (row->act == starttls_act)
+	else if (row->act == starttls_act || row->act == act_xclient || row->act == act_xforward)
 		session_reply(s, 503, "5.5.1", "Not within a mail transaction");
 	else
 		session_reply(s, 503, "5.5.1", "MAIL comes first");

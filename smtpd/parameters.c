@@ -4,6 +4,7 @@
 #include "authenticate.h"
 
 #include "common/envelope.h"
+#include "common/xtext.h"
 
 #include <string.h>
 
@@ -86,23 +87,15 @@ static bool check_ret(struct session *s, struct command *c, struct bytes value)
 	return true;
 }
 
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* RFC 3461 4. Control characters are refused in their encoded form as well: no server that decodes them shall find a line end. `utf8`: RFC 6533 3. */
 static bool is_xtext(struct bytes text, bool utf8)
 {
-	for (size_t i = 0; i < text.len; i++) {
-		if (!is_value_char(text.at[i], utf8))
+	for (struct bytes rest = text; rest.len > 0;) {
+		unsigned char c;
+		size_t n = is_value_char(rest.at[0], utf8) ? xtext_char(rest, &c) : 0;
+		if (n == 0 || (n > 1 && (c < ' ' || c == 127)))
 			return false;
-		if (text.at[i] != '+')
-			continue;
-		int high = i + 2 < text.len ? hex_digit(text.at[i + 1]) : -1, low = i + 2 < text.len ? hex_digit(text.at[i + 2]) : -1;
-		if (high < 2 || low < 0 || (high == 7 && low == 15))
-			return false;
-		i += 2;
+		rest = bytes_slice(rest, n, rest.len);
 	}
 	return text.len > 0;
 }

@@ -10,7 +10,7 @@ static void peer_write_text(struct peer *p)
 {
 	if (p->addr.family != 0)
 		netaddr_format(&p->addr, p->ip);
-	else
+	else if (p->ip[0] == '\0')
 		memcpy(p->ip, "local", sizeof "local");
 	if (p->name[0] == '\0')
 		memcpy(p->name, "unknown", sizeof "unknown");
@@ -43,10 +43,15 @@ void peer_of_address(const struct sockaddr_storage *sa, socklen_t len, struct pe
 	peer_write_text(p_r);
 }
 
-void peer_announced(const struct netaddr *addr, struct peer *p_r)
+void peer_announced(const struct netaddr *addr, bool is_socket, const char *name, struct peer *p_r)
 {
-	*p_r = (struct peer){ .is_socket = true, .addr = *addr };
-	peer_write_text(p_r);
+	struct peer p = { .is_socket = is_socket, .addr = *addr };
+	if (domain_valid(bytes_of(name), true))
+		bytes_to_cstring(bytes_of(name), p.name, sizeof p.name);
+	if (addr->family == 0)
+		memcpy(p.ip, "unknown", sizeof "unknown");
+	peer_write_text(&p);
+	*p_r = p;
 }
 
 static void peer_name_from_environment(struct peer *p)

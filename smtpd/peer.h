@@ -28,6 +28,7 @@ struct peer {
 
 void peer_of_address(const struct sockaddr_storage *sa, socklen_t len, struct peer *p_r);   /* as accept(2) gave it */
 void peer_of_session(int fd, struct peer *p_r);   /* with the environment */
-void peer_announced(const struct netaddr *addr, struct peer *p_r);   /* whom a trusted front on a socket speaks for */
+/* Whom a trusted host speaks for, on a connection that is a socket or not. Family 0: nobody knows his address. `name` may be empty; what can be none is left out. */
+void peer_announced(const struct netaddr *addr, bool is_socket, const char *name, struct peer *p_r);
 
 #endif

@@ -68,8 +68,9 @@ bool proxy_begin(struct session *s)
 	}
 	linein_take(&s->lines, linein_rest(&s->lines).len);
 	if (head.announced) {
-		peer_announced(&head.client, &client);
+		peer_announced(&head.client, true, "", &client);
 		session_become(s, &client);
+		s->connected = client.addr;
 	}
 	return true;
 }

@@ -3,6 +3,7 @@
 
 #include "starttls.h"
 #include "submission.h"
+#include "xclient.h"
 
 #include "common/envelope.h"
 #include "common/exits.h"
@@ -188,6 +189,8 @@ static void answer(struct session *s)
 		int result = enqueuer_commit(s->enqueuer, &id);
 		if (result == ENQ_OK)
 			s->idle_commands = 0;
+		if (result == ENQ_OK && s->forwarded != NULL)
+			log_msg(id, "forwarded by %s;%s", s->peer->text, xforward_words(s));
 		answer_result(s, result, id);
 	}
 }

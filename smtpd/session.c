@@ -9,6 +9,7 @@
 #include "receive.h"
 #include "role.h"
 #include "starttls.h"
+#include "xclient.h"
 
 #include "common/envelope.h"
 #include "common/io.h"
@@ -38,6 +39,7 @@ bool session_init(struct session *s, const struct session_start *start)
 {
 	*s = (struct session){
 		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .stop = start->stop, .peer = start->peer,
+		.connected = start->peer->addr,
 		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out, .kept = start->lines,
 		.prepared = start->prepared, .role = start->role, .tls_call = { .control = -1, .plain = -1 },
 		.state = ST_START, .verb = "CONNECT", .replies = STR_INIT(REPLIES_MAX), .head = STR_INIT(RECEIVE_HEAD_MAX),
@@ -49,6 +51,15 @@ bool session_init(struct session *s, const struct session_start *start)
 	s->lines = *s->kept;
 	*s->kept = (struct linein){ 0 };
 	return true;
+}
+
+void session_begin_anew(struct session *s)
+{
+	xforward_reset(s);
+	s->state = ST_START;
+	s->extended = false;
+	s->helo[0] = '\0';
+	s->progress = true;
 }
 
 void session_become(struct session *s, const struct peer *client)
@@ -74,6 +85,7 @@ static void give_lines_back(struct session *s)
 void session_free(struct session *s)
 {
 	authask_close(&s->auth);
+	xforward_reset(s);
 	give_lines_back(s);
 	str_free(&s->replies);
 	str_free(&s->head);
@@ -159,8 +171,8 @@ void session_reject_log(const struct session *s, const char *check, const char *
 	char to[ADDRESS_MAX + 8] = "";
 	if (rcpt != NULL)
 		snprintf(to, sizeof to, " to=<%s>", rcpt);
-	log_msg(0, "%s: %s from %s: %u %s %s; from=<%s>%s proto=%s helo=<%s>%s%s", event, s->verb, s->peer->text, code, enhanced, text,
-		log_text(s->mail.sender.text), to, session_protocol(s), s->helo, check != NULL ? " check=" : "", check != NULL ? check : "");
+	log_msg(0, "%s: %s from %s: %u %s %s; from=<%s>%s proto=%s helo=<%s>%s%s%s", event, s->verb, s->peer->text, code, enhanced, text,
+		log_text(s->mail.sender.text), to, session_protocol(s), s->helo, check != NULL ? " check=" : "", check != NULL ? check : "", xforward_words(s));
 }
 
 void session_reject(struct session *s, const char *rcpt, unsigned code, const char *enhanced, const char *format, ...)
@@ -196,6 +208,7 @@ void session_data_ended(struct session *s)
 	if (s->code < 400)
 		s->count[s->kind].ok++;
 	session_end_transaction(s);
+	xforward_reset(s);
 	s->progress = true;
 }
 

@@ -72,6 +72,9 @@ struct session {
 	const volatile sig_atomic_t *stop;   /* set: say 421 at the next pause; may be NULL */
 	const struct peer *peer;         /* the client: `told`, once a front has said who it is */
 	struct peer told;
+	struct netaddr connected;        /* before any XCLIENT */
+	bool xclient, login_told;        /* XCLIENT was used; it gave the login */
+	struct forwarded *forwarded;     /* what XFORWARD said of the next message, or NULL */
 	bool may_relay;
 	enum smtpd_role role;
 	struct tls_session tls;          /* on: this session is encrypted */
@@ -139,6 +142,8 @@ void session_free(struct session *s);
 /* Answer everything that stands in s->lines. True: replies were due before the input was used up, call again. */
 bool session_process(struct session *s);
 void session_greet(struct session *s);
+/* Nothing that was said before counts: STARTTLS, XCLIENT. Who the client is stays; the transaction is to be ended before. */
+void session_begin_anew(struct session *s);
 /* The client is another one than it seemed: a front that is trusted says so. What it may is judged anew, and RELAYCLIENT was for the front. */
 void session_become(struct session *s, const struct peer *client);
 void session_end_transaction(struct session *s);

@@ -12,7 +12,7 @@
 
 bool starttls_offered(const struct session *s)
 {
-	return !s->tls.on && s->settings->starttls && s->settings->tlscertificates.count > 0 && s->peer->is_socket;
+	return !s->tls.on && !s->xclient && s->settings->starttls && s->settings->tlscertificates.count > 0 && s->peer->is_socket;
 }
 
 /* RFC 3207 4.2, and CVE-2011-0411 and its kin: what came in with STARTTLS was written by whoever could write into the plaintext. It is
@@ -66,17 +66,6 @@ static void log_established(const struct session *s)
 		t->certificate ? " fingerprint=" : "", t->fingerprint);
 }
 
-/* RFC 3207 4.2: nothing that was said before counts. */
-static void begin_anew(struct session *s)
-{
-	session_end_transaction(s);
-	s->state = ST_START;
-	s->extended = false;
-	s->helo[0] = '\0';
-	s->prepared = false;
-	s->progress = true;
-}
-
 bool starttls_finish(struct session *s)
 {
 	char error[TLS_ERROR_MAX + 1];
@@ -93,7 +82,10 @@ bool starttls_finish(struct session *s)
 		return false;
 	}
 	log_established(s);
-	begin_anew(s);
+	/* RFC 3207 4.2: nothing that was said before counts. */
+	session_end_transaction(s);
+	session_begin_anew(s);
+	s->prepared = false;
 	return true;
 }
 

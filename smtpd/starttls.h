@@ -6,7 +6,7 @@
 
 #include "command.h"
 
-/* Is it to be announced? Not within TLS, and only to a client on a socket. */
+/* Is it to be announced? Not within TLS, only to a client on a socket, and not behind XCLIENT: what that said in plaintext would count within TLS. */
 bool starttls_offered(const struct session *s);
 
 bool starttls_check(struct session *s, struct command *c);

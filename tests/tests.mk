@@ -56,7 +56,10 @@ FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 # smtpd
 SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy smtpd/policy/checks smtpd/peer $(FRONT)
 UNIT += message command enqueuer submission
-UNIT += proxyhead
+UNIT += proxyhead attributes
+UNIT_OBJ_attributes = smtpd/attributes.o
+FUZZ += attributes
+FUZZ_SRC_attributes = smtpd/attributes.c
 UNIT_OBJ_proxyhead = smtpd/proxyhead.o
 UNIT_OBJ_submission = smtpd/submission.o smtpd/message.o
 UNIT_OBJ_message = smtpd/message.o

@@ -1,6 +1,8 @@
 /* clean - room: queue (bounce). See clean.h. */
 #include "clean.h"
 
+#include "common/xtext.h"
+
 #define FOLD_COLUMN 76u
 #define LINE_OCTETS 900u
 
@@ -91,22 +93,6 @@ bool clean_utf8_xtext(struct str *out, struct bytes address) {
 		address = bytes_slice(address, n, address.len);
 	}
 	return !out->failed;
-}
-
-static int hex_digit(unsigned char c) {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* One character of xtext: how many octets it took, 0 when it is malformed. */
-static size_t xtext_char(struct bytes text, unsigned char *c_r) {
-	*c_r = octet(text, 0);
-	if (*c_r != '+')
-		return 1;
-	int high = text.len >= 3 ? hex_digit(octet(text, 1)) : -1, low = text.len >= 3 ? hex_digit(octet(text, 2)) : -1;
-	if (high < 0 || low < 0)
-		return 0;
-	*c_r = (unsigned char)(high * 16 + low);
-	return 3;
 }
 
 static bool is_valid_utf8(struct bytes text) {

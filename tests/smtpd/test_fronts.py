@@ -1,4 +1,5 @@
-"""HAProxy in front of smtpd: it says by the PROXY protocol who its client is (setting proxyfrom). Its clients come from 127.0.0.5, it itself from 127.0.0.1."""
+"""Hosts in front of smtpd that say who their client is: HAProxy by the PROXY protocol (setting proxyfrom), swaks by XCLIENT (xclientfrom). The
+clients are 127.0.0.5, the host in front is 127.0.0.1."""
 import os
 import shutil
 import ssl
@@ -10,7 +11,7 @@ from tlshost import Host, Secure, client_context
 
 CLIENT, FRONT = "127.0.0.5", "127.0.0.1"
 HAPROXY = shutil.which("haproxy") or ("/usr/sbin/haproxy" if os.path.exists("/usr/sbin/haproxy") else None)
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
 
 
 class Front:
@@ -57,6 +58,7 @@ def check_one(text, sink):
     assert any(line.startswith("|Received: from client.test (unknown [127.0.0.5])") for line in sink), sink
 
 
+@needs_haproxy
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"])
 def test_pool(server, tmp_path, option):
     server.pool(proxyfrom=FRONT, clients=CLIENT)
@@ -69,6 +71,7 @@ def test_pool(server, tmp_path, option):
         check_one(server.log(), server.place.sink_lines())
 
 
+@needs_haproxy
 @pytest.mark.skipif(shutil.which("tcpserver") is None, reason="tcpserver is not installed")
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
 def test_tcpserver(server, tmp_path, option):
@@ -86,6 +89,7 @@ def test_tcpserver(server, tmp_path, option):
         assert not any("front.test" in line for line in server.place.sink_lines())
 
 
+@needs_haproxy
 @pytest.mark.parametrize("option", ["", "-v2"])
 def test_health_check(server, tmp_path, option):
     """HAProxy asks whether its server lives: version 2 says LOCAL, version 1 announces the front's own address. It is the front in either."""
@@ -101,6 +105,7 @@ def tls():
         yield host
 
 
+@needs_haproxy
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root: tlsd's accounts")
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
 def test_before_tls(tls, tmp_path, option):
@@ -119,3 +124,18 @@ def test_before_tls(tls, tmp_path, option):
         with pytest.raises((ssl.SSLError, ConnectionError)):
             Secure(Mouth(tls.port465), client_context())
         tls.wait_log("no PROXY header from unknown[127.0.0.1]: what came is none")
+
+
+@pytest.mark.skipif(shutil.which("swaks") is None, reason="swaks is not installed")
+def test_swaks_xclient(server):
+    """swaks reads what is announced, sends XCLIENT twice, and delivers as the client it named."""
+    server.pool(xclientfrom=FRONT, clients=CLIENT)
+    server.connect().close()
+    done = subprocess.run(["swaks", "--server", "127.0.0.1", "--port", str(server.port), "--helo", "client.test", "--from", "joe@local.test", "--to", "bob@elsewhere.test",
+                           "--xclient-addr", CLIENT, "--xclient-name", "client.example.org", "--xclient-port", "4711", "--xclient-delim", "--xclient-login", "joe"],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert done.returncode == 0 and "250 2.0.0 Ok: queued as" in done.stdout, done.stdout
+    sink = server.place.sink_lines()
+    assert "ECclient.example.org[127.0.0.5]" in sink and "EAjoe" in sink, sink
+    refused = subprocess.run(["swaks", "--server", "127.0.0.1", "--port", str(server.port), "--quit-after", "XCLIENT", "--xclient", "ADDR=x"], stdout=subprocess.PIPE, text=True, timeout=120)
+    assert "501 5.5.4 ADDR is an IPv4 address" in refused.stdout, refused.stdout

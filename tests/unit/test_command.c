@@ -70,7 +70,7 @@ static const char *const lines[] = {
 	"MAIL FROM:<a@b.test> SIZE=1001", "MAIL FROM:<a@b.test> X=1", "MAIL FROM:<a@b.test> RET=HDRS ENVID=x", "MAIL FROM:<a@b.test> RET=ALL", "MAIL FROM:<\xc3\xa9@b.test>", "MAIL FROM:<\xc3\xa9@b.test> SMTPUTF8", "MAIL FROM:<a@b.test", "MAIL <a@b.test>", "MAIL", "RCPT TO:<joe@local.test>",
 	"RCPT TO:<jim@local.test>", "RCPT TO:<joe@else.test>", "RCPT TO:<>", "RCPT TO:<\xc3\xa9@local.test>", "RCPT TO:<joe@local.test> X=1", "RCPT TO:<joe@local.test> NOTIFY=NEVER", "RCPT TO:<joe@local.test> NOTIFY=X", "RCPT", "DATA", "DATA x", "RSET", "RSET x",
 	"NOOP", "NOOP x", "VRFY joe", "VRFY", "HELP", "HELP x", "QUIT", "QUIT x", "EXPN x", "TURN", "ETRN x", "SEND FROM:<a@b.test>", "SOML", "SAML",
-	"STARTTLS", "AUTH PLAIN", "BDAT 0", "BDAT 2", "BDAT 2 LAST", "BDAT", "BDAT -1", "BDAT 1 FIRST", "FOO", "",
+	"STARTTLS", "XCLIENT ADDR=192.0.2.9", "XFORWARD IDENT=x", "AUTH PLAIN", "BDAT 0", "BDAT 2", "BDAT 2 LAST", "BDAT", "BDAT -1", "BDAT 1 FIRST", "FOO", "",
 };
 
 static void show(struct str *out, const char *way, const char *line)
