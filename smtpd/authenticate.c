@@ -132,7 +132,7 @@ bool check_auth(struct session *s, struct command *c)
 {
 	(void)c;
 	if (!is_served(s))
-		session_reply(s, 502, "5.5.1", "Command not implemented");
+		session_no_command(s);
 	else if (s->login[0] != '\0')
 		session_reply(s, 503, "5.5.1", "Already authenticated");
 	else if (!s->extended)

@@ -82,7 +82,7 @@ static bool check_nothing(struct session *s, struct command *c)
 static bool check_unavailable(struct session *s, struct command *c)
 {
 	(void)c;
-	session_reply(s, 502, "5.5.1", "Command not implemented");
+	session_no_command(s);
 	return false;
 }
 

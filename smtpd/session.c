@@ -186,6 +186,11 @@ void session_reject(struct session *s, const char *rcpt, unsigned code, const ch
 	session_reply(s, code, enhanced, "%s", text);
 }
 
+void session_no_command(struct session *s)
+{
+	session_reply(s, 502, "5.5.1", "Command not implemented");
+}
+
 void session_dismiss(struct session *s, enum session_end end, const char *enhanced, const char *text)
 {
 	session_reply(s, 421, enhanced, "%.*s %s", (int)s->settings->me.len, s->settings->me.at, text);

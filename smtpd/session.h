@@ -152,6 +152,7 @@ void session_data_ended(struct session *s);
 
 /* One reply; `enhanced` NULL gives none (greeting, HELO, EHLO, 354). Codes from 400 count as errors. */
 void session_reply(struct session *s, unsigned code, const char *enhanced, const char *format, ...) __attribute__((format(printf, 4, 5)));
+void session_no_command(struct session *s);   /* 502: there is none of that name here */
 /* A line of a reply that goes on. */
 void session_reply_more(struct session *s, unsigned code, const char *enhanced, const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* A reply that is also logged as a rejection: "NOQUEUE: reject: RCPT from ...". `rcpt` may be NULL. */

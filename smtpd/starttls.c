@@ -23,7 +23,7 @@ bool starttls_check(struct session *s, struct command *c)
 	if (s->tls.on)
 		session_reply(s, 503, "5.5.1", "TLS is on already");
 	else if (!starttls_offered(s))
-		session_reply(s, 502, "5.5.1", "Command not implemented");
+		session_no_command(s);
 	else if (s->state == ST_START)
 		session_reply(s, 503, "5.5.1", "Say HELO or EHLO first");
 	else if (s->login[0] != '\0')
