@@ -297,6 +297,16 @@ int io_write_by(int fd, const void *data, size_t n, deadline_t deadline)
 	return 0;
 }
 
+void io_close(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		(void)close(*fd);
+	*fd = -1;
+	errno = saved;
+}
+
 /* ---- signals ---- */
 
 /* The one thing that a signal handler can reach: the write end of io_signal_pipe. */

@@ -9,6 +9,7 @@
 
 #include "accounts.h"
 #include "clock.h"
+#include "io.h"
 #include "paths.h"
 
 bool sibling_address(const char *name, struct sockaddr_un *address_r)
@@ -53,8 +54,6 @@ int sibling_connect(const char *name, const char *account, uint64_t wait_ms)
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) == 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0
 		&& is_his(fd, account))
 		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
+	io_close(&fd);
 	return -1;
 }

@@ -70,17 +70,11 @@ int maildir_open(struct maildir *m, int home, const char *name, struct maildir_s
 	return -1;
 }
 
-static void close_fd(int *fd) {
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 void maildir_close(struct maildir *m) {
-	close_fd(&m->root);
-	close_fd(&m->tmp);
-	close_fd(&m->new);
-	close_fd(&m->cur);
+	io_close(&m->root);
+	io_close(&m->tmp);
+	io_close(&m->new);
+	io_close(&m->cur);
 }
 
 /* ---- names ---- */
@@ -111,7 +105,7 @@ static int scan(int dir, const char *name) {
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	int found = 0;
 	if (!d) {
-		close_fd(&fd);
+		io_close(&fd);
 		return -1;
 	}
 	errno = 0;
@@ -196,7 +190,7 @@ void copy_abort(struct copy *c) {
 	if (c->fd < 0)
 		return;
 	unlinkat(c->in->tmp, c->tmp_name, 0);
-	close_fd(&c->fd);
+	io_close(&c->fd);
 	errno = error;
 }
 
@@ -217,7 +211,7 @@ int copy_commit(struct copy *c) {
 		return fsync(c->in->new);
 	int error = errno;
 	unlinkat(c->in->tmp, c->tmp_name, 0);
-	close_fd(&c->fd);
+	io_close(&c->fd);
 	errno = error;
 	return -1;
 }

@@ -39,9 +39,7 @@ int body_open(struct body *b, const struct body_place *place) {
 	if (fd < 0)
 		return -1;
 	if (!range_is_there(fd, place)) {
-		int error = errno;
-		close(fd);
-		errno = error;
+		io_close(&fd);
 		return -1;
 	}
 	*b = (struct body){ .fd = fd, .offset = place->offset, .left = place->size };
@@ -49,9 +47,7 @@ int body_open(struct body *b, const struct body_place *place) {
 }
 
 void body_close(struct body *b) {
-	if (b->fd >= 0)
-		close(b->fd);
-	b->fd = -1;
+	io_close(&b->fd);
 	b->left = 0;
 }
 

@@ -38,10 +38,7 @@ static bool connect_to_auth(struct authask *a)
 {
 	int fd = sibling_connect(SOCKET_AUTH, ACCOUNT_KEY, AUTHASK_TIMEOUT_MS);
 	if (fd < 0 || io_set_nonblocking(fd, true) < 0) {
-		int error = errno;
-		if (fd >= 0)
-			close(fd);
-		errno = error;
+		io_close(&fd);
 		return false;
 	}
 	a->fd = fd;

@@ -51,11 +51,8 @@ static void enqueuer_lent(struct enqueuer *e, int fd)
 
 static void enqueuer_close(struct enqueuer *e)
 {
-	if (e->to >= 0)
-		close(e->to);
-	if (e->from >= 0)
-		close(e->from);
-	e->to = e->from = -1;
+	io_close(&e->to);
+	io_close(&e->from);
 	enqueuer_lent(e, -1);
 	e->owes_proof = false;
 }

@@ -76,9 +76,7 @@ static int listen_on(const struct netaddr *addr, bool any)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof only6);
 	if (bind(fd, (struct sockaddr *)&sa, len) == 0 && listen(fd, BACKLOG) == 0)
 		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
+	io_close(&fd);
 	return -1;
 }
 

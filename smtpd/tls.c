@@ -68,12 +68,10 @@ bool tls_call_begin(struct tls_call *call, int client, const char *text, bool at
 	bool ok = call->control >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0;
 	call->plain = pair[0];
 	ok = ok && send_ask(call->control, client, pair[1], text, at_once) && wait_ready(call);
-	int saved = errno;
-	if (pair[1] >= 0)
-		close(pair[1]);
+	io_close(&pair[1]);
 	if (ok)
 		return true;
-	log_warn("no TLS for %s: tlsd cannot be asked: %s", text, strerror(saved));
+	log_warn("no TLS for %s: tlsd cannot be asked: %s", text, strerror(errno));
 	tls_call_abandon(call);
 	return false;
 }

@@ -52,12 +52,6 @@ static void note_fault(struct parcel *p, enum enqueue_exit fault) {
 
 /* ---- the file ---- */
 
-static void close_one(int *fd) {
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 /* Give the file up. `keep`: it is queued's now. */
 static void leave_file(struct parcel *p, bool keep) {
 	char path[sizeof(SPOOL_INTAKE) + INTAKE_ACK_NAME + 1];
@@ -69,8 +63,8 @@ static void leave_file(struct parcel *p, bool keep) {
 	}
 	path_of_ack(p->name, path);
 	unlink(path);
-	close_one(&p->file);
-	close_one(&p->ack);
+	io_close(&p->file);
+	io_close(&p->ack);
 }
 
 /* A file under a name that nobody had, locked. The lock comes after the making, so queued may have taken the file for a forgotten
@@ -82,7 +76,7 @@ static bool make_file(struct parcel *p, const char *path) {
 		return false;
 	if (flock(p->file, LOCK_EX) == 0 && fstat(p->file, &st) == 0 && st.st_nlink == 1)
 		return true;
-	close_one(&p->file);
+	io_close(&p->file);
 	errno = EEXIST;
 	return false;
 }
@@ -275,7 +269,7 @@ static enum talk wait_for_answer(struct parcel *p, struct ack *ack_r) {
 static void tell_adopt(struct parcel *p) {
 	struct adopt adopt = { .name = { p->name, INTAKE_NAME } };
 	struct str record = STR_INIT(PIPE_BUF);
-	close_one(&p->fifo);
+	io_close(&p->fifo);
 	if (open_fifo(p) == TALK_SENT && adopt_encode(&adopt, &record))
 		(void)!write(p->fifo, record.at, record.len);   /* if it does not go, queued looks by itself */
 	str_free(&record);
@@ -323,7 +317,7 @@ static enum enqueue_exit conclude(struct parcel *p, enum talk talk, const struct
 		note_fault(p, (enum enqueue_exit)ack->result);
 		break;
 	case TALK_AWAY:
-		close_one(&p->fifo);
+		io_close(&p->fifo);
 		note_fault(p, leave_for_adoption(p, id_r));
 		break;
 	case TALK_TIMEOUT:
@@ -404,5 +398,5 @@ void parcel_drop(struct parcel *p) {
 
 void parcel_close(struct parcel *p) {
 	leave_file(p, false);
-	close_one(&p->fifo);
+	io_close(&p->fifo);
 }

@@ -93,10 +93,7 @@ static bool open_sender(const struct senders *s, struct sender *sender, const ch
 	sender->file = taking_open(s->taking, s->dir, name);
 	if (sender->file >= 0)
 		return true;
-	int error = errno;
-	close(sender->ack);
-	sender->ack = -1;
-	errno = error;
+	io_close(&sender->ack);
 	return false;
 }
 

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/io.h"
 #include "common/log.h"
 
 #define FILLS_A_TURN 16     /* reads of one worker in a turn: none can keep the others waiting */
@@ -36,15 +37,9 @@ struct worker *worker_new(const struct launched *launched, struct bytes destinat
 	return w;
 }
 
-static void close_end(int *fd) {
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 void worker_free(struct worker *w) {
-	close_end(&w->to);
-	close_end(&w->from);
+	io_close(&w->to);
+	io_close(&w->from);
 	record_reader_free(&w->in);
 	str_free(&w->head);
 	free(w);
@@ -55,7 +50,7 @@ void worker_free(struct worker *w) {
 /* A local worker leads its own session: what it started goes with it. A remote one has another uid than spawn: it has
  * deadlines of its own, and sees the end of its stdin. */
 static void stop_process(struct worker *w) {
-	close_end(&w->to);
+	io_close(&w->to);
 	if (w->pid == 0 || !w->is_local)
 		return;
 	kill(-w->pid, SIGKILL);
@@ -68,7 +63,7 @@ static void enter_closing(struct worker *w, deadline_t now) {
 }
 
 void worker_retire(struct worker *w, deadline_t now) {
-	close_end(&w->to);
+	io_close(&w->to);
 	enter_closing(w, now);
 }
 
@@ -106,7 +101,7 @@ static void feed(struct worker *w, deadline_t now) {
 	size_t moved = 0;
 	int head = w->to < 0 || !w->flight ? 1 : feed_head(w, now);
 	if (head < 0)
-		close_end(&w->to);
+		io_close(&w->to);
 	if (head != 0 || w->flight->body.fd < 0)
 		return;
 	enum body_result result = body_send(&w->flight->body, w->to, &moved);
@@ -119,7 +114,7 @@ static void feed(struct worker *w, deadline_t now) {
 		w->fault = "the message could not be read from the queue";
 	}
 	if (result != BODY_DONE)
-		close_end(&w->to);
+		io_close(&w->to);
 	body_close(&w->flight->body);
 }
 
@@ -136,7 +131,7 @@ void worker_give(struct worker *w, struct flight *f, deadline_t now) {
 	progress(w, now);
 	if (!str_add(&w->head, str_bytes(&f->orders)) || (w->is_local && !job_mailbox_encode(&box, &w->head))) {
 		w->fault = "out of memory";
-		close_end(&w->to);
+		io_close(&w->to);
 		return;
 	}
 	feed(w, now);
@@ -194,8 +189,8 @@ static void take_records(struct worker *w, deadline_t now, uint64_t idle_ms) {
 
 /* Its stdout ended. How the process did is known a moment later. */
 static void enter_dead(struct worker *w, deadline_t now) {
-	close_end(&w->to);
-	close_end(&w->from);
+	io_close(&w->to);
+	io_close(&w->from);
 	w->state = WORKER_DEAD;
 	w->deadline = deadline_in(now, WORKER_REAP_MS);
 	w->ended = w->pid == 0;
@@ -219,7 +214,7 @@ void worker_reaped(struct worker *w, int status, deadline_t now) {
 	w->pid = 0;
 	w->status = status;
 	listen_to(w, now, 0);
-	close_end(&w->to);
+	io_close(&w->to);
 	w->ended = true;
 }
 

@@ -37,10 +37,7 @@ static bool each(struct check *c, const char *path, entry_fn *act, void *context
 	const struct dirent *e;
 	bool good = true;
 	if (!dir) {
-		int saved = errno;
-		if (fd >= 0)
-			close(fd);
-		errno = saved;
+		io_close(&fd);
 		return check_stop(c, path);
 	}
 	while (good && (errno = 0, e = readdir(dir)) != NULL) {

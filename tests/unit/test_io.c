@@ -221,10 +221,24 @@ static void signals(void **state)
 	assert_int_equal(io_signal_pipe(list), -1);
 }
 
+static void test_close(void **state)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), closed = fd;
+	(void)state;
+	assert_true(fd >= 0);
+	errno = ENOTDIR;
+	io_close(&fd);
+	assert_int_equal(fd, -1);
+	io_close(&fd);
+	assert_int_equal(fd, -1);
+	assert_int_equal(errno, ENOTDIR);
+	assert_int_equal(fcntl(closed, F_GETFD), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(whole), cmocka_unit_test(slurping), cmocka_unit_test(opening), cmocka_unit_test(fifo_ends), cmocka_unit_test(flags),
+		cmocka_unit_test(test_close), cmocka_unit_test(whole), cmocka_unit_test(slurping), cmocka_unit_test(opening), cmocka_unit_test(fifo_ends), cmocka_unit_test(flags),
 		cmocka_unit_test(deadlines), cmocka_unit_test(end_of_file), cmocka_unit_test(signals),
 	};
 	return cmocka_run_group_tests_name("io", tests, make_scratch, remove_scratch);
