@@ -20,14 +20,21 @@ struct bytes reply_text(const struct reply *r)
 	return (struct bytes){ r->text, r->text_len };
 }
 
-static void text_add(struct reply *r, struct bytes b)
+/* As much as there is room for. True: all of it. */
+static bool add_cut(char *to, size_t max, size_t *len, struct bytes b)
 {
-	size_t room = REPLY_TEXT_MAX - r->text_len;
+	size_t room = max - *len;
 	size_t n = b.len < room ? b.len : room;
 
 	if (n > 0)
-		memcpy(r->text + r->text_len, b.at, n);
-	r->text_len += n;
+		memcpy(to + *len, b.at, n);
+	*len += n;
+	return n == b.len;
+}
+
+static void text_add(struct reply *r, struct bytes b)
+{
+	(void)add_cut(r->text, REPLY_TEXT_MAX, &r->text_len, b);
 }
 
 static enum reply_result bad(struct reply *r, const char *why)
@@ -126,13 +133,7 @@ static enum reply_result line_take(struct reply *r)
 
 static void line_keep(struct reply *r, struct bytes b)
 {
-	size_t room = REPLY_LINE_KEEP - r->buffer_len;
-	size_t n = b.len < room ? b.len : room;
-
-	if (n > 0)
-		memcpy(r->buffer + r->buffer_len, b.at, n);
-	r->buffer_len += n;
-	if (n < b.len)
+	if (!add_cut(r->buffer, REPLY_LINE_KEEP, &r->buffer_len, b))
 		r->line_cut = true;
 }
 
