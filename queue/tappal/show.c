@@ -167,6 +167,11 @@ json_t *show_json_seconds(wall_ms_t at)
 	return json_integer((json_int_t)(at / SECOND_MS));
 }
 
+void show_json_number(json_t *object, const char *name, uint64_t value)
+{
+	json_object_set_new(object, name, json_integer((json_int_t)value));
+}
+
 void show_json_line(json_t *object)
 {
 	json_dumpf(object, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);

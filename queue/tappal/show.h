@@ -35,6 +35,7 @@ void show_sender(struct bytes sender, struct str *out);
 /* ---- JSON: one object a line ---- */
 json_t *show_json(struct bytes b);                              /* a clean string */
 json_t *show_json_seconds(wall_ms_t at);
+void show_json_number(json_t *object, const char *name, uint64_t value);
 void show_json_line(json_t *object);                            /* prints and releases it */
 
 /* ---- tables ---- */

@@ -86,8 +86,8 @@ static void print_json(const struct check_finding *f, const char *id)
 	if (f->file[0])
 		json_object_set_new(o, "file", show_json(bytes_of(f->file)));
 	if (f->size > 0) {
-		json_object_set_new(o, "offset", json_integer((json_int_t)f->offset));
-		json_object_set_new(o, "size", json_integer((json_int_t)f->size));
+		show_json_number(o, "offset", f->offset);
+		show_json_number(o, "size", f->size);
 	}
 	if (f->id != 0)
 		json_object_set_new(o, "queue_id", json_string(id));
@@ -167,21 +167,21 @@ static void summary_json(const struct run *run)
 	json_t *o = json_object(), *kinds = json_object();
 	for (unsigned k = 0; k < CHECK_KINDS; k++) {
 		if (run->check.count[k] > 0)
-			json_object_set_new(kinds, check_kind_name(k), json_integer((json_int_t)run->check.count[k]));
+			show_json_number(kinds, check_kind_name(k), run->check.count[k]);
 	}
 	json_object_set_new(o, "kind", json_string("summary"));
-	json_object_set_new(o, "findings", json_integer((json_int_t)findings(run)));
+	show_json_number(o, "findings", findings(run));
 	json_object_set_new(o, "kinds", kinds);
 	json_object_set_new(o, "live", json_boolean(run->check.live));
-	json_object_set_new(o, "messages", json_integer((json_int_t)s->messages));
-	json_object_set_new(o, "recipients", json_integer((json_int_t)s->recipients));
-	json_object_set_new(o, "segments", json_integer((json_int_t)s->segments));
-	json_object_set_new(o, "records", json_integer((json_int_t)s->records));
-	json_object_set_new(o, "octets", json_integer((json_int_t)s->octets));
-	json_object_set_new(o, "large", json_integer((json_int_t)s->large));
-	json_object_set_new(o, "intake", json_integer((json_int_t)s->intake));
-	json_object_set_new(o, "behind", json_integer((json_int_t)s->behind));
-	json_object_set_new(o, "unproved", json_integer((json_int_t)s->unproved));
+	show_json_number(o, "messages", s->messages);
+	show_json_number(o, "recipients", s->recipients);
+	show_json_number(o, "segments", s->segments);
+	show_json_number(o, "records", s->records);
+	show_json_number(o, "octets", s->octets);
+	show_json_number(o, "large", s->large);
+	show_json_number(o, "intake", s->intake);
+	show_json_number(o, "behind", s->behind);
+	show_json_number(o, "unproved", s->unproved);
 	show_json_line(o);
 }
 

@@ -71,7 +71,7 @@ static json_t *json_rcpt(const struct row_rcpt *row)
 		json_object_set_new(o, "delay_reason", show_json(row->text));
 	json_object_set_new(o, "state", json_string(rcpt_state_name(row->state)));
 	json_object_set_new(o, "destination", show_json(row->destination));
-	json_object_set_new(o, "attempts", json_integer(row->attempts));
+	show_json_number(o, "attempts", row->attempts);
 	if (row->attempts > 0)
 		json_object_set_new(o, "last_try", show_json_seconds(row->last_try_ms));
 	if (row->state == RCPT_WAITING)
@@ -111,14 +111,14 @@ static bool list_json(void *context, const struct found *f)
 	json_object_set_new(o, "queue_name", json_string(message_state_postfix(f->state)));
 	json_object_set_new(o, "queue_id", json_string(id));
 	json_object_set_new(o, "arrival_time", show_json_seconds(f->row->arrival_ms));
-	json_object_set_new(o, "message_size", json_integer((json_int_t)f->row->body_size));
+	show_json_number(o, "message_size", f->row->body_size);
 	json_object_set_new(o, "forced_expire", json_false());
 	json_object_set_new(o, "sender", f->row->sender.len > 0 ? show_json(f->row->sender) : json_string("MAILER-DAEMON"));
 	json_object_set_new(o, "recipients", json_rcpts(f));
 	json_object_set_new(o, "state", json_string(message_state_name(f->state)));
 	json_object_set_new(o, "reverse_path", show_json(f->row->sender));
-	json_object_set_new(o, "recipient_count", json_integer(f->row->rcpt_count));
-	json_object_set_new(o, "delivered", json_integer(f->row->delivered));
+	show_json_number(o, "recipient_count", f->row->rcpt_count);
+	show_json_number(o, "delivered", f->row->delivered);
 	json_object_set_new(o, "client", show_json(f->row->client));
 	json_object_set_new(o, "message_id", show_json(f->row->message_id));
 	json_hold(f->row, o);

@@ -76,7 +76,7 @@ static void add_backoff(struct state *s, struct bytes destination, const struct 
 		json_t *o = json_object();
 
 		json_object_set_new(o, "destination", show_json(destination));
-		json_object_set_new(o, "failures", json_integer(row->failures));
+		show_json_number(o, "failures", row->failures);
 		json_object_set_new(o, "since", show_json_seconds(row->since_ms));
 		json_object_set_new(o, "until", show_json_seconds(row->until_ms));
 		json_object_set_new(o, "reason", show_json(row->text));
@@ -186,20 +186,20 @@ static void print_json(struct state *s)
 	json_t *o = json_object();
 
 	json_object_set_new(o, "queued", json_string(up[s->up]));
-	json_object_set_new(o, "pid", json_integer(s->up == UP_YES ? (json_int_t)t->pid : 0));
+	show_json_number(o, "pid", s->up == UP_YES ? t->pid : 0);
 	json_object_set_new(o, "started", show_json_seconds(t->started_ms));
 	json_object_set_new(o, "last_commit", show_json_seconds(t->commit_ms));
-	json_object_set_new(o, "messages", json_integer((json_int_t)t->messages));
-	json_object_set_new(o, "recipients", json_integer((json_int_t)t->recipients));
-	json_object_set_new(o, "held", json_integer((json_int_t)t->held));
-	json_object_set_new(o, "flying_local", json_integer(t->flying_local));
-	json_object_set_new(o, "flying_remote", json_integer(t->flying_remote));
-	json_object_set_new(o, "accepted", json_integer((json_int_t)t->accepted));
-	json_object_set_new(o, "delivered", json_integer((json_int_t)t->delivered));
-	json_object_set_new(o, "deferred", json_integer((json_int_t)t->deferred));
-	json_object_set_new(o, "bounced", json_integer((json_int_t)t->bounced));
-	json_object_set_new(o, "syncs", json_integer((json_int_t)t->syncs));
-	json_object_set_new(o, "disk_free", json_integer((json_int_t)s->disk_free));
+	show_json_number(o, "messages", t->messages);
+	show_json_number(o, "recipients", t->recipients);
+	show_json_number(o, "held", t->held);
+	show_json_number(o, "flying_local", t->flying_local);
+	show_json_number(o, "flying_remote", t->flying_remote);
+	show_json_number(o, "accepted", t->accepted);
+	show_json_number(o, "delivered", t->delivered);
+	show_json_number(o, "deferred", t->deferred);
+	show_json_number(o, "bounced", t->bounced);
+	show_json_number(o, "syncs", t->syncs);
+	show_json_number(o, "disk_free", s->disk_free);
 	if (s->has_oldest) {
 		char id[MSGID_TEXT + 1];
 

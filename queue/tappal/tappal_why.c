@@ -224,7 +224,7 @@ static void json_destination(struct why *w, const struct row_rcpt *row, json_t *
 	json_object_set_new(o, "destination", show_json(row->destination));
 	if (row->state != RCPT_WAITING || index_get_destination(w->ix, row->destination, &d) != INDEX_OK || d.failures == 0)
 		return;
-	json_object_set_new(o, "destination_failures", json_integer(d.failures));
+	show_json_number(o, "destination_failures", d.failures);
 	json_object_set_new(o, "destination_backoff_until", show_json_seconds(d.until_ms));
 	set_text(o, "destination_reason", d.text);
 }
@@ -238,7 +238,7 @@ static void json_rcpt(struct why *w, const struct row_rcpt *row)
 	set_text(o, "delay_reason", row->text);
 	json_object_set_new(o, "state", json_string(rcpt_state_name(row->state)));
 	json_destination(w, row, o);
-	json_object_set_new(o, "attempts", json_integer(row->attempts));
+	show_json_number(o, "attempts", row->attempts);
 	if (row->attempts > 0) {
 		json_object_set_new(o, "first_try", show_json_seconds(row->first_try_ms));
 		json_object_set_new(o, "last_try", show_json_seconds(row->last_try_ms));
@@ -247,7 +247,7 @@ static void json_rcpt(struct why *w, const struct row_rcpt *row)
 	if (row->state == RCPT_WAITING)
 		json_object_set_new(o, "next_try", show_json_seconds(row->next_try_ms));
 	if (row->code != 0)
-		json_object_set_new(o, "code", json_integer(row->code));
+		show_json_number(o, "code", row->code);
 	enhanced_format((struct enhanced){ row->e_class, row->e_subject, row->e_detail }, &dsn);
 	set_text(o, "dsn", str_bytes(&dsn));
 	set_text(o, "host", row->host);
@@ -267,10 +267,10 @@ static json_t *json_message(struct why *w, msgid_t id, const struct row_message 
 	json_object_set_new(o, "queue_id", json_string(name));
 	json_object_set_new(o, "finished", json_false());
 	json_object_set_new(o, "arrival_time", show_json_seconds(row->arrival_ms));
-	json_object_set_new(o, "message_size", json_integer((json_int_t)row->body_size));
+	show_json_number(o, "message_size", row->body_size);
 	json_object_set_new(o, "sender", row->sender.len > 0 ? show_json(row->sender) : json_string("MAILER-DAEMON"));
 	json_object_set_new(o, "reverse_path", show_json(row->sender));
-	json_object_set_new(o, "uid", json_integer(row->uid));
+	show_json_number(o, "uid", row->uid);
 	set_text(o, "client", row->client);
 	set_text(o, "helo", row->helo);
 	set_text(o, "protocol", row->protocol);
@@ -343,12 +343,12 @@ static void json_finished(msgid_t id, const struct row_finished *row)
 	json_object_set_new(o, "how", json_string(finished_name(row->how)));
 	json_object_set_new(o, "arrival_time", show_json_seconds(row->arrival_ms));
 	json_object_set_new(o, "finished_time", show_json_seconds(row->finished_ms));
-	json_object_set_new(o, "message_size", json_integer((json_int_t)row->body_size));
+	show_json_number(o, "message_size", row->body_size);
 	json_object_set_new(o, "sender", row->sender.len > 0 ? show_json(row->sender) : json_string("MAILER-DAEMON"));
 	json_object_set_new(o, "reverse_path", show_json(row->sender));
-	json_object_set_new(o, "recipient_count", json_integer(row->rcpt_count));
-	json_object_set_new(o, "delivered", json_integer(row->delivered));
-	json_object_set_new(o, "failed", json_integer(row->failed));
+	show_json_number(o, "recipient_count", row->rcpt_count);
+	show_json_number(o, "delivered", row->delivered);
+	show_json_number(o, "failed", row->failed);
 	set_text(o, "first_recipient", row->first_rcpt);
 	set_text(o, "last_reply", row->last_text);
 	show_json_line(o);
