@@ -174,6 +174,7 @@ bool bytes_to_cstring(struct bytes b, char *out, size_t size)
 /* ---- owned ---- */
 
 #define STR_FIRST_ROOM 64u
+#define ARRAY_FIRST 64u         /* elements */
 
 void str_init(struct str *s, size_t max)
 {
@@ -334,4 +335,19 @@ bool size_mul(size_t a, size_t b, size_t *product_r)
 		return false;
 	*product_r = product;
 	return true;
+}
+
+/* ---- an array that grows as it is filled ---- */
+
+void *array_room(void *array, size_t count, size_t *room, size_t size)
+{
+	size_t wanted = *room > 0 ? *room : ARRAY_FIRST / 2, octets;
+	if (count < *room)
+		return array;
+	if (!size_mul(wanted, 2, &wanted) || !size_mul(wanted, size, &octets))
+		return NULL;
+	void *grown = realloc(array, octets);
+	if (grown != NULL)
+		*room = wanted;
+	return grown;
 }

@@ -87,4 +87,9 @@ const char *str_c(const struct str *s);       /* never NULL; same validity */
 bool size_add(size_t a, size_t b, size_t *sum_r);       /* false on overflow, *sum_r untouched */
 bool size_mul(size_t a, size_t b, size_t *product_r);
 
+/* ---- an array that grows as it is filled ---- */
+/* Room for one more: `count` of *room elements of `size` octets are used, at `array` (malloc'ed; NULL at first). Returns where it is now, or NULL: no
+ * memory, and all is as it was. */
+void *array_room(void *array, size_t count, size_t *room, size_t size);
+
 #endif

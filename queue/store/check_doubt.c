@@ -21,14 +21,10 @@
 
 bool numbers_add(struct numbers *n, uint64_t number)
 {
-	if (n->count == n->room) {
-		size_t room = n->room ? 2 * n->room : 64;
-		uint64_t *grown = realloc(n->at, room * sizeof *grown);
-		if (!grown)
-			return false;
-		n->at = grown;
-		n->room = room;
-	}
+	uint64_t *at = array_room(n->at, n->count, &n->room, sizeof *at);
+	if (!at)
+		return false;
+	n->at = at;
 	n->at[n->count++] = number;
 	return true;
 }

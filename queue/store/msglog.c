@@ -59,14 +59,10 @@ bool msglog_head_decode(const char in[MSGLOG_HEAD], struct msglog_head *head_r)
 
 static bool list_add(uint64_t **list, size_t *count, size_t *room, uint64_t value)
 {
-	if (*count == *room) {
-		size_t more = *room ? 2 * *room : 64;
-		uint64_t *grown = realloc(*list, more * sizeof **list);
-		if (!grown)
-			return false;
-		*list = grown;
-		*room = more;
-	}
+	uint64_t *grown = array_room(*list, *count, room, sizeof *grown);
+	if (!grown)
+		return false;
+	*list = grown;
 	(*list)[(*count)++] = value;
 	return true;
 }
@@ -327,9 +323,7 @@ static int harden_segment(struct msglog *log, char *chunk, uint64_t segment, uin
 	int rc = fstat(fd, &st);
 	if (rc == 0)
 		rc = rewrite(fd, chunk, at, end < (uint64_t)st.st_size ? end : (uint64_t)st.st_size);
-	int saved = errno;
-	close(fd);
-	errno = saved;
+	io_close(&fd);
 	return rc;
 }
 

@@ -286,16 +286,11 @@ int prepare_take(struct prepare *p, struct prepared *segment_r)
 void prepare_add_spare(struct prepare *p, uint64_t number)
 {
 	pthread_mutex_lock(&p->lock);
-	if (p->spares == p->spare_room) {
-		size_t room = p->spare_room ? 2 * p->spare_room : 16;
-		uint64_t *more = realloc(p->spare, room * sizeof *more);
-		if (more) {
-			p->spare = more;
-			p->spare_room = room;
-		}
-	}
-	if (p->spares < p->spare_room)
+	uint64_t *spare = array_room(p->spare, p->spares, &p->spare_room, sizeof *spare);
+	if (spare) {
+		p->spare = spare;
 		p->spare[p->spares++] = number;
+	}
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
 }

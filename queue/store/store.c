@@ -57,14 +57,10 @@ enum store_result store_index_result(struct store *st, enum index_result r)
 
 bool ids_add(struct ids *ids, msgid_t id)
 {
-	if (ids->count == ids->room) {
-		size_t room = ids->room ? 2 * ids->room : 64;
-		msgid_t *more = realloc(ids->at, room * sizeof *more);
-		if (!more)
-			return false;
-		ids->at = more;
-		ids->room = room;
-	}
+	msgid_t *at = array_room(ids->at, ids->count, &ids->room, sizeof *at);
+	if (!at)
+		return false;
+	ids->at = at;
 	ids->at[ids->count++] = id;
 	return true;
 }
@@ -92,6 +88,14 @@ enum store_result store_append_end(struct store *st)
 		return store_fail(st, msglog_error(st->log));
 	enum index_result r = apply_record(&st->apply, place, size, payload);
 	return r == INDEX_NONE ? store_fail(st, "a record of our own is not understood") : store_index_result(st, r);
+}
+
+enum store_result store_append_encoded(struct store *st, bool encoded, const char *sentence)
+{
+	if (encoded)
+		return store_append_end(st);
+	msglog_cancel(st->log);
+	return store_fail(st, sentence);
 }
 
 /* ---- durable ---- */

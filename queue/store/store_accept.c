@@ -104,14 +104,10 @@ static enum store_result take_large(struct store *st, const struct store_new *in
 	int n = snprintf(from, sizeof from, SPOOL_INTAKE "/%s", in->large_file);
 	if (n < 0 || (size_t)n >= sizeof from)
 		return STORE_NONE;
-	if (st->arrived_count == st->arrived_room) {
-		size_t room = st->arrived_room ? 2 * st->arrived_room : 16;
-		struct arrived *more = realloc(st->arrived, room * sizeof *more);
-		if (!more)
-			return full(st, "out of memory");
-		st->arrived = more;
-		st->arrived_room = room;
-	}
+	struct arrived *arrived = array_room(st->arrived, st->arrived_count, &st->arrived_room, sizeof *arrived);
+	if (!arrived)
+		return full(st, "out of memory");
+	st->arrived = arrived;
 	place_large(id, to);
 	if (rename(from, to) != 0) {
 		if (errno == EIO)

@@ -36,14 +36,10 @@ static bool put_out(struct store *st, msgid_t id, uint64_t segment, wall_ms_t un
 	struct bouncing *b = find_out(st, id);
 	if (b)
 		take_back(st, b);
-	if (st->bouncing_count == st->bouncing_room) {
-		size_t room = st->bouncing_room ? 2 * st->bouncing_room : 64;
-		struct bouncing *more = realloc(st->bouncing, room * sizeof *more);
-		if (!more)
-			return false;
-		st->bouncing = more;
-		st->bouncing_room = room;
-	}
+	struct bouncing *all = array_room(st->bouncing, st->bouncing_count, &st->bouncing_room, sizeof *all);
+	if (!all)
+		return false;
+	st->bouncing = all;
 	st->bouncing[st->bouncing_count++] = (struct bouncing){ id, segment, until };
 	usage_pin(st->usage, segment);
 	return true;
@@ -142,13 +138,7 @@ static enum store_result append_dropped(struct store *st, msgid_t id, uint32_t b
 	struct str *record;
 	struct log_dropped dropped = { .id = id, .at_ms = now, .batch = batch };
 	enum store_result r = store_append_begin(st, SMALL_RECORD, false, &record);
-	if (r != STORE_OK)
-		return r;
-	if (!log_dropped_encode(&dropped, record)) {
-		msglog_cancel(st->log);
-		return store_fail(st, "a record could not be encoded");
-	}
-	return store_append_end(st);
+	return r == STORE_OK ? store_append_encoded(st, log_dropped_encode(&dropped, record), "a record could not be encoded") : r;
 }
 
 /* A row without failures behind it is stale. */

@@ -108,13 +108,7 @@ static enum store_result append_result(struct store *st, const struct log_result
 {
 	struct str *record;
 	enum store_result r = store_append_begin(st, SMALL_RECORD, false, &record);
-	if (r != STORE_OK)
-		return r;
-	if (!log_result_encode(res, record)) {
-		msglog_cancel(st->log);
-		return store_fail(st, "a result could not be encoded");
-	}
-	return store_append_end(st);
+	return r == STORE_OK ? store_append_encoded(st, log_result_encode(res, record), "a result could not be encoded") : r;
 }
 
 static void report_later(const struct store *st, struct flying_job *j, const struct row_message *m, struct log_result *res)
@@ -164,13 +158,7 @@ static enum store_result append_destination(struct store *st, const struct log_d
 {
 	struct str *record;
 	enum store_result r = store_append_begin(st, SMALL_RECORD, false, &record);
-	if (r != STORE_OK)
-		return r;
-	if (!log_destination_encode(change, record)) {
-		msglog_cancel(st->log);
-		return store_fail(st, "a destination could not be encoded");
-	}
-	return store_append_end(st);
+	return r == STORE_OK ? store_append_encoded(st, log_destination_encode(change, record), "a destination could not be encoded") : r;
 }
 
 /* Reports need not wait for others of their message when none of the others is being tried or about to be. */

@@ -79,6 +79,8 @@ enum store_result store_index_result(struct store *st, enum index_result r);   /
  * `optional`; a result that finds no room is STORE_FATAL. */
 enum store_result store_append_begin(struct store *st, size_t bound, bool optional, struct str **payload_r);
 enum store_result store_append_end(struct store *st);
+/* The same, with what the encoder said: false is STORE_FATAL with that sentence, and nothing is appended. */
+enum store_result store_append_encoded(struct store *st, bool encoded, const char *sentence);
 
 bool ids_add(struct ids *ids, msgid_t id);
 

@@ -18,13 +18,7 @@ static enum store_result append_operation(struct store *st, const struct log_ope
 {
 	struct str *record;
 	enum store_result r = store_append_begin(st, SMALL_RECORD, false, &record);
-	if (r != STORE_OK)
-		return r;
-	if (!log_operation_encode(op, record)) {
-		msglog_cancel(st->log);
-		return store_fail(st, "an operation could not be encoded");
-	}
-	return store_append_end(st);
+	return r == STORE_OK ? store_append_encoded(st, log_operation_encode(op, record), "an operation could not be encoded") : r;
 }
 
 struct tally { uint32_t waiting, flying; };

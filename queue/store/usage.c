@@ -48,14 +48,10 @@ struct segment_usage *usage_of(struct usage *u, uint64_t segment)
 	size_t i = position(u, segment);
 	if (i < u->count && u->at[i].segment == segment)
 		return &u->at[i];
-	if (u->count == u->room) {
-		size_t room = u->room ? 2 * u->room : 64;
-		struct segment_usage *more = realloc(u->at, room * sizeof *more);
-		if (!more)
-			return NULL;
-		u->at = more;
-		u->room = room;
-	}
+	struct segment_usage *all = array_room(u->at, u->count, &u->room, sizeof *all);
+	if (!all)
+		return NULL;
+	u->at = all;
 	memmove(u->at + i + 1, u->at + i, (u->count - i) * sizeof *u->at);
 	u->count++;
 	u->at[i] = (struct segment_usage){ .segment = segment, .changed = true };

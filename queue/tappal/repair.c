@@ -138,14 +138,10 @@ static void add_item(struct repair *r, const struct check_finding *f)
 		r->more++;
 		return;
 	}
-	if (r->count == r->room) {
-		size_t room = r->room ? 2 * r->room : 64;
-		struct item *grown = realloc(r->item, room * sizeof *grown);
-		if (!grown)
-			tool_stop("out of memory; nothing was done");
-		r->item = grown;
-		r->room = room;
-	}
+	struct item *grown = array_room(r->item, r->count, &r->room, sizeof *grown);
+	if (!grown)
+		tool_stop("out of memory; nothing was done");
+	r->item = grown;
 	struct item *item = &r->item[r->count++];
 	*item = (struct item){ .kind = f->kind, .offset = f->offset, .size = f->size, .file = strdup(f->file) };
 	if (!item->file)

@@ -46,15 +46,11 @@ bool selection_given(const struct selection *sel)
 
 bool selection_add_id(struct selection *sel, struct id_range range)
 {
-	if (sel->id_count == sel->id_room) {
-		size_t room = sel->id_room == 0 ? 64 : sel->id_room * 2, octets;
-		struct id_range *ids;
+	struct id_range *ids = array_room(sel->ids, sel->id_count, &sel->id_room, sizeof *ids);
 
-		if (!size_mul(room, sizeof(*ids), &octets) || (ids = realloc(sel->ids, octets)) == NULL)
-			return false;
-		sel->ids = ids;
-		sel->id_room = room;
-	}
+	if (ids == NULL)
+		return false;
+	sel->ids = ids;
 	sel->ids[sel->id_count++] = range;
 	return true;
 }

@@ -47,7 +47,7 @@ static void print_answer(void *context, const struct operation_sent *sent, bool 
 		json_object_set_new(o, "done", json_boolean(done));
 		json_object_set_new(o, "text", show_json(text));
 		if (sent->index != OPERATION_ALL_RCPTS)
-			json_object_set_new(o, "recipient_index", json_integer(sent->index));
+			show_json_number(o, "recipient_index", sent->index);
 		show_json_line(o);
 		return;
 	}
@@ -58,15 +58,11 @@ static void print_answer(void *context, const struct operation_sent *sent, bool 
 
 static void add_target(struct operation_run *run, msgid_t id, uint32_t index)
 {
-	if (run->count == run->room) {
-		size_t room = run->room == 0 ? BATCH : run->room * 2, octets;
-		struct target *batch;
+	struct target *batch = array_room(run->batch, run->count, &run->room, sizeof *batch);
 
-		if (!size_mul(room, sizeof(*batch), &octets) || (batch = realloc(run->batch, octets)) == NULL)
-			tool_stop("out of memory");
-		run->batch = batch;
-		run->room = room;
-	}
+	if (batch == NULL)
+		tool_stop("out of memory");
+	run->batch = batch;
 	run->batch[run->count++] = (struct target){ id, index };
 }
 

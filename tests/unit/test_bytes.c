@@ -241,12 +241,35 @@ static void arithmetic(void **state)
 	assert_true(r == SIZE_MAX);
 }
 
+static void arrays(void **state)
+{
+	(void)state;
+	size_t room = 0;
+	uint64_t *all = NULL;
+	for (size_t i = 0; i < 1000; i++) {
+		uint64_t *grown = array_room(all, i, &room, sizeof *grown);
+		assert_non_null(grown);
+		assert_true(room > i);
+		all = grown;
+		all[i] = i;
+	}
+	for (size_t i = 0; i < 1000; i++)
+		assert_int_equal(all[i], i);
+	/* What cannot be had changes nothing. */
+	size_t much = SIZE_MAX / 4, too_much = SIZE_MAX / 2 + 1;
+	assert_null(array_room(all, much, &much, sizeof *all));
+	assert_null(array_room(all, too_much, &too_much, 1));
+	assert_true(much == SIZE_MAX / 4 && too_much == SIZE_MAX / 2 + 1);
+	assert_int_equal(all[999], 999);
+	free(all);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(views), cmocka_unit_test(equality), cmocka_unit_test(order), cmocka_unit_test(search), cmocka_unit_test(cutting),
 		cmocka_unit_test(to_number), cmocka_unit_test(to_cstring), cmocka_unit_test(utf8_text), cmocka_unit_test(str_grows),
-		cmocka_unit_test(str_ceiling), cmocka_unit_test(str_reserved), cmocka_unit_test(arithmetic),
+		cmocka_unit_test(str_ceiling), cmocka_unit_test(str_reserved), cmocka_unit_test(arithmetic), cmocka_unit_test(arrays),
 	};
 	return cmocka_run_group_tests_name("bytes", tests, NULL, NULL);
 }
