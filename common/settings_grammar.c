@@ -8,6 +8,7 @@
 #include "domain.h"
 #include "log.h"
 #include "mailbox.h"
+#include "milterline.h"
 #include "netaddr.h"
 #include "route.h"
 
@@ -280,6 +281,14 @@ static void check_senderlogins(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" is neither an address nor a domain; write user@example.org or @example.org", log_text(address));
 }
 
+static void check_milters(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct milter_line ignored;
+	if (!milter_line_parse(line, &ignored))
+		parse_fault(p, n, "\"%s\" is no milter; write unix:/path, inet:address:port or inet:localhost:port, and behind a blank name=, default=, connect=, timeout=, content=",
+			log_text(line));
+}
+
 static void check_authbackend(struct parse *p, uint32_t n, struct bytes line)
 {
 	struct bytes rest = line, word = bytes_cut(&rest, ' ');
@@ -307,6 +316,7 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "xforwardfrom", check_clients },
 	{ "senderlogins", check_senderlogins },
 	{ "authbackend", check_authbackend },
+	{ "milters", check_milters },
 	{ "bouncefrom", check_bouncefrom },
 	{ "doublebounceto", check_address },
 	{ "outgoingip", check_outgoingip },

@@ -3,6 +3,7 @@
 
 #include "authenticate.h"
 #include "chunk.h"
+#include "content/content.h"
 #include "gate.h"
 #include "parameters.h"
 #include "receive.h"
@@ -459,7 +460,8 @@ void command_line(struct session *s, struct bytes line)
 	s->kind = command_find(verb);
 	if (s->kind == command_rows) {
 		s->verb = "UNKNOWN";
-		session_reply(s, 500, "5.5.2", "Command not recognized");
+		if (content_unknown(s, line))
+			session_reply(s, 500, "5.5.2", "Command not recognized");
 		command_count(s, true);
 		return;
 	}

@@ -1,45 +1,41 @@
 /* gate - smtpd's room: what stands before a 2xx. See gate.h. */
 #include "gate.h"
 
+#include "content/content.h"
 #include "policy/policy.h"
 
 bool gate_connect(struct session *s)
 {
-	(void)s;
-	return true;
+	return content_connect(s);
 }
 
 bool gate_helo(struct session *s, struct command *c)
 {
-	(void)s;
-	(void)c;
-	return true;
+	return content_helo(s, c);
 }
 
 bool gate_mail(struct session *s, struct command *c)
 {
-	(void)s;
-	(void)c;
-	return true;
+	return content_mail(s, c);
 }
 
 bool gate_rcpt(struct session *s, struct command *c)
 {
-	return policy_rcpt(s, &c->addr);
+	return policy_rcpt(s, &c->addr)
+		&& content_rcpt(s, c);
 }
 
 bool gate_data(struct session *s)
 {
-	(void)s;
-	return true;
+	return content_data(s);
 }
 
 void gate_reset(struct session *s)
 {
-	(void)s;
+	content_reset(s);
 }
 
 void gate_end(struct session *s)
 {
-	(void)s;
+	content_end(s);
 }

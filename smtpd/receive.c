@@ -1,6 +1,7 @@
 /* receive - smtpd's room: a message from DATA to its answer. See receive.h. */
 #include "receive.h"
 
+#include "content/content.h"
 #include "starttls.h"
 #include "submission.h"
 #include "xclient.h"
@@ -10,6 +11,8 @@
 #include "common/log.h"
 
 #include <string.h>
+
+#define TRACE_MAX (4096u + LETTER_HEAD_MAX)   /* fields of milters may stand before it */
 
 /* ---- what goes before the message */
 
@@ -23,6 +26,8 @@ static void add_all(struct str *out, const char *const *texts)
  * not: they may be hidden from each other. Everything of the client's in here was reduced to harmless octets before. */
 static bool write_trace(const struct session *s, struct str *out, size_t *id_offset_r)
 {
+	if (s->content != NULL && !content_front(s->content, out))
+		return false;
 	const struct peer *p = s->peer;
 	const char *from[] = { "from ", s->helo[0] ? s->helo : "unknown", " (", p->info, p->info[0] ? "@" : "", p->name,
 		p->addr.family == AF_INET6 ? " [IPv6:" : " [", p->ip, "])\r\n\t", NULL };
@@ -84,10 +89,11 @@ void receive_begin(struct session *s)
  * latest when so much of the message has come that it must move on. */
 static void hand_over(struct session *s, bool header_is_whole)
 {
-	struct str envelope = STR_INIT(ENVELOPE_MAX), trace = STR_INIT(4096);
+	struct str envelope = STR_INIT(ENVELOPE_MAX), trace = STR_INIT(TRACE_MAX);
 	size_t id_offset = 0;
+	bool complete = s->login[0] != '\0' && header_is_whole && s->content == NULL;
 	s->handed_over = true;
-	bool traced = write_trace(s, &trace, &id_offset) && (s->login[0] == '\0' || !header_is_whole || submission_headers(s, &trace));
+	bool traced = write_trace(s, &trace, &id_offset) && (!complete || submission_headers(s, &trace));
 	if (!traced || !write_envelope(s, &envelope))
 		s->no_memory = true;
 	else
@@ -109,6 +115,10 @@ static void pass_on(struct session *s, const struct bytes *spans, size_t count, 
 		total += spans[i].len;
 	if (s->no_memory || s->message.faults != 0)
 		return;
+	if (s->content != NULL) {
+		content_octets(s, spans, count);
+		return;
+	}
 	if (!s->handed_over && s->message.in_header && !ended && s->head.len + total <= RECEIVE_HEAD_MAX) {
 		for (size_t i = 0; i < count; i++)
 			if (!str_add(&s->head, spans[i]))
@@ -177,22 +187,43 @@ static void answer_result(struct session *s, int result, msgid_t id)
 	}
 }
 
+/* The judged message goes to the queue at once. */
+static bool hand_over_judged(struct session *s)
+{
+	hand_over(s, true);
+	return !s->no_memory && content_give(s->content, s->enqueuer);
+}
+
+static void commit(struct session *s)
+{
+	msgid_t id = 0;
+	int result = enqueuer_commit(s->enqueuer, &id);
+	if (result == ENQ_OK)
+		s->idle_commands = 0;
+	if (result == ENQ_OK && s->forwarded != NULL)
+		log_msg(id, "forwarded by %s;%s", s->peer->text, xforward_words(s));
+	answer_result(s, result, id);
+}
+
 static void answer(struct session *s)
 {
 	enum message_fault fault = message_fault(&s->message);
-	msgid_t id = 0;
 	if (fault != MESSAGE_FINE) {
 		refuse_fault(s, fault);
 	} else if (s->no_memory) {
 		session_dismiss(s, END_MEMORY, "4.3.0", "Out of memory");
-	} else {
-		int result = enqueuer_commit(s->enqueuer, &id);
-		if (result == ENQ_OK)
-			s->idle_commands = 0;
-		if (result == ENQ_OK && s->forwarded != NULL)
-			log_msg(id, "forwarded by %s;%s", s->peer->text, xforward_words(s));
-		answer_result(s, result, id);
+	} else if (s->content == NULL) {
+		commit(s);
+	} else if (content_judge(s)) {
+		if (hand_over_judged(s)) {
+			commit(s);
+		} else {
+			receive_abandon(s);
+			session_reject(s, NULL, 451, "4.3.0", "The message cannot be kept now");
+		}
 	}
+	if (s->content != NULL)
+		content_whole(s);
 }
 
 void receive_end(struct session *s)
@@ -225,7 +256,7 @@ void receive_data(struct session *s)
 
 void receive_abandon(struct session *s)
 {
-	if ((s->state & (ST_DATA | ST_CHUNK | ST_BDAT)) && s->handed_over)
+	if ((s->content != NULL || (s->state & (ST_DATA | ST_CHUNK | ST_BDAT))) && s->handed_over)
 		enqueuer_abort(s->enqueuer);
 	s->handed_over = false;
 }

@@ -1,6 +1,7 @@
 /* serve - smtpd's room: one process of the pool. See serve.h. */
 #include "serve.h"
 
+#include "content/content.h"
 #include "session.h"
 
 #include "common/exits.h"
@@ -22,6 +23,7 @@
 /* From connection to connection. Nothing of a client is in it. */
 struct kept {
 	struct enqueuer enqueuer;
+	struct content *content, judges;      /* NULL: none are configured */
 	struct linein lines;
 	enum { SOCKETS_UNKNOWN, SOCKETS_INHERIT, SOCKETS_BARE } sockets;   /* has an accepted one the options of the listening one? */
 };
@@ -175,7 +177,7 @@ static void serve_one(const struct server *server, struct kept *kept, int fd, en
 		kept->sockets = session_is_prepared(fd, server->access->settings) ? SOCKETS_INHERIT : SOCKETS_BARE;
 	sigprocmask(SIG_SETMASK, open_mask, &shut);
 	session_serve(&(struct session_start){
-		.access = server->access, .enqueuer = &kept->enqueuer, .stop = &told.stop, .peer = peer, .lines = &kept->lines,
+		.access = server->access, .enqueuer = &kept->enqueuer, .content = kept->content, .stop = &told.stop, .peer = peer, .lines = &kept->lines,
 		.prepared = kept->sockets == SOCKETS_INHERIT, .may_relay = access_client_may_relay(server->access, &peer->addr), .role = role, .in = fd, .out = fd,
 	});
 	sigprocmask(SIG_SETMASK, &shut, NULL);
@@ -238,9 +240,13 @@ int serve_connections(const struct server *server)
 		log_error("cannot wait on the listening sockets: %s", strerror(errno));
 		return EXIT_SYSTEM;
 	}
+	if (content_is_configured(server->access->settings) && !content_init(kept.content = &kept.judges, server->access->settings))
+		return EXIT_SYSTEM;
 	enqueuer_init(&kept.enqueuer);
 	int code = serve_until_told(server, &kept, queue);
 	enqueuer_free(&kept.enqueuer);
+	if (kept.content != NULL)
+		content_free(kept.content);
 	linein_free(&kept.lines);
 	return code;
 }

@@ -38,7 +38,7 @@
 bool session_init(struct session *s, const struct session_start *start)
 {
 	*s = (struct session){
-		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .stop = start->stop, .peer = start->peer,
+		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .content = start->content, .stop = start->stop, .peer = start->peer,
 		.connected = start->peer->addr,
 		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out, .kept = start->lines,
 		.prepared = start->prepared, .role = start->role, .tls_call = { .control = -1, .plain = -1 },

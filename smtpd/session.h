@@ -65,10 +65,13 @@ struct chunk {
 	enum session_state after;        /* the state when it has come */
 };
 
+struct content;
+
 struct session {
 	const struct settings *settings;
 	const struct access *access;
 	struct enqueuer *enqueuer;
+	struct content *content;         /* NULL: no milters are configured */
 	const volatile sig_atomic_t *stop;   /* set: say 421 at the next pause; may be NULL */
 	const struct peer *peer;         /* the client: `told`, once a front has said who it is */
 	struct peer told;
@@ -118,6 +121,7 @@ struct session {
 struct session_start {
 	const struct access *access;
 	struct enqueuer *enqueuer;
+	struct content *content;         /* as session.content */
 	const volatile sig_atomic_t *stop;
 	const struct peer *peer;
 	bool may_relay;

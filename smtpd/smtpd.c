@@ -8,6 +8,7 @@
  *   exit      0 | 100 usage or settings | 111 the system
  *   killed    clients lose their connection; what was answered 250 is on disk, what was not is not promised
  */
+#include "content/content.h"
 #include "peer.h"
 #include "pool.h"
 #include "session.h"
@@ -214,20 +215,24 @@ static int serve_session(const struct start *start, struct settings *settings)
 	const char *relay = getenv("RELAYCLIENT");
 	struct access access;
 	struct enqueuer enqueuer;
+	struct content content;
 	struct peer peer;
+	bool judged = content_is_configured(settings);
 	read_environment(settings);
-	if (!access_init(&access, settings))
+	if (!access_init(&access, settings) || (judged && !content_init(&content, settings)))
 		die_system("out of memory");
 	enqueuer_init(&enqueuer);
 	peer_of_session(start->in, &peer);
 	if (peer.is_socket)
 		catch_stop();   /* a wait for a pipe would not notice: there SIGTERM ends the process */
 	session_serve(&(struct session_start){
-		.access = &access, .enqueuer = &enqueuer, .stop = &told_to_stop, .peer = &peer,
+		.access = &access, .enqueuer = &enqueuer, .content = judged ? &content : NULL, .stop = &told_to_stop, .peer = &peer,
 		.may_relay = relay != NULL || access_client_may_relay(&access, &peer.addr), .role = start->role, .relay_suffix = bytes_of(relay),
 		.in = start->in, .out = start->out,
 	});
 	enqueuer_free(&enqueuer);
+	if (judged)
+		content_free(&content);
 	access_free(&access);
 	return EXIT_OK;
 }

@@ -54,7 +54,7 @@ FUZZ_SRC_dnswire = remote/dnswire.c
 FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
-SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy smtpd/policy/checks smtpd/peer $(FRONT)
+SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy smtpd/policy/checks smtpd/peer $(FRONT) $(CONTENT)
 UNIT += message command enqueuer submission
 UNIT += proxyhead attributes
 UNIT_OBJ_attributes = smtpd/attributes.o
@@ -72,8 +72,9 @@ FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
 
 # smtpd's filters
-UNIT += milterwire
+UNIT += milterwire letter milterline
 UNIT_OBJ_milterwire = smtpd/content/wire.o
+UNIT_OBJ_letter = smtpd/content/letter.o smtpd/content/draft.o smtpd/content/wire.o
 FUZZ += milter
 FUZZ_SRC_milter = smtpd/content/wire.c
 

@@ -200,6 +200,7 @@ bool check_intake(struct check *c)
 static const struct place_row { const char *path, *account, *group; mode_t mode; bool optional; } places[] = {
 	{ ".", "root", "root", S_IFDIR | 0755, false },
 	{ SPOOL_INTAKE, ACCOUNT_INTAKE, ACCOUNT_QUEUE, S_IFDIR | 02770, false },
+	{ SPOOL_DRAFT, ACCOUNT_SMTPD, ACCOUNT_SMTPD, S_IFDIR | 0700, true },
 	{ SPOOL_LARGE, ACCOUNT_QUEUE, GROUP_LOG, S_IFDIR | 0750, false },
 	{ SPOOL_LOG, ACCOUNT_QUEUE, GROUP_LOG, S_IFDIR | 0750, false },
 	{ SPOOL_INDEX, ACCOUNT_QUEUE, GROUP_OPERATOR, S_IFDIR | 02750, false },
