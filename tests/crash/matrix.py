@@ -7,7 +7,6 @@ import collections
 import errno
 import json
 import os
-import random
 import re
 import time
 

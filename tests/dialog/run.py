@@ -33,14 +33,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
 VARIANT = os.environ.get("VARIANT", "plain")   # asan: the same dialogs with the sanitizers
-TIMEOUT = 20
+TIMEOUT = 120
 SETTINGS = {
     "me": "mx.test",
     "locals": "mx.test\nlocal.test",
     "rcpthosts": "local.test\nrelayed.test\n.sub.test",
     "virtualdomains": "virtual.test:joe",
     "users": "=joe:joe:4711:4711:/nonexistent/joe:::\n+joe-:joe:4711:4711:/nonexistent/joe:-::\n=postmaster:joe:4711:4711:/nonexistent/joe:::\n.",
-    "timeoutsmtpd": "10",
+    "timeoutsmtpd": "300",
 }
 
 

@@ -33,7 +33,7 @@ def host(sink):
 
 
 def session(host, source):
-    return smtplib.SMTP(host.address, host.port, local_hostname="client.tappal", timeout=60, source_address=(source, 0))
+    return smtplib.SMTP(host.address, host.port, local_hostname="client.tappal", timeout=120, source_address=(source, 0))
 
 
 def log_file(host, path):
@@ -94,6 +94,7 @@ def test_fail2ban_finds_who_is_refused_and_nobody_else(host, tmp_path):
             code = s.docmd("NONSENSE")[0]
         assert code == 500 and s.getreply()[0] == 421
         s.close()
+    assert wait_until(lambda: len(fail2ban(log_file(host, tmp_path / "after"))) >= len(before) + 4)
     after = fail2ban(log_file(host, tmp_path / "after"))
     assert sorted(after[len(before):]) == [GUESSER] * 3 + [HASTY], after
     assert GUESSER in fail2ban(str(tmp_path / "after"), ",mode=aggressive")

@@ -13,7 +13,7 @@ import smtplib
 import threading
 import time
 
-from host import wait_until
+from host import PATIENCE, wait_until
 
 MARK = re.compile(rb"^X-Mark: (\S+)\r?$", re.M)
 
@@ -75,7 +75,7 @@ class Books:
         finally:
             stop.set()
             for t in threads:
-                t.join(70)
+                t.join(2 * PATIENCE)
 
     def burst(self, count, clients=8, size=500):
         """So many messages, over a few sessions."""
@@ -88,7 +88,7 @@ class Books:
         for t in threads:
             t.start()
         for t in threads:
-            t.join(120)
+            t.join(2 * PATIENCE)
 
     # ---- looking
     def arrived(self):
@@ -99,7 +99,7 @@ class Books:
                 found[MARK.search(f.read(3000)).group(1).decode()] += 1
         return found
 
-    def settle(self, seconds=30, refused_may_come=False):
+    def settle(self, seconds=PATIENCE, refused_may_come=False):
         """All that was acknowledged is there, nothing twice; what was refused is not, unless it may."""
         wait_until(lambda: self.acked <= set(self.arrived()), seconds, 0.1)
         found = self.arrived()

@@ -87,7 +87,7 @@ class Zones:
         labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".") if label) + b"\0"
         query = b"\x12\x34\x00\x00\x00\x01\x00\x00\x00\x00\x00\x01" + labels + b"\x00\x06\x00\x01" + b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.settimeout(0.2)
+            s.settimeout(1)
             try:
                 s.connect((self.address, self.port))
                 s.send(query)
@@ -97,7 +97,7 @@ class Zones:
         answers = got[6] << 8 | got[7]
         return got[3] & 15 == 0 and answers >= (2 if name in self.signed else 1)
 
-    def wait(self, seconds=20):
+    def wait(self, seconds=120):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if all(self.ready(name) for name in self.zones):

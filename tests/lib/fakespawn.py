@@ -52,13 +52,13 @@ class FakeSpawn(threading.Thread):
     # ---- control
     def die(self):
         self.going = False
-        self.join(20)
+        self.join(120)
         if self.error:
             raise self.error
 
     stop = die
 
-    def wait_for(self, count, seconds=30):
+    def wait_for(self, count, seconds=120):
         """Until so many deliveries came; the list."""
         end = time.monotonic() + seconds
         while len(self.deliveries) < count and time.monotonic() < end and not self.error:

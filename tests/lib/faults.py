@@ -4,7 +4,7 @@ programs of a host cost meanwhile.
     with Disk(host, megabytes=300) as disk: disk.fill(leave=0) ... disk.empty()
     with inject(pid, "fdatasync:error=EIO:when=1"): ...
     with few_files(pid): ...
-    cpu_ms(pid), files(pid), programs(host), zombies(host)
+    cpu_ms(pid), files(pid), programs(host), zombies(host), calm(pids)
 """
 import contextlib
 import errno
@@ -77,7 +77,7 @@ def inject(pid, *orders, log="/dev/null"):
     calls = ",".join(o.split(":")[0] for o in orders)
     strace = subprocess.Popen(["strace", "-qq", "-f", "-o", log, "-p", str(pid), "-e", f"trace={calls}", *(f"-einject={o}" for o in orders)],
                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while tracer(pid) != strace.pid:
         assert strace.poll() is None and time.monotonic() < end, strace.stderr.read()
         time.sleep(0.005)
@@ -85,7 +85,7 @@ def inject(pid, *orders, log="/dev/null"):
         yield strace
     finally:
         strace.terminate()
-        strace.wait(10)
+        strace.wait(120)
         strace.stderr.close()
 
 
@@ -132,12 +132,26 @@ def files(pid):
 
 
 def cpu_ms(pid):
-    """Processor time of all threads, from the scheduler: exact."""
+    """Processor time of all threads, from the scheduler: exact. 0 of one that has ended."""
     total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/schedstat") as f:
-            total += int(f.read().split()[0])
+    with contextlib.suppress(OSError):      # it has ended
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+                total += int(f.read().split()[0])
     return total / 1e6
+
+
+def calm(pids, window=1.0, share=0.05, patience=120):
+    """Before long there is a while in which none of these processes takes more than that share of a processor: one that spins never has it.
+    What they still have to do, and how slow the machine is, does not matter. `pids`: a list, or what gives one."""
+    end = time.monotonic() + patience
+    while True:
+        before = {p: cpu_ms(p) for p in (pids() if callable(pids) else pids)}
+        time.sleep(window)
+        used = {p: cpu_ms(p) - ms for p, ms in before.items()}
+        if max(used.values(), default=0) <= window * 1000 * share:
+            return
+        assert time.monotonic() < end, used
 
 
 def programs(host):
@@ -153,9 +167,10 @@ def programs(host):
 
 def children(pid):
     found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children") as f:
-            found += map(int, f.read().split())
+    with contextlib.suppress(OSError):      # it has ended
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                found += map(int, f.read().split())
     return found
 
 

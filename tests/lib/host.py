@@ -20,6 +20,7 @@ from peers import ensure_account, wait_for_port
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
 PORT = 2525   # every host has its own address
+PATIENCE = 120   # seconds until something counts as never: no test is about how fast this machine is
 
 DAEMONS = {
     "queued": ["queued"],
@@ -32,7 +33,7 @@ DAEMONS = {
 }
 
 
-def wait_until(condition, seconds=30, step=0.05):
+def wait_until(condition, seconds=PATIENCE, step=0.05):
     """The condition's first true value, or its last one after `seconds`."""
     end = time.monotonic() + seconds
     while True:
@@ -99,7 +100,7 @@ class Host:
                 found.append(f.read())
         return found
 
-    def wait_mail(self, address, count=1, seconds=30):
+    def wait_mail(self, address, count=1, seconds=PATIENCE):
         wait_until(lambda: len(self.mail(address)) >= count, seconds)
         return self.mail(address)
 
@@ -118,7 +119,7 @@ class Host:
     def kill(self, name, sig=signal.SIGKILL):
         process = self.running.pop(name)
         process.send_signal(sig)
-        process.wait(30)
+        process.wait(PATIENCE)
 
     def restart(self, name, sig=signal.SIGKILL):
         self.kill(name, sig)
@@ -139,7 +140,7 @@ class Host:
             process = self.running.pop(name)
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -155,7 +156,7 @@ class Host:
 
     # ---- sending and looking
     def smtp(self):
-        return smtplib.SMTP(self.address, self.port, local_hostname="client.tappal", timeout=60)
+        return smtplib.SMTP(self.address, self.port, local_hostname="client.tappal", timeout=PATIENCE)
 
     def send(self, sender, recipients, body=b"Subject: test\r\n\r\nhello\r\n"):
         """By real SMTP; returns refused recipients as smtplib does."""
@@ -163,7 +164,7 @@ class Host:
             return s.sendmail(sender, recipients, body)
 
     def tappal(self, *arguments, check=True):
-        r = subprocess.run([f"{self.bin}/tappal", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        r = subprocess.run([f"{self.bin}/tappal", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
         if check and r.returncode not in (0, 1):
             raise RuntimeError(f"tappal {arguments}: {r.returncode} {r.stderr}")
         return r.stdout
@@ -172,7 +173,7 @@ class Host:
         """The queue as `tappal queue list --json` gives it."""
         return [json.loads(line) for line in self.tappal("queue", "list", "--json").splitlines()]
 
-    def wait_empty(self, seconds=30):
+    def wait_empty(self, seconds=PATIENCE):
         """The tools see what was committed, up to a second ago: empty means empty in two looks further apart than that."""
         def empty_for_good():
             if self.queue():

@@ -92,7 +92,7 @@ class Instance:
         except OSError:
             return ""
 
-    def start_queued(self, seconds=20):
+    def start_queued(self, seconds=120):
         """Start queued and wait until it reads its fifo."""
         process = self.start("queued")
         end = time.monotonic() + seconds
@@ -108,9 +108,9 @@ class Instance:
 
     def kill(self, process, sig=signal.SIGKILL):
         process.send_signal(sig)
-        return process.wait(30)
+        return process.wait(120)
 
-    def enqueue(self, message, sender="sender@example.org", recipients=("rcpt@example.net",), raw=None, user=None, timeout=60):
+    def enqueue(self, message, sender="sender@example.org", recipients=("rcpt@example.net",), raw=None, user=None, timeout=120):
         """One shot: exit code and what it said. `raw`: the envelope's octets instead of sender and recipients. `user`: who calls."""
         process, envelope_end = self.enqueue_start(user)
         octets = raw if raw is not None else envelope(sender, recipients)
@@ -169,7 +169,7 @@ class Session:
             out += encode("mail_commit", body_size=len(body) if claim is None else claim)
         self.write(out)
 
-    def send(self, body, timeout=60, **keys):
+    def send(self, body, timeout=120, **keys):
         """A whole message: exit code and id."""
         self.message(body, **keys)
         answer = self.stream.next(timeout)
@@ -180,7 +180,7 @@ class Session:
     def carry(self, body, **keys):
         return self.send(body, **keys)
 
-    def close(self, timeout=30):
+    def close(self, timeout=120):
         self.process.stdin.close()
         self.process.stdout.close()
         return self.process.wait(timeout)
@@ -203,11 +203,11 @@ class LendingSession(Session):
         self.fds += fds
         self.acks = self.records.Stream(fds[0]) if fds else None
 
-    def send(self, body, timeout=60, **keys):
+    def send(self, body, timeout=120, **keys):
         self.message(body, **keys)
         return self.result(timeout)
 
-    def result(self, timeout=60):
+    def result(self, timeout=120):
         """enqueue's own answer."""
         self.socket.settimeout(timeout)
         octets, fds, _, _ = socket.recv_fds(self.socket, 1000, 4)
@@ -220,7 +220,7 @@ class LendingSession(Session):
         self.message(body, commit=False, **keys)
         self.write(self.records.encode("mail_offer", body_size=len(body), token_b=self.number))
 
-    def ack(self, timeout=5):
+    def ack(self, timeout=120):
         """queued's answer to what was offered last."""
         ack = self.acks.want("ack", timeout)
         assert ack.token_b == self.number
@@ -252,7 +252,7 @@ class LendingSession(Session):
     def unanswered(self):
         self.write(self.records.encode("mail_unanswered"))
 
-    def close(self, timeout=30):
+    def close(self, timeout=120):
         self.process.stdin.close()
         self.socket.close()
         for fd in self.fds:

@@ -11,12 +11,12 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def wait_for_port(address, port, seconds=30, banner=None):
+def wait_for_port(address, port, seconds=120, banner=None):
     """True when something listens there (and begins with `banner`)."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            with socket.create_connection((address, port), 2) as s:
+            with socket.create_connection((address, port), 10) as s:
                 if banner is None or s.recv(len(banner)) == banner:
                     return True
         except OSError:
@@ -139,7 +139,7 @@ smtpd_relay_restrictions = permit_mynetworks, reject
         try:
             pid = int(open(f"{self.base}/spool/pid/master.pid").read())
             os.kill(pid, signal.SIGTERM)
-            for _ in range(100):
+            for _ in range(1000):
                 os.kill(pid, 0)
                 time.sleep(0.05)
         except (OSError, ValueError):

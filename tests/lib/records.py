@@ -162,7 +162,7 @@ class Stream:
             self.buffer += data
             return bool(data)
 
-    def next(self, timeout=30.0):
+    def next(self, timeout=120.0):
         deadline = time.monotonic() + timeout
         while True:
             record, used = decode(self.buffer)
@@ -174,13 +174,13 @@ class Stream:
                     raise BadRecord("end of file within a record")
                 return None
 
-    def want(self, name, timeout=30.0):
+    def want(self, name, timeout=120.0):
         record = self.next(timeout)
         assert record is not None, "end of file instead of %s" % name
         assert record.name == name, "%r instead of %s" % (record, name)
         return record
 
-    def raw(self, count, timeout=30.0):
+    def raw(self, count, timeout=120.0):
         """Exactly count octets that are no records (a message body)."""
         deadline = time.monotonic() + timeout
         while len(self.buffer) < count:

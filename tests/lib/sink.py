@@ -331,7 +331,7 @@ class Sink:
         with self.lock:
             return [line for c in self.connections for line in c.commands]
 
-    def wait_for(self, claim, seconds=5):
+    def wait_for(self, claim, seconds=120):
         """Wait until claim(self) holds; returns whether it does."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -340,7 +340,7 @@ class Sink:
             time.sleep(0.01)
         return bool(claim(self))
 
-    def wait_closed(self, seconds=5):
+    def wait_closed(self, seconds=120):
         return self.wait_for(lambda sink: sink.open_now == 0, seconds)
 
     def stop(self):

@@ -51,7 +51,7 @@ def setting(name, value):
 
 
 def run(argv, message=MESSAGE, env=None, **keys):
-    return subprocess.run(argv, input=message, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30,
+    return subprocess.run(argv, input=message, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
                           env={"PATH": "/usr/bin:/bin", **(env or {})}, **keys)
 
 
@@ -243,7 +243,7 @@ def test_large_message_through_slow_pieces():
         process.stdin.write(text[at:at + 99991])
         process.stdin.flush()
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert message().endswith(text[12:])
 
 

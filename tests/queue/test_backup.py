@@ -30,7 +30,7 @@ def check(i, directory, code=0):
     return [f for f in lines[:-1] if f["kind"] != "note"], lines[-1]
 
 
-def until(condition, what=lambda: None, seconds=60):
+def until(condition, what=lambda: None, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what()
@@ -66,7 +66,7 @@ def drain(other, wanted):
     """Addresses and bodies that the second host delivers; `wanted` must be among them."""
     queued = other.start_queued()
     spawn = make_spawn(other)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not wanted <= {d.address for d in spawn.deliveries}:
         assert time.monotonic() < end, sorted(wanted - {d.address for d in spawn.deliveries})[:20]
         tappal(other, "queue", "flush", code=None)
@@ -147,7 +147,7 @@ def test_of_nothing(hosts):
     tappal(one, "queue", "backup", one.copy)
     assert check(one, one.copy)[0] == []
     one.start_queued()
-    time.sleep(1.5)
+    until(lambda: tappal(one, "status", "--json", code=None).stdout)      # its first commit is there
     tappal(one, "queue", "backup", f"{one.copy}2")
     assert check(one, f"{one.copy}2")[0] == []
     restore(f"{one.copy}2", other)

@@ -44,7 +44,7 @@ class Mail:
         code, text = self.i.enqueue(message, sender, recipients, **keys)
         assert code == 0, text
 
-    def new(self, count=1, seconds=30):
+    def new(self, count=1, seconds=120):
         """The next deliveries, with their jobs."""
         all = self.spawn.wait_for(self.seen + count, seconds)
         found, self.seen = all[self.seen:], len(all)
@@ -226,5 +226,5 @@ def test_once_whatever_dies():
         time.sleep(1)
         mail.i.kill(mail.queued, signal.SIGTERM)
         mail.queued = mail.i.start_queued()
-        mail.new(seconds=60)
+        mail.new()
         mail.none()

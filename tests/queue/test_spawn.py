@@ -1,4 +1,6 @@
 """spawn against a queued made of python: real deliveries to real users, workers that lie and die, queued that goes and comes back."""
+import contextlib
+import fcntl
 import glob
 import os
 import pwd
@@ -6,12 +8,15 @@ import shutil
 import signal
 import stat
 import subprocess
+import termios
 import time
 
 import pytest
 
 import records
 from fakespawn import msgid
+from faults import calm, children
+from host import wait_until
 from instance import Instance, TOP
 
 ME = "spawn.tappal"
@@ -32,7 +37,7 @@ class FakeQueued:
         self.inflight, self.early, self.results, self.ended = [], [], {}, {}
         self.segment, self.size = first_job, 0
 
-    def connect(self, timeout=10):
+    def connect(self, timeout=120):
         self.report = os.open(self.instance.fifo("report-" + self.channel), os.O_RDONLY | os.O_NONBLOCK)
         self.stream = records.Stream(self.report)
         end = time.monotonic() + timeout
@@ -90,7 +95,7 @@ class FakeQueued:
         elif record.name == "job_done":
             self.ended[record.job] = record
 
-    def wait(self, job, timeout=20):
+    def wait(self, job, timeout=120):
         """The results of a job, by index."""
         end = time.monotonic() + timeout
         while job not in self.ended:
@@ -117,7 +122,7 @@ def user_home(root, user):
 
 @pytest.fixture(scope="module")
 def local():
-    with Instance("spawn-local", ["queue/spawn", "local/local"], {"me": ME, "locals": ME, "concurrencylocal": "4"}) as instance:
+    with Instance("spawn-local", ["queue/spawn", "local/local"], {"me": ME, "locals": ME, "concurrencylocal": "4", "connectionidle": "300"}) as instance:
         os.makedirs(f"{instance.root}/home", exist_ok=True)
         for user in USERS:
             subprocess.run(["userdel", user], stderr=subprocess.DEVNULL)
@@ -137,7 +142,7 @@ def local():
         yield instance
         assert instance.spawn.poll() is None, instance.log("spawn")
         instance.spawn.terminate()
-        assert instance.spawn.wait(30) == 0
+        assert instance.spawn.wait(120) == 0
         for user in USERS:
             subprocess.run(["userdel", user], stderr=subprocess.DEVNULL)
 
@@ -322,8 +327,9 @@ def test_full_disk(local, queued):
         assert (verdict, code) == (1, "4.3.1")
         assert len(box(local, "tappal-t2")) == 1 and box(local, "tappal-t2", "tmp") == []
         assert queued.says(*to("tappal-t2"))[0] == 0
-        time.sleep(3)               # its worker leaves the directory
     finally:
+        for worker in workers(local):       # they would go on in the directory that nobody sees any more
+            os.kill(worker, signal.SIGKILL)
         subprocess.run(["umount", "-l", home], check=True)
 
 
@@ -357,7 +363,7 @@ def test_other_session_is_ignored(local, queued):
 
 
 def spawn_begins_anew(local, queued):
-    while (record := queued.stream.next(30)) is not None and record.name != "hello":
+    while (record := queued.stream.next(120)) is not None and record.name != "hello":
         pass
     queued.close()
     again = FakeQueued(local, "local").connect()
@@ -380,19 +386,30 @@ def test_half_a_record_is_not_waited_for(local, queued, half):
     spawn_begins_anew(local, queued)
 
 
+def workers(instance):
+    found = []
+    for pid in children(instance.spawn.pid):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/exe").endswith("/libexec/tappal/local"):
+                found.append(pid)
+    return found
+
+
 def stop_worker(instance):
-    """The process number of the one local worker, stopped."""
-    for _ in range(500):
-        found = subprocess.run(["pgrep", "-P", str(instance.spawn.pid)], capture_output=True, text=True).stdout.split()
-        for pid in found:
-            try:
-                if os.readlink(f"/proc/{pid}/exe").endswith("/libexec/tappal/local"):
-                    os.kill(int(pid), signal.SIGSTOP)
-                    return int(pid)
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-        time.sleep(0.01)
-    raise AssertionError("no worker")
+    """The process number of a local worker that waits for its next job, stopped."""
+    assert wait_until(lambda: workers(instance)), "no worker"
+    worker = workers(instance)[0]
+    os.kill(worker, signal.SIGSTOP)
+    return worker
+
+
+def wait_handed_over(worker):
+    """Until spawn has written something for it."""
+    fd = os.open(f"/proc/{worker}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert wait_until(lambda: int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), "little") > 0)
+    finally:
+        os.close(fd)
 
 
 def test_queued_dies_during_a_delivery(local):
@@ -401,7 +418,7 @@ def test_queued_dies_during_a_delivery(local):
     first.deliver(*to("tappal-t1"))
     worker = stop_worker(local)
     job, id = first.send(*to("tappal-t1"))
-    time.sleep(0.2)
+    wait_handed_over(worker)
     first.close()
     second = FakeQueued(local, "local", first_job=2000).connect()
     [flight] = second.inflight
@@ -416,10 +433,11 @@ def test_job_ends_while_no_queued_is_there(local):
     first.deliver(*to("tappal-t1"))
     worker = stop_worker(local)
     job, _ = first.send(f"l:tappal-t1@{ME}", [f"tappal-t1@{ME}", f"Tappal-t1@{ME}"])
-    time.sleep(0.2)
+    wait_handed_over(worker)
     first.close()
     os.kill(worker, signal.SIGCONT)
-    time.sleep(0.5)
+    assert wait_until(lambda: len(box(local, "tappal-t1")) >= 2)
+    calm([worker, local.spawn.pid], window=0.5, share=0.01)
     second = FakeQueued(local, "local", first_job=4000).connect()
     assert [f.job for f in second.inflight] == [job]
     assert [r.name for r in second.early] == ["result", "result", "job_done"]
@@ -434,7 +452,7 @@ def test_worker_killed(local, queued):
     queued.deliver(*to("tappal-t1"))
     worker = stop_worker(local)
     job, _ = queued.send(*to("tappal-t1"))
-    time.sleep(0.1)
+    wait_handed_over(worker)
     os.kill(worker, signal.SIGKILL)
     r = queued.wait(job)[0]
     assert r.verdict == 1 and r.text == b"the delivery process was killed by signal 9"
@@ -458,7 +476,7 @@ def test_spawn_killed_and_started_again(local, queued):
     queued.deliver(*to("tappal-t1"))
     worker = stop_worker(local)
     job, id = queued.send(*to("tappal-t1"), body=b"Subject: twice?\r\n\r\nx\r\n")
-    time.sleep(0.2)
+    wait_handed_over(worker)
     local.spawn.kill()
     local.spawn.wait()
     os.kill(worker, signal.SIGCONT)
@@ -472,7 +490,7 @@ def test_spawn_killed_and_started_again(local, queued):
 
 
 def test_second_spawn_ends(local, queued):
-    second = subprocess.run([f"{local.libexec}/spawn", "local"], capture_output=True, timeout=20)
+    second = subprocess.run([f"{local.libexec}/spawn", "local"], capture_output=True, timeout=120)
     assert second.returncode == 111 and b"another spawn" in second.stderr
     assert queued.says(*to("tappal-t1"))[0] == 0
 
@@ -539,7 +557,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def remote():
-    with Instance("spawn-remote", ["queue/spawn"], {"me": ME, "locals": ME, "concurrencyremote": "10", "connectionidle": "5"}) as instance:
+    with Instance("spawn-remote", ["queue/spawn"], {"me": ME, "locals": ME, "concurrencyremote": "10", "connectionidle": "300"}) as instance:
         # its account need not be able to enter the tree
         codec = f"{instance.root}/tests/lib"
         for source in ("tests/lib/records.py", "common/records.def"):
@@ -574,8 +592,12 @@ def test_connection_is_kept(remote, manager):
         pids.add(pid)
         assert size == b"21"
     assert len(pids) == 1
-    time.sleep(6)
+    remote.set("connectionidle", "1")
+    remote.spawn.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: not any(os.path.exists(f"/proc/{pid.decode()}") for pid in pids))
     assert manager.deliver("r:good", ["x@good.example"])[0].text.split()[0] not in pids
+    remote.set("connectionidle", "300")
+    remote.spawn.send_signal(signal.SIGHUP)
 
 
 def test_full_slots_evict_the_longest_idle(remote, manager):
@@ -648,10 +670,11 @@ def test_queued_that_reads_nothing(remote, manager):
 
 def test_term_waits_for_what_is_in_hand(remote):
     fake = FakeQueued(remote, "remote", first_job=int(time.time() * 1000)).connect()
-    job, _ = fake.send("r:good", ["x@good.example"], body=b"y" * 2000000)
-    time.sleep(0.01)
+    before = set(children(remote.spawn.pid))
+    job, _ = fake.send("r:last", ["x@good.example"], body=b"y" * 2000000)
+    assert wait_until(lambda: set(children(remote.spawn.pid)) - before)
     remote.spawn.terminate()
     assert fake.wait(job)[0].verdict == 0
-    assert remote.spawn.wait(10) == 0
+    assert remote.spawn.wait(120) == 0
     fake.close()
     remote.spawn = remote.start("spawn", "remote")

@@ -24,7 +24,7 @@ class Queue:
 
     def run(self, *arguments, **keys):
         keys.setdefault("env", {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
-        return subprocess.run([f"{self.i.libexec}/tappal", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, **keys)
+        return subprocess.run([f"{self.i.libexec}/tappal", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, **keys)
 
     def out(self, *arguments, code=0, **keys):
         r = self.run(*arguments, **keys)
@@ -36,7 +36,7 @@ class Queue:
         assert r.returncode in (0, 1), r
         return [json.loads(line) for line in r.stdout.splitlines()]
 
-    def find(self, condition, *arguments, seconds=20):
+    def find(self, condition, *arguments, seconds=120):
         """The list, as soon as the condition holds for it (the index is up to a second behind)."""
         end = time.monotonic() + seconds
         while True:
@@ -70,7 +70,7 @@ def queue():
 @pytest.fixture
 def four(queue):
     """Four messages that wait, and none else: their ids."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while queue.list() and time.monotonic() < end:
         queue.run("queue", "delete", "--all")      # what is in flight at that moment is left alone
         time.sleep(0.3)
@@ -101,7 +101,7 @@ def test_empty(queue):
 def test_json_has_the_names_of_postqueue(queue, four):
     m = queue.list(four[1])[0]
     assert (m["queue_name"], m["queue_id"], m["forced_expire"], m["sender"]) == ("deferred", four[1], False, "ann@a.example")
-    assert abs(m["arrival_time"] - time.time()) < 60 and m["message_size"] == len(b"Subject: test\r\n\r\nhello\r\n")
+    assert abs(m["arrival_time"] - time.time()) < 600 and m["message_size"] == len(b"Subject: test\r\n\r\nhello\r\n")
     assert [(r["address"], r["delay_reason"]) for r in m["recipients"]] == [("t2@c.example", "451 temp"), ("t3@c.example", "451 temp")]
     assert queue.list(four[3])[0]["sender"] == "MAILER-DAEMON" and queue.list(four[3])[0]["reverse_path"] == ""
     assert m["expires"] == m["arrival_time"] + 7 * 86400 and m["delivered"] == 1 and m["recipient_count"] == 3
@@ -164,7 +164,7 @@ def test_why_in_json(queue, four):
 
 def test_why_of_finished_and_unknown(queue):
     assert queue.i.enqueue(b"Subject: x\n\nhello\n", "fin@a.example", ["o1@b.example"])[0] == 0
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not (ids := re.findall(r"(\w{12}): uid=0 from=<fin@a.example>", queue.i.log())) and time.monotonic() < end:
         time.sleep(0.05)
     text = queue.out("queue", "why", ids[0])          # a second young: tappal waits for the index
@@ -339,14 +339,14 @@ def test_a_killed_command_leaves_no_fifo(queue, four):
     queue.queued.send_signal(signal.SIGSTOP)
     try:
         process = subprocess.Popen([f"{queue.i.libexec}/tappal", "queue", "hold", four[0]])
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while not os.listdir(f"{queue.i.spool}/reply") and time.monotonic() < end:
             time.sleep(0.01)
         (name,) = os.listdir(f"{queue.i.spool}/reply")
         st = os.stat(f"{queue.i.spool}/reply/{name}")
         assert stat.S_ISFIFO(st.st_mode) and stat.S_IMODE(st.st_mode) == 0o620
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.wait(120) == 128 + signal.SIGTERM
         assert os.listdir(f"{queue.i.spool}/reply") == []
     finally:
         queue.queued.send_signal(signal.SIGCONT)
@@ -378,10 +378,10 @@ def test_status_names_the_queued_that_runs(queue):
     """Also when nothing has come in since it started."""
     queue.i.kill(queue.queued, signal.SIGTERM)
     queue.queued = queue.i.start_queued()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while (status := json.loads(queue.out("status", "--json")))["pid"] != queue.queued.pid and time.monotonic() < end:
         time.sleep(0.05)
-    assert status["pid"] == queue.queued.pid and abs(status["started"] - time.time()) < 60
+    assert status["pid"] == queue.queued.pid and abs(status["started"] - time.time()) < 600
 
 
 def test_a_spool_gone_wrong_is_told_with_its_remedy(queue):
@@ -390,7 +390,7 @@ def test_a_spool_gone_wrong_is_told_with_its_remedy(queue):
     os.chmod(log, 0)
     try:
         before = len(queue.i.log())
-        assert queue.i.start("queued").wait(20) == 111
+        assert queue.i.start("queued").wait(120) == 111
         said = queue.i.log()[before:]
         assert f"fatal: {log}: Permission denied" in said and "spool-tree" in said and "tappal/queued[" in said
     finally:
@@ -403,7 +403,7 @@ def test_an_unknown_control_file_is_in_the_log(queue):
     try:
         before = len(queue.i.log())
         queue.queued.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while "reloaded" not in queue.i.log()[before:] or "concurencyremote" not in queue.i.log()[before:]:
             assert time.monotonic() < end, queue.i.log()[before:]
             time.sleep(0.05)
@@ -415,13 +415,13 @@ def test_an_unknown_control_file_is_in_the_log(queue):
 def test_queued_dies_in_the_middle(queue, four):
     queue.queued.send_signal(signal.SIGSTOP)
     process = subprocess.Popen([f"{queue.i.libexec}/tappal", "queue", "hold", four[0]], stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while not os.listdir(f"{queue.i.spool}/reply") and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(0.2)
     queue.i.kill(queue.queued, signal.SIGKILL)
     try:
-        assert process.wait(20) == 111
+        assert process.wait(120) == 111
         assert "may have been carried out or not" in process.stderr.read()
         assert os.listdir(f"{queue.i.spool}/reply") == []
     finally:

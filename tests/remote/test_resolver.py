@@ -10,7 +10,7 @@ import pytest
 
 import records
 from dnszone import Zones
-from faults import cpu_ms, few_files, highest_file
+from faults import calm, few_files, highest_file
 
 OK, NO_DOMAIN, NO_DATA, NULL_MX, TEMPORARY, BOGUS, MX_UNRESOLVED = range(7)
 MAIL, ADDRESS, REVERSE, LIST = 1, 2, 3, 4
@@ -44,18 +44,18 @@ class Asker:
     def send(self, kind, name, query=1):
         self.socket.sendall(records.encode("dns_ask", query=query, kind=kind, name=name))
 
-    def answer(self, timeout=15):
+    def answer(self, timeout=120):
         answer = self.stream.want("dns_answer", timeout)
         hosts = [self.stream.want("dns_host", timeout) for _ in range(answer.count)]
         assert all(h.query == answer.query for h in hosts)
         return answer, [(h.preference, h.file_name.decode(), text(h.address)) for h in hosts]
 
-    def ask(self, kind, name, timeout=15):
+    def ask(self, kind, name, timeout=120):
         self.send(kind, name)
         answer, hosts = self.answer(timeout)
         return answer.status, hosts
 
-    def ended(self, timeout=5):
+    def ended(self, timeout=120):
         self.socket.settimeout(timeout)
         return self.socket.recv(1) == b""
 
@@ -223,12 +223,12 @@ def test_client_that_never_reads(asker, path):
     a.close()
 
 
-CODE = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ns.settimeout(5)\nsys.exit(7 if s.recv(1) == b'' else 0)"
+CODE = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ns.settimeout(60)\nsys.exit(7 if s.recv(1) == b'' else 0)"
 
 
 @pytest.mark.parametrize("user,admitted", [("tappal-queue", False), ("nobody", False), ("tappal-dns", False), ("tappal-remote", True), ("tappal-smtpd", True)])
 def test_who_may_ask(asker, path, user, admitted):
-    code = CODE if not admitted else CODE.replace("s.settimeout(5)", "s.settimeout(0.3)")
+    code = CODE if not admitted else CODE.replace("s.settimeout(60)", "s.settimeout(0.3)")
     result = subprocess.run(["/usr/bin/python3", "-c", code, path], user=user, stderr=subprocess.DEVNULL, check=False)
     assert (result.returncode == 7) == (not admitted)
 
@@ -242,9 +242,7 @@ def test_few_descriptors(rooms, dns, path, asker):
         for n in range(6):
             others.append(Asker(path))
             others[-1].send(ADDRESS, f"x{n}.unheard.tappal")
-        before = cpu_ms(pid)
-        time.sleep(1)
-        assert cpu_ms(pid) - before < 100
+        calm([pid])
     late = Asker(path)
     assert late.ask(ADDRESS, "a.plain.tappal")[0] == OK
     for other in others + [late]:
@@ -258,7 +256,7 @@ def test_a_server_that_never_answers(rooms, path):
         a = Asker(path)
         began = time.monotonic()
         status, _ = a.ask(MAIL, "plain.tappal")
-        assert status == TEMPORARY and 0.9 < time.monotonic() - began < 20
+        assert status == TEMPORARY and time.monotonic() - began > 0.9
         a.close()
 
 
@@ -308,13 +306,13 @@ def test_hup_with_bad_settings_changes_nothing(rooms, asker):
 def test_missing_trust_anchor_is_said_at_start(rooms):
     rooms.set(dnstrustanchor="/nonexistent/key")
     process = rooms.instance.start("resolver")
-    assert process.wait(10) == 100
+    assert process.wait(120) == 100
     assert "/nonexistent/key" in rooms.instance.log("resolver")
 
 
 def test_only_one(rooms, asker):
     process = rooms.instance.start("resolver")
-    assert process.wait(10) == 100
+    assert process.wait(120) == 100
     assert asker.ask(MAIL, "nomx.plain.tappal")[0] == OK
 
 
@@ -325,7 +323,7 @@ def test_takes_over_a_left_socket(rooms, dns, path):
     rooms.resolver = None
     assert os.path.exists(path)
     second = rooms.instance.start("resolver")
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
             a = Asker(path)
@@ -335,7 +333,7 @@ def test_takes_over_a_left_socket(rooms, dns, path):
     assert a.ask(MAIL, "nomx.plain.tappal")[0] == OK
     a.close()
     second.send_signal(signal.SIGTERM)
-    assert second.wait(10) == 0 and not os.path.exists(path)
+    assert second.wait(120) == 0 and not os.path.exists(path)
 
 
 def test_runs_as_its_account(rooms, asker):

@@ -19,7 +19,7 @@ BODY = b"Subject: test\r\n\r\nhello\r\n"
 
 class Rooms:
     """The instance, with settings back at their defaults for each test."""
-    DEFAULTS = {"me": "remote.tappal", "timeoutconnect": "2", "timeoutremote": "2", "connectionidle": "30", "dnstrustanchor": "", "dnstimeout": "5"}
+    DEFAULTS = {"me": "remote.tappal", "timeoutconnect": "30", "timeoutremote": "30", "connectionidle": "30", "dnstrustanchor": "", "dnstimeout": "30"}
 
     def __init__(self, name):
         self.instance = instance.Instance(name, ["remote/remote", "remote/resolver"])
@@ -59,7 +59,7 @@ class Rooms:
         self.set(**settings)
         path = self.instance.root + "/run/tappal/resolver"
         self.resolver = self.instance.start("resolver")
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while time.monotonic() < end and self.resolver.poll() is None:
             with socket.socket(socket.AF_UNIX) as s:
                 if s.connect_ex(path) == 0:
@@ -70,7 +70,7 @@ class Rooms:
     def stop_resolver(self):
         if self.resolver is not None and self.resolver.poll() is None:
             self.resolver.terminate()
-            self.resolver.wait(10)
+            self.resolver.wait(120)
         self.resolver = None
 
     def worker(self):
@@ -110,7 +110,7 @@ class Worker:
             octets += records.encode("job_rcpt", job=self.number, index=index, **rcpt)
         return octets
 
-    def answer(self, timeout=20):
+    def answer(self, timeout=120):
         results = []
         while True:
             record = self.stream.next(timeout)
@@ -121,7 +121,7 @@ class Worker:
             assert record.name == "result"
             results.append(record)
 
-    def send(self, to, body=BODY, timeout=20, **fields):
+    def send(self, to, body=BODY, timeout=120, **fields):
         octets = self.head(to, body_size=len(body), **fields) + body
         view = memoryview(octets)
         while view:
@@ -131,7 +131,7 @@ class Worker:
         assert sorted(answer.results) == list(range(wanted)) and len(answer.all) == wanted, "one result for each recipient"
         return answer
 
-    def close(self, timeout=10):
+    def close(self, timeout=120):
         """End of file on its stdin: its exit code."""
         if self.process.stdin and not self.process.stdin.closed:
             self.process.stdin.close()

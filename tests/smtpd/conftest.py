@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -13,15 +15,21 @@ sys.path[:0] = [os.path.join(TESTS, "dialog"), os.path.join(TESTS, "lib")]
 from run import ROOTS, SETTINGS, TOP, Place  # noqa: E402
 
 
+ports = itertools.cycle(range(15000 + os.getpid() % 7000, 30000))
+
+
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
+    """Below those that clients get for themselves: no connection can take it before the program does."""
+    for port in ports:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError
 
 
 class Mouth:
     """A client that says octets and hears lines."""
 
-    def __init__(self, port, timeout=20, receive_buffer=None, source=None):
+    def __init__(self, port, timeout=120, receive_buffer=None, source=None):
         self.socket = socket.socket()
         if source:
             self.socket.bind((source, 0))
@@ -109,13 +117,22 @@ def smtpd_processes(parent):
     return found
 
 
-def eventually(condition, seconds=15):
+def eventually(condition, seconds=120):
     end = time.monotonic() + seconds
     while True:
         value = condition()
         if value or time.monotonic() > end:
             return value
         time.sleep(0.02)
+
+
+def at_last(attempt, proof, attempts=10):
+    """Make an attempt that a slow machine can spoil, until its proof is there."""
+    for _ in range(attempts):
+        attempt()
+        if eventually(proof, 5):
+            return
+    raise AssertionError("never")
 
 
 class Server:
@@ -146,7 +163,7 @@ class Server:
 
     def connect(self, **keys):
         """A connection, as soon as somebody listens."""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 120
         while True:
             try:
                 return Mouth(self.port, **keys)
@@ -169,7 +186,7 @@ class Server:
                 process.terminate()
         for process in self.processes:
             try:
-                process.wait(5)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -20,7 +20,7 @@ def test_memory_of_idle_sessions(server):
     held = [server.connect().greet() for _ in range(40)]
     costs = [private_kib(p) for p in sessions(pool.pid)]
     print(sorted(costs))
-    assert max(costs) <= 80   # 56 to 68 were seen, as the kernel places pages; promised are 100
+    assert max(costs) <= 100   # as promised; 56 to 68 were seen
     for c in held:
         c.close()
 

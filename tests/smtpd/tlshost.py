@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from conftest import Mouth, children, eventually, free_port
-from run import ROOTS, SETTINGS, TOP, VARIANT, Place
+from run import SETTINGS, TOP, VARIANT, Place
 
 ACCOUNTS = ("tappal-smtpd", "tappal-key", "tappal-tls")
 
@@ -144,7 +144,7 @@ class Host:
             process = self.running.pop(name)
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -165,11 +165,9 @@ class Host:
     def processes(self):
         """(signer, door, [sessions]) of tlsd."""
         parent = self.running["tlsd"].pid
-        below = children(parent)
-        door = [p for p in below if children(p)]
-        signer = [p for p in below if p not in door]
-        assert len(door) == 1 and len(signer) == 1, below
-        return signer[0], door[0], children(door[0])
+        assert eventually(lambda: sorted(bool(children(p)) for p in children(parent)) == [False, True]), children(parent)
+        signer, door = sorted(children(parent), key=lambda p: bool(children(p)))
+        return signer, door, children(door)
 
     def busy(self):
         """Sessions that have a client: they hold no descriptor of the listening socket."""
@@ -197,7 +195,7 @@ def in_session(pid):
         return False
 
 
-def wait_gone(pids, seconds=15):
+def wait_gone(pids, seconds=120):
     end = time.monotonic() + seconds
     while any(os.path.exists(f"/proc/{p}") for p in pids) and time.monotonic() < end:
         time.sleep(0.02)
