@@ -151,7 +151,7 @@ def test_list(asker, name, status, hosts, reason):
     assert reason is None or answer.text == reason
 
 
-def test_many_questions_at_once(asker):
+def test_questions_of_two_kinds_at_once(asker):
     for number in range(60):
         asker.send(LIST if number % 2 else ADDRESS, "1.2.0.192.list.tappal" if number % 2 else f"m{number}.plain.tappal", query=number)
     assert {asker.answer()[0].query for _ in range(60)} == set(range(60))
