@@ -29,7 +29,7 @@ smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameter
 smtpd/auth       = smtpd/auth/auth.o smtpd/auth/crew.o smtpd/auth/table.o smtpd/auth/verify.o smtpd/auth/failures.o smtpd/auth/sasl.o smtpd/auth/scram.o smtpd/auth/passwords.o
 smtpd/tlsd       = smtpd/tlsd/tlsd.o smtpd/tlsd/keys.o smtpd/tlsd/signer.o smtpd/tlsd/keyless.o smtpd/tlsd/context.o smtpd/tlsd/door.o smtpd/tlsd/session.o smtpd/tlsd/relay.o smtpd/tlsd/watch.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
-queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
+queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/retrier.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
 queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
 queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_passwd.o smtpd/auth/passwords.o smtpd/auth/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
@@ -39,8 +39,8 @@ local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
 local/inject     = local/inject.o $(SUBMISSION)
 local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
-FRONT = smtpd/proxy smtpd/proxyhead smtpd/xclient smtpd/attributes
 CONTENT = smtpd/content/content smtpd/content/macros smtpd/content/inspect smtpd/content/edit smtpd/content/letter smtpd/content/draft smtpd/content/milter smtpd/content/wire
+FRONT = smtpd/proxy smtpd/proxyhead smtpd/xclient smtpd/attributes smtpd/etrn
 STORE = queue/store/store.o queue/store/store_accept.o queue/store/store_claim.o queue/store/store_bounce.o queue/store/store_operate.o queue/store/tokens.o queue/store/apply.o queue/store/apply_operation.o \
 	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o
 CHECK = queue/store/check.o queue/store/check_index.o queue/store/check_log.o queue/store/check_doubt.o queue/store/check_tail.o queue/store/check_track.o queue/store/check_body.o queue/store/check_files.o queue/store/check_manifest.o queue/store/manifest.o queue/store/backup.o queue/store/backup_log.o queue/store/quarantine.o \

@@ -28,6 +28,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define FIFO_REPORT_LOCAL  "fifo/report-local"    /* tappal-queue:tappal-queue 0600   spawn local -> queued */
 #define FIFO_REPORT_REMOTE "fifo/report-remote"   /* tappal-spawn:tappal-queue 0240   spawn remote -> queued */
 #define FIFO_BOUNCE    "fifo/bounce"     /* tappal-bounce:tappal-queue 0420   queued -> bounce */
+#define FIFO_RETRY     "fifo/retry"      /* tappal-smtpd:tappal-queue 0260    smtpd -> queued, which keeps a write end of its own */
 #define SPOOL_REPLY    "reply"           /* root:tappal 1770                  reply fifos of operators; tappal-queue is in group tappal */
 #define SOCKET_RESOLVER "resolver"       /* under path_run; made by resolver; peers checked by SO_PEERCRED */
 #define SOCKET_AUTH     "auth"           /* the same of auth; smtpd checks that it is auth's, too */

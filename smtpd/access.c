@@ -24,7 +24,8 @@ bool access_init(struct access *a, const struct settings *settings)
 {
 	*a = (struct access){ .settings = settings };
 	if (blocks_init(&a->clients, &settings->clients) && blocks_init(&a->plain, &settings->authplaintext) && blocks_init(&a->proxies, &settings->proxyfrom)
-		&& blocks_init(&a->xclients, &settings->xclientfrom) && blocks_init(&a->xforwards, &settings->xforwardfrom))
+		&& blocks_init(&a->xclients, &settings->xclientfrom) && blocks_init(&a->xforwards, &settings->xforwardfrom)
+		&& blocks_init(&a->etrns, &settings->etrnfrom))
 		return true;
 	access_free(a);
 	return false;
@@ -37,6 +38,7 @@ void access_free(struct access *a)
 	free(a->proxies.at);
 	free(a->xclients.at);
 	free(a->xforwards.at);
+	free(a->etrns.at);
 	*a = (struct access){ 0 };
 }
 

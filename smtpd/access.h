@@ -15,7 +15,7 @@
 
 /* Made once per process from the settings, so that no connection pays for parsing. */
 struct netblocks { struct netblock *at; size_t count; };
-struct access { const struct settings *settings; struct netblocks clients, plain, proxies, xclients, xforwards; };
+struct access { const struct settings *settings; struct netblocks clients, plain, proxies, xclients, xforwards, etrns; };
 
 bool access_init(struct access *a, const struct settings *settings);   /* false: no memory. settings stay borrowed */
 void access_free(struct access *a);

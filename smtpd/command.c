@@ -4,6 +4,7 @@
 #include "authenticate.h"
 #include "chunk.h"
 #include "content/content.h"
+#include "etrn.h"
 #include "gate.h"
 #include "parameters.h"
 #include "receive.h"
@@ -56,7 +57,7 @@ const struct command_row command_table[] = {
 {  "QUIT",      NULL,     ST_ANY,     ARG_NONE, true,       false, check_nothing,     act_quit },
 {  "EXPN",      NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_unavailable, NULL },
 {  "TURN",      NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_unavailable, NULL },
-{  "ETRN",      NULL,     ST_ANY,     ARG_ANY,  true,       true,  check_unavailable, NULL },
+{  "ETRN",      NULL,     ST_GREETED, ARG_TEXT, true,       true,  check_etrn,        act_etrn },   /* RFC 1985 */
 {  "SEND",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 {  "SOML",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
 {  "SAML",      NULL,     ST_ANY,     ARG_ANY,  false,      true,  check_unavailable, NULL },
@@ -132,6 +133,8 @@ static void act_ehlo(struct session *s, struct command *c)
 	if (starttls_offered(s))
 		session_reply_more(s, 250, NULL, "STARTTLS");
 	announce_auth(s);
+	if (etrn_offered(s))
+		session_reply_more(s, 250, NULL, "ETRN");
 	xclient_announce(s);
 	session_reply_more(s, 250, NULL, "LIMITS RCPTMAX=%llu", (unsigned long long)s->settings->maxrcpt);   /* RFC 9422; others have none */
 	session_reply(s, 250, NULL, "SIZE %llu", (unsigned long long)s->settings->databytes);
@@ -371,7 +374,7 @@ void command_refuse_order(struct session *s)
 		session_reply(s, 503, "5.5.1", "There is a sender already");
 	else if (row->act == act_auth)
 		session_reply(s, 503, "5.5.1", "No AUTH within a mail transaction");
-	else if (row->act == starttls_act || row->act == act_xclient || row->act == act_xforward)
+	else if (row->act == starttls_act || row->act == act_xclient || row->act == act_xforward || row->act == act_etrn)
 		session_reply(s, 503, "5.5.1", "Not within a mail transaction");
 	else
 		session_reply(s, 503, "5.5.1", "MAIL comes first");

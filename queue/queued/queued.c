@@ -1,7 +1,7 @@
 /*
  * queued - owns the queue: takes messages in, hands deliveries out, notes what became of them.
  *   runs as   tappal-queue, cwd the spool; one at a time (flock on lock)
- *   reads     settings; intake/; fifo/intake, fifo/control, fifo/report-local, fifo/report-remote
+ *   reads     settings; intake/; fifo/intake, fifo/control, fifo/retry, fifo/report-local, fifo/report-remote
  *   writes    log/, large/, index/; fifo/jobs-local, fifo/jobs-remote, fifo/bounce; intake/NAME.ack; reply/NAME; log lines
  *   never     the network, exec, users' files, waiting for anybody but the disk
  *   signals   TERM: takes what spawns have to tell, syncs, commits, exits 0. HUP: settings anew
@@ -30,6 +30,7 @@
 #include "bouncer.h"
 #include "control.h"
 #include "intake.h"
+#include "retrier.h"
 #include "spawner.h"
 
 #define PLACES 16u
@@ -45,6 +46,7 @@ struct queued {
 	struct intake intake;
 	struct adoption adoption;
 	struct control control;
+	struct retrier retrier;
 	struct spawner spawner[CHANNEL_COUNT];
 	struct bouncer bouncer;
 	int lock, dir /* intake/ */, signals, place_signals;
@@ -60,7 +62,7 @@ struct queued {
 static void check_spool(void) {
 	static const struct { const char *name; int mode; } places[] = {
 		{ SPOOL_INTAKE, R_OK | W_OK | X_OK }, { SPOOL_LARGE, R_OK | W_OK | X_OK }, { SPOOL_LOG, R_OK | W_OK | X_OK },
-		{ SPOOL_INDEX, R_OK | W_OK | X_OK }, { SPOOL_REPLY, X_OK }, { FIFO_INTAKE, R_OK | W_OK }, { FIFO_CONTROL, R_OK | W_OK },
+		{ SPOOL_INDEX, R_OK | W_OK | X_OK }, { SPOOL_REPLY, X_OK }, { FIFO_INTAKE, R_OK | W_OK }, { FIFO_CONTROL, R_OK | W_OK }, { FIFO_RETRY, R_OK | W_OK },
 		{ FIFO_JOBS_LOCAL, W_OK }, { FIFO_JOBS_REMOTE, W_OK }, { FIFO_REPORT_LOCAL, R_OK }, { FIFO_REPORT_REMOTE, R_OK }, { FIFO_BOUNCE, W_OK },
 	};
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
@@ -120,7 +122,7 @@ static void settle_intake(struct queued *q) {
 }
 
 static void open_channels(struct queued *q) {
-	bool open = intake_open(&q->intake, &q->taking, q->dir) && control_open(&q->control, q->store);
+	bool open = intake_open(&q->intake, &q->taking, q->dir) && control_open(&q->control, q->store) && retrier_open(&q->retrier, q->store, &q->settings);
 	for (int channel = 0; open && channel < CHANNEL_COUNT; channel++)
 		open = spawner_open(&q->spawner[channel], (enum channel)channel, q->store, &q->events);
 	if (!open)
@@ -173,6 +175,7 @@ static bool take_all(struct queued *q, const struct turn *turn, wall_ms_t now) {
 	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
 		good &= spawner_run(&q->spawner[channel], turn, now);
 	good &= control_run(&q->control, turn, now);
+	good &= retrier_run(&q->retrier, turn, now);
 	bouncer_run(&q->bouncer, turn, now);
 	intake_gather(&q->intake, turn, now);
 	return good && !q->taking.fatal;
@@ -225,6 +228,7 @@ static void prepare(struct queued *q, struct turn *turn) {
 	q->place_signals = turn_watch(turn, q->signals, POLLIN);
 	intake_prepare(&q->intake, turn);
 	control_prepare(&q->control, turn);
+	retrier_prepare(&q->retrier, turn);
 	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
 		spawner_prepare(&q->spawner[channel], turn);
 	bouncer_prepare(&q->bouncer, turn);
@@ -282,6 +286,7 @@ static int finish(struct queued *q, bool good) {
 		log_error("the queue failed: %s; the next queued replays its log", store_error(q->store));
 	intake_close(&q->intake);
 	control_close(&q->control);
+	retrier_close(&q->retrier);
 	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
 		spawner_close(&q->spawner[channel]);
 	bouncer_close(&q->bouncer);

@@ -217,6 +217,7 @@ static const struct place_row { const char *path, *account, *group; mode_t mode;
 	{ FIFO_REPORT_LOCAL, ACCOUNT_QUEUE, ACCOUNT_QUEUE, S_IFIFO | 0600, false },
 	{ FIFO_REPORT_REMOTE, ACCOUNT_SPAWN, ACCOUNT_QUEUE, S_IFIFO | 0240, false },
 	{ FIFO_BOUNCE, ACCOUNT_BOUNCE, ACCOUNT_QUEUE, S_IFIFO | 0420, false },
+	{ FIFO_RETRY, ACCOUNT_SMTPD, ACCOUNT_QUEUE, S_IFIFO | 0260, false },
 };
 #define PLACES (sizeof places / sizeof places[0])
 

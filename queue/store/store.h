@@ -94,6 +94,11 @@ void store_give_back_bounces(struct store *st, wall_ms_t now);
 /* STORE_OK or STORE_NONE (no such message or nothing to do); `answer` gets one sentence. */
 enum store_result store_operate(struct store *st, const struct operate *op, wall_ms_t now, struct str *answer);
 
+/* Has a flush of a destination been begun, and goes on in slices? Another one now would first carry it to its end. */
+bool store_flushing(const struct store *st);
+/* The first destination known behind *name, which it replaces; an empty one begins. STORE_NONE: there is no further one. */
+enum store_result store_next_destination(struct store *st, struct str *name);
+
 /* ---- time ---- */
 /* Expiry, commit of the index (about once a second and when idle), recycling and copying of segments, in small slices. */
 enum store_result store_tick(struct store *st, wall_ms_t now, bool idle);

@@ -201,6 +201,26 @@ enum store_result store_flush_some(struct store *st, bool whole)
 	return STORE_OK;
 }
 
+bool store_flushing(const struct store *st)
+{
+	return st->flush.active;
+}
+
+enum store_result store_next_destination(struct store *st, struct str *name)
+{
+	struct row_destination row;
+	struct bytes found;
+	if (st->fatal)
+		return STORE_FATAL;
+	if (name->len > 0)
+		str_add_char(name, '\0');   /* the least that is greater */
+	enum index_result r = index_next_destination(st->ix, str_bytes(name), &found, &row);
+	if (r != INDEX_OK)
+		return r == INDEX_NONE ? STORE_NONE : store_index_result(st, r);
+	str_clear(name);
+	return str_add(name, found) ? STORE_OK : store_fail(st, "out of memory");
+}
+
 enum store_result store_operate(struct store *st, const struct operate *op, wall_ms_t now, struct str *answer)
 {
 	if (st->fatal)

@@ -291,7 +291,7 @@ def spoil(paths, seed):
 
 
 WRITERS = [("tappal-intake", ["fifo/intake"]), ("tappal-queue", ["fifo/jobs-local", "fifo/jobs-remote", "fifo/bounce", "fifo/control", "intake/*.ack"]),
-           ("tappal-spawn", ["fifo/report-remote"]), ("root", ["fifo/report-local"])]
+           ("tappal-smtpd", ["fifo/retry"]), ("tappal-spawn", ["fifo/report-remote"]), ("root", ["fifo/report-local"])]
 
 
 @pytest.mark.parametrize("account,names", WRITERS)

@@ -521,7 +521,7 @@ def garbage(chance):
     if kind == 2:
         return records.frame(1, b"", length=chance.choice([0, 1, 7, 9, 4000, 70000, 0xffffffff]))
     if kind == 3:
-        whole = records.encode(chance.choice(["offer", "adopt", "operate", "hello", "inflight", "ready", "result", "job_done"]))
+        whole = records.encode(chance.choice(["offer", "adopt", "operate", "hello", "inflight", "ready", "result", "job_done", "retry_domain"]))
         return whole[:chance.randrange(1, len(whole))]
     return records.encode("offer", token_a=1, name=chance.choice(["../../etc/passwd", "x" * 26, "0" * 26, ""]), file_size=chance.getrandbits(64))
 
@@ -533,7 +533,7 @@ def test_garbage_on_every_fifo(i):
     chance = random.Random(seed)
     queued = i.start_queued()
     spawn = FakeSpawn(i, "remote")
-    names = ["intake", "control", "report-local", "report-remote"]
+    names = ["intake", "control", "retry", "report-local", "report-remote"]
     stop = threading.Event()
 
     def spoil():
