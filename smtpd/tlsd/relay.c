@@ -13,6 +13,7 @@
 
 #define BUFFER 16384u             /* one TLS record */
 #define GOOD_BYE_MS 5000u         /* what smtpd has written must be taken, and the client be gone, in this time after smtpd's end */
+#define LEFTOVER_MS 20000u        /* a client that takes nothing of what is left keeps its session so long after smtpd's end */
 #define ANSWER_MS 660000u         /* after the client's end smtpd has this long: longer than its own wait for the queue */
 
 enum { CLIENT, PLAIN };
@@ -28,6 +29,7 @@ static struct relay {
 	struct lane up, down;         /* from the client; to it */
 	bool read_wants_write, write_wants_read, write_wants_write;
 	bool broken;
+	bool left_alone;              /* smtpd has ended, but not all that it wrote has been read */
 	deadline_t until;
 } relay;
 
@@ -185,7 +187,16 @@ static bool wait_for_more(struct relay *r)
 		plain |= EPOLLOUT;
 	if (down_empty && !r->down.ended)
 		plain |= EPOLLIN;
-	return watch_set(r->watch, CLIENT, r->client, client) && watch_set(r->watch, PLAIN, r->plain, plain) && watch_wait(r->watch, r->until) >= 0;
+	if (!r->down.ended && !r->left_alone)
+		plain |= EPOLLRDHUP;
+	if (!watch_set(r->watch, CLIENT, r->client, client) || !watch_set(r->watch, PLAIN, r->plain, plain))
+		return false;
+	int ready = watch_wait(r->watch, r->until);
+	if (ready > 0 && (ready & 1 << PLAIN) && (r->watch->seen[PLAIN] & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && !r->left_alone) {
+		r->left_alone = true;
+		lane_limit(r, LEFTOVER_MS);
+	}
+	return ready >= 0;
 }
 
 static bool is_over(const struct relay *r)

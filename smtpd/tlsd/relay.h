@@ -3,7 +3,7 @@
  *
  *   client's close_notify   what came before it goes to smtpd, then smtpd reads its end; smtpd's answers still go out
  *   cut off without it      the same, and a log line if smtpd had not ended: it is no sign of an end that can be trusted
- *   smtpd's end             what it wrote goes out, then close_notify and the end of the stream; the client has a moment to go
+ *   smtpd's end             what it wrote goes out, if the client takes it soon, then close_notify and the end of the stream; the client has a moment to go
  *   a slow reader           at most one buffer waits for it each way; nothing is read for it until that is gone
  */
 #ifndef SMTPD_TLSD_RELAY_H

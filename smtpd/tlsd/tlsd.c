@@ -146,10 +146,12 @@ static void log_crash(struct generation *g)
 /* Read keys and certificates and make them ready. False: nothing has changed, the log says why. */
 static bool generation_start(const struct tlsd *t, struct generation *g_r)
 {
-	int wire[2], status[2];
+	int wire[2] = { -1, -1 }, status[2];
 	struct generation g = { 0 };
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, wire) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, status) < 0) {
 		log_error("cannot make a socket: %s", strerror(errno));
+		io_close(&wire[0]);
+		io_close(&wire[1]);
 		return false;
 	}
 	g.status = status[0];

@@ -28,7 +28,9 @@ int watch_wait(struct watch *w, deadline_t until)
 	int ready = 0, n = epoll_wait(w->queue, event, WATCH_SLOTS, deadline_poll_ms(until, clock_monotonic_ms()));
 	if (n < 0)
 		return errno == EINTR ? 0 : -1;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
 		ready |= 1 << event[i].data.u32;
+		w->seen[event[i].data.u32] = event[i].events;
+	}
 	return ready;
 }

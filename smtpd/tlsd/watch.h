@@ -13,7 +13,12 @@
 
 #define WATCH_SLOTS 3u
 
-struct watch { int queue; int fd[WATCH_SLOTS]; uint32_t events[WATCH_SLOTS]; };
+struct watch {
+	int queue;
+	int fd[WATCH_SLOTS];
+	uint32_t events[WATCH_SLOTS];   /* that are waited for */
+	uint32_t seen[WATCH_SLOTS];     /* by the last watch_wait, of the slots that it returned */
+};
 
 bool watch_init(struct watch *w);                 /* false: errno */
 /* From now on slot `i` waits on fd for `events`; 0: it is not looked at, not even for its end. */

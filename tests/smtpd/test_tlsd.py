@@ -256,6 +256,23 @@ def test_stalled_reader(host):
     assert eventually(lambda: not host.busy())
 
 
+def test_stalled_reader_without_smtpd(host):
+    """A client that reads nothing does not keep its session when smtpd has given it up."""
+    host.start(maxcommands=100000000)
+    with host.starttls(receive_buffer=4096) as c:
+        c.ask("EHLO x.test")
+        c.socket.settimeout(5)
+        try:
+            while True:
+                c.socket.send(b"NOOP\r\n" * 1000)
+        except (TimeoutError, ssl.SSLWantWriteError):
+            pass
+        session, = host.busy()
+        for p in sessions(host.running["smtpd"].pid):
+            os.kill(p, signal.SIGKILL)
+        assert eventually(lambda: session not in host.busy(), 300)
+
+
 def test_stall_in_the_middle(host):
     host.start(timeoutsmtpd=4)
     with host.starttls() as c:
