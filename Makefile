@@ -22,10 +22,10 @@ ALLCFLAGS = -std=c11 -D_GNU_SOURCE -I. -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)
 ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAGS)
 
 # ---- what may be used by all: no SMTP policy, no LMDB, no OpenSSL
-COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv sibling service log settings settings_table settings_parse settings_grammar keylist route mailbox channel milterline dns xtext
+COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv sibling service log settings settings_table settings_parse settings_grammar checklines keylist route mailbox channel milterline dns xtext
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
-smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o smtpd/tls.o smtpd/starttls.o smtpd/role.o smtpd/gate.o smtpd/policy/policy.o smtpd/policy/checks.o $(FRONT:%=%.o) $(CONTENT:%=%.o)
+smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o smtpd/tls.o smtpd/starttls.o smtpd/role.o smtpd/gate.o smtpd/policy/policy.o $(CHECKS:%=%.o) $(FRONT:%=%.o) $(CONTENT:%=%.o)
 smtpd/auth       = smtpd/auth/auth.o smtpd/auth/crew.o smtpd/auth/table.o smtpd/auth/verify.o smtpd/auth/failures.o smtpd/auth/sasl.o smtpd/auth/scram.o smtpd/auth/passwords.o
 smtpd/tlsd       = smtpd/tlsd/tlsd.o smtpd/tlsd/keys.o smtpd/tlsd/signer.o smtpd/tlsd/keyless.o smtpd/tlsd/context.o smtpd/tlsd/door.o smtpd/tlsd/session.o smtpd/tlsd/relay.o smtpd/tlsd/watch.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
@@ -41,6 +41,7 @@ local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
 CONTENT = smtpd/content/content smtpd/content/macros smtpd/content/inspect smtpd/content/edit smtpd/content/letter smtpd/content/draft smtpd/content/milter smtpd/content/wire
 FRONT = smtpd/proxy smtpd/proxyhead smtpd/xclient smtpd/attributes smtpd/etrn
+CHECKS = smtpd/policy/checks smtpd/policy/helo smtpd/policy/lists smtpd/policy/answers
 STORE = queue/store/store.o queue/store/store_accept.o queue/store/store_claim.o queue/store/store_bounce.o queue/store/store_operate.o queue/store/tokens.o queue/store/apply.o queue/store/apply_operation.o \
 	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o
 CHECK = queue/store/check.o queue/store/check_index.o queue/store/check_log.o queue/store/check_doubt.o queue/store/check_tail.o queue/store/check_track.o queue/store/check_body.o queue/store/check_files.o queue/store/check_manifest.o queue/store/manifest.o queue/store/backup.o queue/store/backup_log.o queue/store/quarantine.o \

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "checklines.h"
 #include "domain.h"
 #include "log.h"
 #include "mailbox.h"
@@ -297,6 +298,44 @@ static void check_authbackend(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" is no back-end; write own, checkpassword /PROGRAM ..., or dovecot /SOCKET", log_text(line));
 }
 
+static void check_dnslists(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct dnslist list;
+	if (!dnslist_parse(line, &list))
+		parse_fault(p, n, "\"%s\" is no list; write its zone, =127.0.0.2-11 if only such answers count, its weight (1, or -1 for a list of good ones), and what is looked up: "
+			"client, helo, reverse, sender", log_text(line));
+}
+
+/* A word of checkexempt is the name of a setting that is a check. */
+static bool is_check(struct bytes word)
+{
+	const struct setting_row *row = setting_find(word);
+	return row != NULL && row->type == SETTING_TYPE_WORD && bytes_starts_nocase(word, LIT("check")) && bytes_starts_nocase(bytes_of(row->help), LIT("off|log|"));
+}
+
+static void check_checkexempt(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct exemption e;
+	if (!exemption_parse(line, &e)) {
+		parse_fault(p, n, "\"%s\" exempts nobody; write 192.0.2.0/24, example.org or .example.org, and after a blank the checks that this is for", log_text(line));
+		return;
+	}
+	for (struct bytes rest = e.checks; rest.len > 0;) {
+		struct bytes word = bytes_trim(bytes_cut(&rest, ' '));
+		if (word.len > 0 && !is_check(word))
+			parse_fault(p, n, "\"%s\" is no check; write names like checkhelo, or none for all", log_text(word));
+	}
+}
+
+static void check_dnslistsreply(struct parse *p, uint32_t n, struct bytes line)
+{
+	for (size_t i = 0; i < line.len; i++)
+		if ((unsigned char)line.at[i] > 126 || line.len > 200) {
+			parse_fault(p, n, "the text of a reply must be ASCII of at most 200 characters; shorten it or write it in plain letters");
+			return;
+		}
+}
+
 static const struct grammar { const char *name; void (*check)(struct parse *p, uint32_t number, struct bytes line); } grammars[] = {
 	{ "locals", check_domains },
 	{ "rcpthosts", check_domains },
@@ -328,6 +367,9 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "logfiles", check_file },
 	{ "tlscertificates", check_tlscertificates },
 	{ "tlsclientca", check_file },
+	{ "dnslists", check_dnslists },
+	{ "dnslistsreply", check_dnslistsreply },
+	{ "checkexempt", check_checkexempt },
 };
 
 void parse_check_line(struct parse *p, uint32_t number, struct bytes line)

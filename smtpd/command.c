@@ -89,22 +89,22 @@ static bool check_unavailable(struct session *s, struct command *c)
 }
 
 /* The client's name is only shown (trace header, logs), never believed: what could confuse a reader of those becomes "?".
- * RFC 5321 4.1.4 forbids to refuse a client for a name that is not its own. */
-void command_note_helo(struct session *s, struct bytes name)
+ * RFC 5321 4.1.4 forbids to refuse a client for a name that is not its own; who wants to has checkhelodns. */
+void command_helo_text(struct bytes name, char out[HELO_MAX + 1])
 {
 	size_t n = 0;
 	for (size_t i = 0; i < name.len && n < HELO_MAX; i++) {
 		char c = name.at[i];
-		s->helo[n++] = c > ' ' && c < 127 && strchr("()<>\"\\;,", c) == NULL ? c : '?';
+		out[n++] = c > ' ' && c < 127 && strchr("()<>\"\\;,", c) == NULL ? c : '?';
 	}
-	s->helo[n] = '\0';
+	out[n] = '\0';
 }
 
 static void greet(struct session *s, struct command *c, bool extended)
 {
 	session_end_transaction(s);
 	xforward_reset(s);
-	command_note_helo(s, c->argument);
+	command_helo_text(c->argument, s->helo);
 	s->extended = extended;
 	s->state = ST_GREETED;
 }

@@ -40,8 +40,9 @@ extern const size_t command_rows;     /* the count of kind command_rows is for u
 /* 503 (or what fits better) for the current command, which is not legal now. */
 void command_refuse_order(struct session *s);
 
-/* Who the client says he is, reduced to harmless octets. */
-void command_note_helo(struct session *s, struct bytes name);
+/* A name that a client gave itself, in harmless octets. */
+void command_helo_text(struct bytes name, char out[HELO_MAX + 1]);
+
 /* Answer one line (without CRLF). */
 void command_line(struct session *s, struct bytes line);
 /* A line that could not be one: too long or with a bare CR, LF or NUL. */

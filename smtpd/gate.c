@@ -4,19 +4,24 @@
 #include "content/content.h"
 #include "policy/policy.h"
 
+void gate_name(struct session *s)
+{
+	policy_name(s);
+}
+
 bool gate_connect(struct session *s)
 {
-	return content_connect(s);
+	return policy_connect(s) && content_connect(s);
 }
 
 bool gate_helo(struct session *s, struct command *c)
 {
-	return content_helo(s, c);
+	return policy_helo(s, c->argument) && content_helo(s, c);
 }
 
 bool gate_mail(struct session *s, struct command *c)
 {
-	return content_mail(s, c);
+	return policy_mail(s, &c->addr) && content_mail(s, c);
 }
 
 bool gate_rcpt(struct session *s, struct command *c)

@@ -9,6 +9,7 @@
 
 #include "command.h"
 
+void gate_name(struct session *s);                        /* before the first line of the log, in which the client should have its name */
 bool gate_connect(struct session *s);                     /* before the banner; false: the session is over (s->end), the reply is given */
 bool gate_helo(struct session *s, struct command *c);     /* false, of these: refused */
 bool gate_mail(struct session *s, struct command *c);     /* the sender can be one, and belongs to the login */

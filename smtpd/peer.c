@@ -23,6 +23,12 @@ static void peer_write_text(struct peer *p)
 	str_free(&text);
 }
 
+void peer_set_name(struct peer *p, const char *name)
+{
+	bytes_to_cstring(bytes_of(name), p->name, sizeof p->name);
+	peer_write_text(p);
+}
+
 static void peer_from_fd(int fd, struct peer *p)
 {
 	struct sockaddr_storage sa;

@@ -31,4 +31,7 @@ void peer_of_session(int fd, struct peer *p_r);   /* with the environment */
 /* Whom a trusted host speaks for, on a connection that is a socket or not. Family 0: nobody knows his address. `name` may be empty; what can be none is left out. */
 void peer_announced(const struct netaddr *addr, bool is_socket, const char *name, struct peer *p_r);
 
+/* By another name, which can be a host name, from now on. */
+void peer_set_name(struct peer *p, const char *name);
+
 #endif

@@ -91,6 +91,7 @@ void session_free(struct session *s)
 	str_free(&s->head);
 	str_free(&s->mail.sender_text);
 	str_free(&s->mail.recipients);
+	policy_free(&s->policy);
 }
 
 const char *session_protocol(const struct session *s)
@@ -531,6 +532,7 @@ static void session_run(struct session *s)
 	prepare_connection(s);
 	if (!proxy_begin(s))
 		return;
+	gate_name(s);
 	log_info("connect from %s", s->peer->text);
 	if (!role_row(s->role)->tls_at_once || starttls_at_once(s)) {
 		if (s->tls.on)

@@ -15,6 +15,7 @@
 #include "enqueuer.h"
 #include "message.h"
 #include "peer.h"
+#include "policy/policy.h"
 #include "tls.h"
 
 #include "common/clock.h"
@@ -73,7 +74,7 @@ struct session {
 	struct enqueuer *enqueuer;
 	struct content *content;         /* NULL: no milters are configured */
 	const volatile sig_atomic_t *stop;   /* set: say 421 at the next pause; may be NULL */
-	const struct peer *peer;         /* the client: `told`, once a front has said who it is */
+	const struct peer *peer;         /* the client: `told`, once a front has said who it is, or the DNS what its name is */
 	struct peer told;
 	struct netaddr connected;        /* before any XCLIENT */
 	bool xclient, login_told;        /* XCLIENT was used; it gave the login */
@@ -99,6 +100,7 @@ struct session {
 	struct transaction mail;
 	struct message message;
 	struct chunk chunk;
+	struct policy policy;
 	struct str head;                 /* of a message that comes in small pieces: what came before its header ended */
 	bool handed_over;                /* the enqueuer has been told of this message */
 	bool no_memory;                  /* for this message */

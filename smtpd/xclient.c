@@ -106,7 +106,7 @@ void act_xclient(struct session *s, struct command *c)
 	take_login(s, &said);
 	s->xclient = true;
 	session_begin_anew(s);
-	command_note_helo(s, bytes_of(said.text[ATTR_HELO]));
+	command_helo_text(bytes_of(said.text[ATTR_HELO]), s->helo);
 	log_info("XCLIENT: client is %s%s%s", s->peer->text, s->login[0] ? " sasl_username=" : "", log_text(bytes_of(s->login)));
 	if (gate_connect(s))
 		session_greet(s);

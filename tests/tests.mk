@@ -54,8 +54,9 @@ FUZZ_SRC_dnswire = remote/dnswire.c
 FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
-SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy smtpd/policy/checks smtpd/peer $(FRONT) $(CONTENT)
-UNIT += message command enqueuer submission
+SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy $(CHECKS) smtpd/peer $(FRONT) $(CONTENT)
+UNIT += message command enqueuer submission checks checklines
+UNIT_OBJ_checks = $(CHECKS:%=%.o)
 UNIT += proxyhead attributes
 UNIT_OBJ_attributes = smtpd/attributes.o
 FUZZ += attributes
@@ -67,6 +68,7 @@ UNIT_OBJ_command = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
 UNIT_OBJ_enqueuer = smtpd/enqueuer.o
 FUZZ += message command proxyhead
 FUZZ_SRC_proxyhead = smtpd/proxyhead.c
+FUZZ += checklines
 FUZZ_SRC_message = smtpd/message.c
 FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
