@@ -25,7 +25,8 @@ ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAG
 COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv sibling service log settings settings_table settings_parse settings_grammar checklines keylist route mailbox channel milterline dns xtext
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
-smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o smtpd/tls.o smtpd/starttls.o smtpd/role.o smtpd/gate.o smtpd/policy/policy.o $(CHECKS:%=%.o) $(FRONT:%=%.o) $(CONTENT:%=%.o)
+smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o smtpd/passed.o smtpd/tls.o smtpd/starttls.o smtpd/role.o smtpd/gate.o smtpd/policy/policy.o $(CHECKS:%=%.o) $(FRONT:%=%.o) $(CONTENT:%=%.o)
+smtpd/smtpd-start = smtpd/starter/starter.o
 smtpd/auth       = smtpd/auth/auth.o smtpd/auth/crew.o smtpd/auth/table.o smtpd/auth/verify.o smtpd/auth/failures.o smtpd/auth/sasl.o smtpd/auth/scram.o smtpd/auth/passwords.o
 smtpd/tlsd       = smtpd/tlsd/tlsd.o smtpd/tlsd/keys.o smtpd/tlsd/signer.o smtpd/tlsd/keyless.o smtpd/tlsd/context.o smtpd/tlsd/door.o smtpd/tlsd/session.o smtpd/tlsd/relay.o smtpd/tlsd/watch.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
@@ -54,7 +55,7 @@ LIBS_smtpd/auth      = -lsodium -Wl,--no-as-needed -lcrypt
 LIBS_queue/tappal    = -llmdb -lpthread -ljansson -lsmartcols -lsodium
 LIBS_remote/resolver = -lunbound -lidn2
 
-PROGRAMS = smtpd/smtpd smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
+PROGRAMS = smtpd/smtpd smtpd/smtpd-start smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
 
 COMMON_OBJ = $(COMMON:%=$(OBJ)/common/%.o)
 

@@ -7,7 +7,7 @@
 
 extern const char path_etc[];      /* ROOT/etc/tappal       control files, root */
 extern const char path_spool[];    /* ROOT/var/spool/tappal */
-extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver, auth and tlsd */
+extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver, auth, tlsd and smtpd */
 extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
 extern const char path_bin[];      /* ROOT PREFIX/bin */
 
@@ -33,6 +33,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define SOCKET_RESOLVER "resolver"       /* under path_run; made by resolver; peers checked by SO_PEERCRED */
 #define SOCKET_AUTH     "auth"           /* the same of auth; smtpd checks that it is auth's, too */
 
+#define SOCKET_SMTPD    "smtpd"          /* under path_run, tappal-smtpd 0600; made by the pool as root, which smtpd-start checks; peers checked by SO_PEERCRED */
 #define SOCKET_TLSD    "tlsd"            /* under path_run; made by tlsd as root, which smtpd checks; peers checked by SO_PEERCRED */
 
 /* The accounts (etc/accounts). Each has a primary group of its own name, but tappal-spawn and tappal-bounce have tappal-log. */

@@ -60,28 +60,28 @@ void peer_announced(const struct netaddr *addr, bool is_socket, const char *name
 	*p_r = p;
 }
 
-static void peer_name_from_environment(struct peer *p)
+static void peer_take_name(struct peer *p, const struct peer_facts *facts)
 {
-	struct bytes name = bytes_of(getenv("TCPREMOTEHOST"));
-	if (domain_valid(name, false))
-		bytes_to_cstring(name, p->name, sizeof p->name);
-	struct bytes info = bytes_of(getenv("TCPREMOTEINFO"));
+	struct bytes info = facts->info;
+	if (domain_valid(facts->name, false))
+		bytes_to_cstring(facts->name, p->name, sizeof p->name);
 	size_t n = 0;
 	for (size_t i = 0; i < info.len && n < PEER_INFO_MAX; i++)
 		p->info[n++] = isalnum((unsigned char)info.at[i]) || (info.at[i] != '\0' && strchr("._-", info.at[i])) ? info.at[i] : '?';
 	p->info[n] = '\0';
 }
 
-void peer_of_session(int fd, struct peer *p_r)
+struct peer_facts peer_environment(void)
+{
+	const char *ip = getenv("TCPREMOTEIP");
+	return (struct peer_facts){ bytes_of(ip != NULL ? ip : getenv("REMOTE_ADDR")), bytes_of(getenv("TCPREMOTEHOST")), bytes_of(getenv("TCPREMOTEINFO")) };
+}
+
+void peer_of_session(int fd, const struct peer_facts *facts, struct peer *p_r)
 {
 	peer_from_fd(fd, p_r);
-	if (p_r->addr.family == 0) {
-		const char *ip = getenv("TCPREMOTEIP");
-		if (ip == NULL)
-			ip = getenv("REMOTE_ADDR");
-		if (ip != NULL && !netaddr_parse(bytes_of(ip), &p_r->addr))
-			p_r->addr = (struct netaddr){ 0 };
-	}
-	peer_name_from_environment(p_r);
+	if (p_r->addr.family == 0 && !netaddr_parse(facts->ip, &p_r->addr))
+		p_r->addr = (struct netaddr){ 0 };
+	peer_take_name(p_r, facts);
 	peer_write_text(p_r);
 }

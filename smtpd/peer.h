@@ -7,7 +7,7 @@
  *
  *   a front in `proxyfrom`     what its PROXY header says, instead (proxy.h)
  *
- * The pool asks the socket alone: an environment is no property of a connection there. Nothing here blocks: no DNS, no ident.
+ * The pool asks the socket alone, unless smtpd-start passed the connection with what it knew. Nothing here blocks: no DNS, no ident.
  */
 #ifndef SMTPD_PEER_H
 #define SMTPD_PEER_H
@@ -27,11 +27,15 @@ struct peer {
 };
 
 void peer_of_address(const struct sockaddr_storage *sa, socklen_t len, struct peer *p_r);   /* as accept(2) gave it */
-void peer_of_session(int fd, struct peer *p_r);   /* with the environment */
 /* Whom a trusted host speaks for, on a connection that is a socket or not. Family 0: nobody knows his address. `name` may be empty; what can be none is left out. */
 void peer_announced(const struct netaddr *addr, bool is_socket, const char *name, struct peer *p_r);
 
 /* By another name, which can be a host name, from now on. */
 void peer_set_name(struct peer *p, const char *name);
+
+/* What the starter knows of the client; each may be empty. */
+struct peer_facts { struct bytes ip, name, info; };
+struct peer_facts peer_environment(void);
+void peer_of_session(int fd, const struct peer_facts *facts, struct peer *p_r);
 
 #endif

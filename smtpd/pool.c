@@ -285,6 +285,10 @@ static void pool_turn_away(struct pool *p, size_t i)
 		struct sockaddr_storage sa;
 		socklen_t len = sizeof sa;
 		int fd = accept4(p->listeners->fd[i], (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0 && p->listeners->passes[i]) {
+			close(fd);   /* smtpd-start helps itself */
+			continue;
+		}
 		if (fd >= 0) {
 			turn_away(p, fd, &sa, len, p->listeners->role[i]);
 			continue;
@@ -295,8 +299,11 @@ static void pool_turn_away(struct pool *p, size_t i)
 	}
 }
 
-static bool pool_turns_away(const struct pool *p)
+/* From this listener? A pool that stops takes nothing that is passed, so smtpd-start does not wait for its last session. */
+static bool pool_turns_away(const struct pool *p, size_t i)
 {
+	if (p->stopping)
+		return p->listeners->passes[i];
 	return p->full_since != 0 && deadline_passed(deadline_in(p->full_since, FULL_PATIENCE_MS), p->now)
 		&& (p->accept_after == 0 || deadline_passed(p->accept_after, p->now));
 }
@@ -374,16 +381,15 @@ static void pool_wait(struct pool *p)
 	struct pollfd fds[2 + POOL_LISTENERS] = { { .fd = p->signals, .events = POLLIN }, { .fd = p->news, .events = POLLIN } };
 	nfds_t n = 2;
 	uint64_t count;
-	bool away = !p->stopping && pool_turns_away(p);
-	for (size_t i = 0; away && i < p->listeners->count; i++)
-		fds[n++] = (struct pollfd){ .fd = p->listeners->fd[i], .events = POLLIN };
+	for (size_t i = 0; i < p->listeners->count; i++)
+		fds[n++] = (struct pollfd){ .fd = pool_turns_away(p, i) ? p->listeners->fd[i] : -1, .events = POLLIN };
 	if (poll(fds, n, deadline_poll_ms(pool_next(p), p->now)) <= 0)
 		return;
 	p->now = clock_monotonic_ms();
 	if (fds[1].revents)
 		(void)!read(p->news, &count, sizeof count);
 	pool_count(p);
-	for (nfds_t i = 2; i < n && pool_is_full(p); i++)
+	for (nfds_t i = 2; i < n && (p->stopping || pool_is_full(p)); i++)
 		if (fds[i].revents)
 			pool_turn_away(p, i - 2);
 }
@@ -413,6 +419,15 @@ static struct child *children_create(void)
 	return at == MAP_FAILED || madvise(at, size, MADV_DONTFORK) < 0 ? NULL : at;
 }
 
+static void say_ready(const struct pool *p)
+{
+	size_t passing = 0;
+	for (size_t i = 0; i < p->listeners->count; i++)
+		passing += p->listeners->passes[i];
+	size_t own = p->listeners->count - passing;
+	log_info("ready: %zu sessions at most on %zu socket%s%s", p->limit, own, own == 1 ? "" : "s", passing > 0 ? ", and for smtpd-start" : "");
+}
+
 int pool_run(struct settings *settings, const struct listeners *l)
 {
 	static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD, 0 };
@@ -432,7 +447,7 @@ int pool_run(struct settings *settings, const struct listeners *l)
 		if (io_set_nonblocking(l->fd[i], true) < 0)
 			die_system("cannot prepare a listening socket");
 	prepare_listeners(&p);
-	log_info("ready: %zu sessions at most on %zu socket%s", p.limit, l->count, l->count == 1 ? "" : "s");
+	say_ready(&p);
 	int code = pool_loop(&p);
 	access_free(&p.access);
 	munmap(p.children, POOL_SESSIONS_MAX * sizeof(struct child));

@@ -20,7 +20,12 @@
 #define POOL_LISTENERS 16
 #define POOL_SESSIONS_MAX 20000u
 
-struct listeners { int fd[POOL_LISTENERS]; enum smtpd_role role[POOL_LISTENERS]; size_t count; };
+struct listeners {
+	int fd[POOL_LISTENERS];
+	enum smtpd_role role[POOL_LISTENERS];
+	bool passes[POOL_LISTENERS];   /* no client comes by it, but connections from smtpd-start (passed.h) */
+	size_t count;
+};
 
 /* Bind and listen on one address ("25", "address:port", "[v6]:port"); false with a line in `error`. */
 bool pool_listen(struct listeners *l, struct bytes address, enum smtpd_role role, struct str *error);

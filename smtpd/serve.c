@@ -2,6 +2,7 @@
 #include "serve.h"
 
 #include "content/content.h"
+#include "passed.h"
 #include "session.h"
 
 #include "common/exits.h"
@@ -161,27 +162,70 @@ static int next_connection(int queue, const sigset_t *open_mask, struct peer *pe
 	return -1;
 }
 
-static enum smtpd_role role_of(const struct listeners *l, int fd)
+static size_t listener_of(const struct listeners *l, int fd)
 {
 	size_t i = 0;
 	while (i + 1 < l->count && l->fd[i] != fd)
 		i++;
-	return l->role[i];
+	return i;
+}
+
+/* What every session here has. */
+static struct session_start session_with(const struct access *access, struct kept *kept, const struct peer *peer, int fd)
+{
+	return (struct session_start){
+		.access = access, .enqueuer = &kept->enqueuer, .content = kept->content, .stop = &told.stop, .peer = peer, .lines = &kept->lines,
+		.may_relay = access_client_may_relay(access, &peer->addr), .in = fd, .out = fd,
+	};
+}
+
+static void serve_signalled(const struct session_start *start, const sigset_t *open_mask)
+{
+	sigset_t shut;
+	sigprocmask(SIG_SETMASK, open_mask, &shut);
+	session_serve(start);
+	sigprocmask(SIG_SETMASK, &shut, NULL);
 }
 
 static void serve_one(const struct server *server, struct kept *kept, int fd, enum smtpd_role role, const struct peer *peer,
 	const sigset_t *open_mask)
 {
-	sigset_t shut;
+	struct session_start start = session_with(server->access, kept, peer, fd);
 	if (kept->sockets == SOCKETS_UNKNOWN)
 		kept->sockets = session_is_prepared(fd, server->access->settings) ? SOCKETS_INHERIT : SOCKETS_BARE;
-	sigprocmask(SIG_SETMASK, open_mask, &shut);
-	session_serve(&(struct session_start){
-		.access = server->access, .enqueuer = &kept->enqueuer, .content = kept->content, .stop = &told.stop, .peer = peer, .lines = &kept->lines,
-		.prepared = kept->sockets == SOCKETS_INHERIT, .may_relay = access_client_may_relay(server->access, &peer->addr), .role = role, .in = fd, .out = fd,
-	});
-	sigprocmask(SIG_SETMASK, &shut, NULL);
+	start.prepared = kept->sockets == SOCKETS_INHERIT;
+	start.role = role;
+	serve_signalled(&start, open_mask);
 	close(fd);
+}
+
+/* DATABYTES is this connection's own: a copy of the settings with it, or NULL. What it points to stays theirs. */
+static struct settings *settings_limited(const struct settings *settings, uint64_t databytes)
+{
+	struct settings *own = malloc(sizeof *own);
+	if (own == NULL)
+		return NULL;
+	*own = *settings;
+	own->databytes = databytes;
+	return own;
+}
+
+static void serve_passed(const struct server *server, struct kept *kept, int control, const sigset_t *open_mask)
+{
+	struct access access = *server->access;
+	struct settings *own = NULL;
+	struct passed p;
+	if (!passed_take(control, &p))
+		return;
+	if (p.limited && (own = settings_limited(access.settings, p.databytes)) != NULL)
+		access.settings = own;
+	struct session_start start = session_with(&access, kept, &p.peer, p.client);
+	start.may_relay |= p.relays;
+	start.role = p.role;
+	start.relay_suffix = bytes_of(p.relay_suffix);
+	serve_signalled(&start, open_mask);
+	passed_end(&p);
+	free(own);
 }
 
 static int serve_until_told(const struct server *server, struct kept *kept, int queue)
@@ -199,7 +243,11 @@ static int serve_until_told(const struct server *server, struct kept *kept, int 
 			return told_to_end() ? EXIT_OK : EXIT_SYSTEM;
 		if (few)
 			(void)!write(server->news, &one, sizeof one);
-		serve_one(server, kept, fd, role_of(server->listeners, listener), &peer, &open_mask);
+		size_t from = listener_of(server->listeners, listener);
+		if (server->listeners->passes[from])
+			serve_passed(server, kept, fd, &open_mask);
+		else
+			serve_one(server, kept, fd, server->listeners->role[from], &peer, &open_mask);
 	}
 	return EXIT_OK;
 }

@@ -1,7 +1,7 @@
 /*
  * smtpd - take mail by SMTP and hand it to enqueue.
  *   runs as   tappal-smtpd; started as root it binds, then becomes that account; started as anybody else (sendmail -bs) it stays who it is
- *   in        fd 0: a client, or a listening socket; LISTEN_FDS; or the addresses of -l or of smtpdlisten
+ *   in        fd 0: a client, or a listening socket; LISTEN_FDS; or the addresses of -l or of smtpdlisten; path_run/smtpd: clients from smtpd-start
  *   reads     the control files of /etc/tappal, the system's user data base     environment: RELAYCLIENT, DATABYTES, TCPREMOTE*, REMOTE_ADDR (one session only)
  *   writes    the client's connection, a pipe to `enqueue -s`, the socket of auth, log lines
  *   never     queue files, keys, passwords, DNS, liblmdb, libssl; it executes nothing but enqueue
@@ -9,6 +9,7 @@
  *   killed    clients lose their connection; what was answered 250 is on disk, what was not is not promised
  */
 #include "content/content.h"
+#include "passed.h"
 #include "peer.h"
 #include "pool.h"
 #include "session.h"
@@ -190,8 +191,11 @@ static void bind_addresses(struct start *start, const struct settings *settings)
 		if (!smtpd_listen_parse(settings->smtpdlisten.at[i], &address, &role) || !pool_listen(&start->listeners, address, role, &error))
 			die_usage("%s", str_c(&error));
 	}
+	bool passed = start->pool && passed_listen(&start->listeners, &error);
 	if (start->listeners.count == 0)
-		die_usage("smtpdlisten is empty: no address to listen on");
+		die_usage("smtpdlisten is empty: no address to listen on; %s", str_c(&error));
+	if (start->pool && !passed)
+		log_info("smtpd-start gets no help: %s", str_c(&error));
 	str_free(&error);
 }
 
@@ -216,13 +220,14 @@ static int serve_session(const struct start *start, struct settings *settings)
 	struct access access;
 	struct enqueuer enqueuer;
 	struct content content;
+	struct peer_facts facts = peer_environment();
 	struct peer peer;
 	bool judged = content_is_configured(settings);
 	read_environment(settings);
 	if (!access_init(&access, settings) || (judged && !content_init(&content, settings)))
 		die_system("out of memory");
 	enqueuer_init(&enqueuer);
-	peer_of_session(start->in, &peer);
+	peer_of_session(start->in, &facts, &peer);
 	if (peer.is_socket)
 		catch_stop();   /* a wait for a pipe would not notice: there SIGTERM ends the process */
 	session_serve(&(struct session_start){

@@ -25,7 +25,7 @@ def rows_of(run, medians, reasons):
              for server, why in reasons.items() for s in run.sessions]
     for r in rows:
         ratio = "" if r["ratio_to_postfix"] is None else f"{r['ratio_to_postfix']:g}x"
-        print(f"{r['workload']:44} {r['sessions']:4} {r['server']:16} {r['metric']:28} {short(r['value']):>9} {r['unit']:7} {ratio}", flush=True)
+        print(f"{r['workload']:44} {r['sessions']:4} {r['server']:22} {r['metric']:28} {short(r['value']):>9} {r['unit']:7} {ratio}", flush=True)
     return rows
 
 
@@ -61,7 +61,7 @@ def durability(rows, servers):
     a connection (tcpserver: one)."""
     lines = [["server", "version", "syncs", "measured a message, 1 session", "50 sessions"]]
     for s in servers:
-        load = "accept 4 KiB, a connection each" if s.name == "tappal-tcpserver" else "accept 4 KiB, many in a connection"
+        load = "accept 4 KiB, a connection each" if s.name.startswith("tappal-tcpserver") else "accept 4 KiB, many in a connection"
         got = {r["sessions"]: r["value"] for r in rows if (r["workload"], r["server"], r["metric"]) == (load, s.name, "syncs_per_message")}
         lines.append([s.name, s.version(), f"{s.durability}. {s.delivery}", short(got.get(1)), short(got.get(50))])
     return markdown(lines)

@@ -22,11 +22,11 @@ from long_queue import dead, scale  # noqa: E402
 from measure import machine, sync_us  # noqa: E402
 from others import Exim, OpenSMTPD, PostfixServer  # noqa: E402
 from report import rows_of, write  # noqa: E402
-from servers import SPREAD, STATE, Tappal, TappalTcpserver, Unavailable  # noqa: E402
+from servers import SPREAD, STATE, Tappal, TappalTcpserver, TappalTcpserverAlone, Unavailable  # noqa: E402
 from workloads import accept, idle, local, recipients, relay, spread  # noqa: E402
 
 POOLS = ("tappal", "postfix", "opensmtpd", "exim")
-ALL = ("tappal", "tappal-tcpserver", "postfix", "opensmtpd", "exim")
+ALL = ("tappal", "tappal-tcpserver", "tappal-tcpserver-alone", "postfix", "opensmtpd", "exim")
 KIB = 1024
 FAILURES = (AssertionError, RuntimeError, OSError, subprocess.SubprocessError, ValueError)
 
@@ -162,7 +162,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # what was started is ended
     subprocess.run([f"{TOP}/tests/bench/freshfs", "up", STATE], check=True)
     about = measure_disk()
-    every = (Tappal(), TappalTcpserver(), PostfixServer(), OpenSMTPD(), Exim())
+    every = (Tappal(), TappalTcpserver(), TappalTcpserverAlone(), PostfixServer(), OpenSMTPD(), Exim())
     servers, reasons = those_that_run([s for s in every if s.name in a.servers.split(",")])
     print(about, *(f"{name}: {why}" for name, why in reasons.items()), sep="\n", flush=True)
     for run in chosen(quick_plan() if a.quick else plan(), a):

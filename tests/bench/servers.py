@@ -2,6 +2,7 @@
 start again, tell how many messages it holds and what they take on disk. The others are in others.py."""
 import json
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -99,7 +100,7 @@ class Server:
 class Tappal(Server):
     name = "tappal"
     is_tappal = True
-    tcpserver = False
+    tcpserver = None     # the program that tcpserver starts for each connection
     durability = ("before 250: fdatasync of the log, shared by all who wait (bodies from 128 KiB on: fsync of a file of their own, and of its "
                   "directory)")
     delivery = "Maildir: fsync of the file, then of the directory"
@@ -107,13 +108,15 @@ class Tappal(Server):
     def begin(self, mode):
         settings = {"me": "bench.tappal", "clients": ["127.0.0.0/8"], "locals": ["local.tappal"], "smtpdsessions": "600", "concurrencyremote": "50",
                     "concurrencylocal": "20", "destinationstart": "20", "destinationwindow": "50", "maxcommands": "1000000"}
+        if self.tcpserver:
+            settings["smtpdlisten"] = []
         if mode != "local":
             settings["smtproutes"] = [f"{domain}:{ip}:{SINK_PORT}" for domain, ip in routes(mode).items()]
         self.host = Host("bench", "127.0.0.62", settings=settings).__enter__()
         self.host.add_mailboxes([f"{user}@local.tappal" for user in users()])
         self.address, self.maildirs = f"{self.host.address}:{self.host.port}", f"{self.host.root}/mail"
         daemons = {"accept": ["queued"], "local": ["queued", "spawn-local"]}.get(mode, ["queued", "resolver", "spawn-remote"])
-        self.daemons = daemons + ([] if self.tcpserver else ["smtpd"])
+        self.daemons = daemons + ([] if self.tcpserver == "smtpd" else ["smtpd"])
         self.begin_again()
         if not wait_until(self.queued_is_up, 60):      # mail would be taken before, too, the slow way
             raise RuntimeError(f"queued does not start: {self.log()[-2000:]}")
@@ -122,14 +125,18 @@ class Tappal(Server):
         return subprocess.run([f"{self.host.bin}/tappal", "status"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
     def begin_again(self):
-        self.host.start(*self.daemons)
+        self.host.start(*(d for d in self.daemons if d != "smtpd"))
         if self.tcpserver:
             self.serve_by_tcpserver()
+        if "smtpd" in self.daemons:
+            self.host.start("smtpd")
 
     def serve_by_tcpserver(self):
-        log = open(f"{self.host.root}/log/smtpd", "ab")
+        user = pwd.getpwnam("tappal-smtpd")
+        log = open(f"{self.host.root}/log/tcpserver", "ab")
         self.host.running["tcpserver"] = subprocess.Popen(
-            ["tcpserver", "-H", "-R", "-l0", "-c", "600", "-b", "600", self.host.address, str(self.host.port), f"{self.host.libexec}/smtpd"],
+            ["tcpserver", "-H", "-R", "-l0", "-c", "600", "-b", "600", "-u", str(user.pw_uid), "-g", str(user.pw_gid),
+             self.host.address, str(self.host.port), f"{self.host.libexec}/{self.tcpserver}"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if not wait_for_port(self.host.address, self.host.port, banner=b"220"):
             raise RuntimeError("smtpd under tcpserver does not answer")
@@ -161,5 +168,12 @@ class Tappal(Server):
 
 
 class TappalTcpserver(Tappal):
+    """The pool has no address: tcpserver's connections are passed to it."""
     name = "tappal-tcpserver"
-    tcpserver = True
+    tcpserver = "smtpd-start"
+
+
+class TappalTcpserverAlone(Tappal):
+    """Each connection starts smtpd and its enqueue."""
+    name = "tappal-tcpserver-alone"
+    tcpserver = "smtpd"

@@ -58,11 +58,13 @@ class Place:
 
     def __enter__(self):
         shutil.rmtree(self.root, ignore_errors=True)
-        for d in (ROOTS, self.root, self.etc, self.libexec, self.sink):
+        for d in (ROOTS, self.root, self.etc, self.libexec, self.sink, f"{self.root}/run"):
             os.makedirs(d, exist_ok=True)
         build = f"build/{VARIANT}/bin" + self.root.replace("/", "-")
-        subprocess.run(["make", "-s", "-C", TOP, f"ROOT={self.root}", f"VARIANT={VARIANT}", f"{build}/smtpd/smtpd"], check=True, stdout=subprocess.DEVNULL)
-        shutil.copy(f"{TOP}/{build}/smtpd/smtpd", self.libexec)
+        subprocess.run(["make", "-s", "-C", TOP, f"ROOT={self.root}", f"VARIANT={VARIANT}", f"{build}/smtpd/smtpd", f"{build}/smtpd/smtpd-start"],
+                       check=True, stdout=subprocess.DEVNULL)
+        for program in ("smtpd", "smtpd-start"):
+            shutil.copy(f"{TOP}/{build}/smtpd/{program}", self.libexec)
         subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", f"-I{TOP}", "-O1", "-Wall", "-Wextra", f'-DSINK_DIR="{self.sink}"', f"{HERE}/echo_enqueue.c",
                         *(["-fsanitize=address,undefined"] if VARIANT == "asan" else []), f"{TOP}/build/{VARIANT}/libcommon.a", "-o", f"{self.libexec}/enqueue"], check=True)
         shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)

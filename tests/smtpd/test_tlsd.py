@@ -576,15 +576,19 @@ def test_needs_root(host):
 
 # ---- one process for a connection
 
+@pytest.mark.parametrize("program", ["smtpd", "smtpd-start"])
 @pytest.mark.parametrize("role", ["relay", "submissions"])
-def test_as_from_tcpserver(host, role):
+def test_as_from_tcpserver(host, role, program):
+    """smtpd itself, and the pool to which the connection was passed."""
     host.prepare()
     host.start_tlsd()
+    if program == "smtpd-start":
+        host.start_smtpd()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
     with open(host.log_path, "ab") as log:
-        process = subprocess.Popen([f"{host.place.libexec}/smtpd", "-r", role], stdin=server, stdout=server, stderr=log, user="tappal-smtpd", group="tappal-smtpd", extra_groups=[],
+        process = subprocess.Popen([f"{host.place.libexec}/{program}", "-r", role], stdin=server, stdout=server, stderr=log, user="tappal-smtpd", group="tappal-smtpd", extra_groups=[],
                                    env={"TCPREMOTEHOST": "c.test"})
     server.close()
     if role == "relay":
@@ -605,6 +609,7 @@ def test_as_from_tcpserver(host, role):
     c.close()
     assert process.wait(120) == 0
     assert "TLS connection established from c.test[127.0.0.1]" in host.log()
+    assert (f"smtpd[{process.pid}]" in host.log()) == (program == "smtpd")
 
 
 def test_bad_role(host):

@@ -88,7 +88,7 @@ class Host:
         subprocess.run(["make", "-s", "-C", TOP, f"ROOT={p.root}", f"VARIANT={VARIANT}", f"{build}/smtpd/tlsd"], check=True, stdout=subprocess.DEVNULL)
         shutil.copy(f"{TOP}/{build}/smtpd/tlsd", p.libexec)
         shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)
-        os.makedirs(f"{p.root}/run", 0o755)
+        os.makedirs(f"{p.root}/run", 0o755, exist_ok=True)
         self.log_path = f"{p.root}/log"
         self.certificates = Certificates(f"{p.root}/pki")
         self.rsa = self.certificates.make("rsa", "rsa", ["mx.test"])
