@@ -184,10 +184,12 @@ check-e2e: all
 
 build/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -o $@ $<
+	$(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -o $@ $< $(BENCH_LIBS_$*)
+
+BENCH_LIBS_handshakes = -lssl -lcrypto
 
 # QUICK=1: in minutes. ONLY=accept,relay,local: groups of workloads, or beginnings of their names. BENCH: more options of run.py.
-bench: all build/bench/load build/bench/sink
+bench: all build/bench/load build/bench/sink build/bench/handshakes
 	sh tests/bench/fetch
 	/usr/bin/python3 tests/bench/run.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') $(BENCH)
 

@@ -64,7 +64,11 @@ class Group:
                 os.kill(pid, number)
 
     def pss_kib(self):
-        return sum(pss_kib(pid) for pid in self.pids())
+        return sum(memory_kib(pid)["Pss"] for pid in self.pids())
+
+    def private_kib(self):
+        """What no other process has a share in."""
+        return sum(memory_kib(pid)["Private_Clean"] + memory_kib(pid)["Private_Dirty"] for pid in self.pids())
 
     def remove(self):
         """When the last process has gone, for a while."""
@@ -75,12 +79,12 @@ class Group:
             time.sleep(0.05)
 
 
-def pss_kib(pid):
-    try:
-        with open(f"/proc/{pid}/smaps_rollup") as f:
-            return int(re.search(r"^Pss:\s+(\d+)", f.read(), re.M).group(1))
-    except (OSError, AttributeError):
-        return 0
+def memory_kib(pid):
+    """The sums that the kernel makes of a process's mappings; zeros when it has ended."""
+    sums = dict.fromkeys(("Pss", "Private_Clean", "Private_Dirty"), 0)
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as f:
+        sums.update((key, int(kib)) for key, kib in re.findall(r"^(\w+):\s+(\d+) kB", f.read(), re.M))
+    return sums
 
 
 def resident_mib(pids):

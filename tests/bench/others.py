@@ -10,7 +10,7 @@ import subprocess
 
 from host import wait_until
 from peers import Postfix, ensure_account, wait_for_port
-from servers import SINK, SINK_PORT, STATE, TOP, Server, Unavailable, disk_octets, first_lines, routes, users
+from servers import SINK, SINK_PORT, STATE, TOP, Server, Unavailable, certificate, disk_octets, first_lines, routes, users
 
 
 def count_files(base, belongs):
@@ -40,6 +40,9 @@ virtual_mailbox_limit = 0
 
     def make(self, mode):
         extra = self.tuning
+        pem = certificate(mode)
+        if pem:
+            extra += f"smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {pem}\nsmtpd_tls_key_file = {pem}\n"
         if mode in ("accept", "relay"):
             extra += f"relayhost = [{SINK}]:{SINK_PORT}\n"
         if mode == "accept":

@@ -3,7 +3,8 @@ import json
 
 UNITS = {"s": "s", "ms": "ms", "mib": "MiB", "empty": "1/s", "full": "1/s"}
 OF_METRIC = {"p50_ms_empty": "ms", "p50_ms_full": "ms", "p99_ms_empty": "ms", "p99_ms_full": "ms", "per_s": "1/s", "recipients_per_s": "1/s",
-             "cpu_ms_per_message": "ms", "load_cpu_ms_per_message": "ms", "pss_kib_per_connection": "KiB", "octets_on_disk_per_message": "octets"}
+             "cpu_ms_per_message": "ms", "load_cpu_ms_per_message": "ms", "pss_kib_per_connection": "KiB", "private_kib_per_connection": "KiB",
+             "handshakes_per_s": "1/s", "cpu_ms_per_handshake": "ms", "load_cpu_ms_per_handshake": "ms", "octets_on_disk_per_message": "octets"}
 RATIOS = ("full_to_empty", "p99_full_to_empty", "syncs_per_message", "messages_per_connection", "messages_queued")
 
 
@@ -98,7 +99,9 @@ def targets(rows):
         ("local, 20 and 100 users", "ratio", f.ratios("local to 20 ") + f.ratios("local to 100"), 3, True),
         ("CPU, message accepted and relayed", "ratio", f.ratios("relay", "cpu_ms_per_message"), 0.25, False),
         ("syncs, message accepted, 50 sessions", "each", f.all(accept, "syncs_per_message", sessions=(50,)), 0.1, False),
-        ("idle connection, 500 open", "KiB of PSS", f.all("idle", "pss_kib_per_connection"), 100, False),
+        ("idle connection, 500 open", "KiB of PSS", f.all("idle", "pss_kib_per_connection", sessions=(500,)), 100, False),
+        ("TLS handshakes, ECDSA and RSA", "ratio", f.ratios("tls ", "handshakes_per_s"), 1, True),
+        ("idle TLS session, 100 open", "KiB, private", f.all("idle TLS", "private_kib_per_connection"), 600, False),
         (f"{long}: accept rate to empty queue's", "ratio", f.all(long, "full_to_empty"), 0.9, True),
         (f"{long}: first page of the list", "s", f.all(long, "list_first_page_s"), 0.1, False),
         (f"{long}: restart to first delivery", "s", f.all(long, "restart_to_first_delivery_s"), 2, False),

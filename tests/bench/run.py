@@ -23,7 +23,7 @@ from measure import machine, sync_us  # noqa: E402
 from others import Exim, OpenSMTPD, PostfixServer  # noqa: E402
 from report import rows_of, write  # noqa: E402
 from servers import SPREAD, STATE, Tappal, TappalTcpserver, TappalTcpserverAlone, Unavailable  # noqa: E402
-from workloads import accept, idle, local, recipients, relay, spread  # noqa: E402
+from workloads import accept, handshakes, idle, idle_tls, local, recipients, relay, spread  # noqa: E402
 
 POOLS = ("tappal", "postfix", "opensmtpd", "exim")
 ALL = ("tappal", "tappal-tcpserver", "tappal-tcpserver-alone", "postfix", "opensmtpd", "exim")
@@ -54,6 +54,13 @@ def accepts(sessions, cells, **other):
                 servers=tuple(name for name in (POOLS if cell[1] == 0 else ALL) if not (cell[2] and name == "opensmtpd")), **other) for cell in cells]
 
 
+def tls(seconds):
+    """The label is the server's mode. OpenSMTPD and Exim are not told of certificates here."""
+    both = ("tappal", "postfix")
+    return [*[Run("tls", f"tls {kind}", handshakes, (20,), seconds=seconds, servers=both) for kind in ("ECDSA P-256", "RSA 2048")],
+            Run("tls", "idle TLS", idle_tls, (100,), servers=both, reps=1)]
+
+
 def plan():
     sessions = (1, 10, 50, 200)
     return [
@@ -64,6 +71,7 @@ def plan():
         Run("relay", f"relay to {SPREAD} destinations", spread, (20,), seconds=4),
         *[Run("local", f"local to {users} user{'s' * (users > 1)}", local, (20,), users=users, seconds=3) for users in (1, 20, 100)],
         Run("idle", "idle", idle, (500,), servers=ALL, reps=1),
+        *tls(seconds=4),
         Run("queue", "100,000 deferred", scale, (20,), count=100000, size=KIB, reps=1),
         Run("queue", "1,000,000 deferred", scale, (20,), count=1000000, size=KIB, servers=("tappal",), reps=1),
         Run("dead", "a dead destination with 100,000", dead, (20,), count=100000, size=KIB, seconds=15, reps=1),
@@ -81,6 +89,7 @@ def quick_plan():
         Run("relay", f"relay to {SPREAD} destinations", spread, (20,), seconds=2, servers=both),
         Run("local", "local to 20 users", local, (20,), users=20, seconds=1.5),
         Run("idle", "idle", idle, (500,)),
+        *tls(seconds=1.5),
         Run("queue", "20,000 deferred", scale, (20,), count=20000, size=KIB, window=0.5, servers=("tappal",)),
         Run("dead", "a dead destination with 10,000", dead, (20,), count=10000, size=KIB, seconds=5, servers=("tappal",)),
     ]
@@ -147,7 +156,7 @@ def chosen(runs, a):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", default="", help="groups (accept,recipients,relay,local,idle,queue,dead) or beginnings of labels")
+    parser.add_argument("--only", default="", help="groups (accept,recipients,relay,local,idle,tls,queue,dead) or beginnings of labels")
     parser.add_argument("--servers", default=",".join(ALL), help="a comma list")
     parser.add_argument("--reps", type=int, help="repeats (3; 1 with --quick, and of what fills a queue)")
     parser.add_argument("--sessions", type=int, help="only steps with so many")

@@ -62,8 +62,21 @@ def disk_octets(*directories):
     return total
 
 
+def certificate(mode):
+    """A self-signed certificate with its key, in one file below STATE, of the kind that a tls mode names; None in the other modes."""
+    kinds = {"tls ECDSA P-256": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "tls RSA 2048": ["rsa:2048"]}
+    if mode not in kinds:
+        return None
+    path = f"{STATE}/certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=bench.tappal", "-newkey", *kinds[mode], "-keyout", f"{path}.key",
+                    "-out", f"{path}.chain"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as f:
+        f.write(open(f"{path}.key").read() + open(f"{path}.chain").read())
+    return path
+
+
 class Server:
-    """`mode`: accept (nothing is delivered), relay (all to the sink), spread (to SPREAD sinks), local (to Maildirs), dead (to SPREAD hosts that
+    """`mode`: accept (nothing is delivered), tls ... (the same, with a certificate of that kind), relay (all to the sink), spread (to SPREAD sinks), local (to Maildirs), dead (to SPREAD hosts that
     refuse connections; live.tappal to the sink)."""
     is_tappal = False
     group = None         # while it runs
@@ -110,12 +123,15 @@ class Tappal(Server):
                     "concurrencylocal": "20", "destinationstart": "20", "destinationwindow": "50", "maxcommands": "1000000"}
         if self.tcpserver:
             settings["smtpdlisten"] = []
+        pem = certificate(mode)
+        if pem:
+            settings["tlscertificates"] = pem
         if mode != "local":
             settings["smtproutes"] = [f"{domain}:{ip}:{SINK_PORT}" for domain, ip in routes(mode).items()]
         self.host = Host("bench", "127.0.0.62", settings=settings).__enter__()
         self.host.add_mailboxes([f"{user}@local.tappal" for user in users()])
         self.address, self.maildirs = f"{self.host.address}:{self.host.port}", f"{self.host.root}/mail"
-        daemons = {"accept": ["queued"], "local": ["queued", "spawn-local"]}.get(mode, ["queued", "resolver", "spawn-remote"])
+        daemons = ["queued", "tlsd"] if pem else {"accept": ["queued"], "local": ["queued", "spawn-local"]}.get(mode, ["queued", "resolver", "spawn-remote"])
         self.daemons = daemons + ([] if self.tcpserver == "smtpd" else ["smtpd"])
         self.begin_again()
         if not wait_until(self.queued_is_up, 60):      # mail would be taken before, too, the slow way

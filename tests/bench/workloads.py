@@ -6,6 +6,8 @@ steps, and fails when a message is lost or comes twice. How long a step lasts is
   relay      through the server to a sink that counts: from the first connect to the last delivery; also to SPREAD destinations
   local      to the Maildirs of so many virtual users, until all files are in new/
   idle       memory (PSS) of all processes for each open connection that said EHLO
+  handshakes full TLS handshakes after STARTTLS, a connection each, per second, with a certificate of one kind
+  idle_tls   memory of all processes for each open connection that said EHLO within TLS: PSS, and what is private
 """
 import json
 import os
@@ -175,3 +177,29 @@ def idle(server, run):
             assert opened == sessions, (server.name, opened, server.log()[-2000:])
             time.sleep(1)
             yield sessions, {"pss_kib_per_connection": round((server.group.pss_kib() - before) / opened, 1)}
+
+
+def handshakes(server, run):
+    server.start(run.label)
+    argv = [f"{BIN}/handshakes", server.address]
+    subprocess.run([*argv, "-s", "4", "-w", "0.2"], stdout=subprocess.DEVNULL, check=True)     # all that starts with the first one is there
+    for sessions in run.sessions:
+        began = server.group.cpu_seconds()
+        out = json.loads(subprocess.run([*argv, "-s", str(sessions), "-w", str(run.seconds)], stdout=subprocess.PIPE, text=True, check=True).stdout)
+        assert out["handshakes"] > 0 and out["failures"] == 0, (server.name, out, server.log()[-2000:])
+        yield sessions, {"handshakes_per_s": out["per_s"], "cpu_ms_per_handshake": round((server.group.cpu_seconds() - began) * 1e3 / out["handshakes"], 4),
+                         "load_cpu_ms_per_handshake": round(out["cpu_s"] * 1e3 / out["handshakes"], 4)}
+
+
+def idle_tls(server, run):
+    server.start("tls ECDSA P-256")
+    argv = [f"{BIN}/handshakes", server.address]
+    subprocess.run([*argv, "-s", "1", "-w", "0.2"], stdout=subprocess.DEVNULL, check=True)
+    for sessions in run.sessions:
+        before = server.group.pss_kib(), server.group.private_kib()
+        with subprocess.Popen([*argv, "-s", str(sessions), "-i"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as p:
+            opened = json.loads(p.stdout.readline())["idle"]
+            assert opened == sessions, (server.name, opened, server.log()[-2000:])
+            time.sleep(1)
+            yield sessions, {"pss_kib_per_connection": round((server.group.pss_kib() - before[0]) / opened, 1),
+                             "private_kib_per_connection": round((server.group.private_kib() - before[1]) / opened, 1)}
