@@ -1,6 +1,9 @@
 """Checks of clients that need the DNS: the real smtpd and resolver in front of a real name server. Clients have their addresses by the PROXY
 protocol. Whether questions are asked at once is shown by a forwarder that keeps its answers back until all questions are there."""
+import json
+import os
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -8,7 +11,7 @@ from conftest import Mouth, eventually, free_port
 from dnszone import Zones
 from instance import Instance
 
-PROGRAMS = ["smtpd/smtpd", "remote/resolver", "queue/enqueue"]
+PROGRAMS = ["smtpd/smtpd", "remote/resolver", "queue/enqueue", "queue/tappal"]
 SETTINGS = {"me": "mx.test", "locals": "local.test", "users": "=joe@local.test:joe:4711:4711:/nonexistent/joe:::\n=postmaster:joe:4711:4711:/nonexistent/joe:::",
             "proxyfrom": "127.0.0.0/8", "dnstrustanchor": "", "checktimeout": "60", "smtpdsessions": "20"}
 ZONES = {
@@ -117,7 +120,17 @@ class House(Instance):
             return reply
 
 
-DEFAULTS = {"checkhelodns": "off", "checkreverse": "off", "checkforward": "off", "checksender": "off", "checklists": "off", "checkexempt": "", "checkwhen": "rcpt", "clientnames": "no",
+    def dry(self, ip="192.0.2.1", helo="good.plain.tappal", sender=SENDER, rcpt="joe@local.test", login=None, code=None):
+        """tappal session: its answer; steps by their names."""
+        r = subprocess.run([f"{self.libexec}/tappal", "session", "--json", "--ip", ip, "--helo", helo, "--from", sender, "--to", rcpt, *(["--auth", login] if login else [])],
+                           capture_output=True, text=True, timeout=120)
+        assert r.returncode in (0, 1), r.stderr
+        answer = json.loads(r.stdout)
+        assert answer["accepted"] == (r.returncode == 0)
+        return answer["reply"], {step["step"]: step for step in answer["steps"]}, answer["dns"]
+
+
+DEFAULTS = {"checkhelo": "off", "checkours": "off", "clients": "198.51.100.0/24", "checkhelodns": "off", "checkreverse": "off", "checkforward": "off", "checksender": "off", "checklists": "off", "checkexempt": "", "checkwhen": "rcpt", "clientnames": "no",
             "dnslists": "", "dnslistsscore": "1", "dnsforward": "127.0.0.1@9"}
 ALL_SETTINGS = sorted({**DEFAULTS, **SETTINGS})
 
@@ -275,3 +288,36 @@ def test_no_question_when_all_is_off(house, dns):
         house.up(forwarder.address, dnslists="bad.list.tappal 5")
         assert house.ask().startswith("250 ")
         assert [name for name in forwarder.names if name.endswith("tappal") or name.endswith("arpa")] == []
+
+
+def test_dry_run_says_what_smtpd_says(house, dns):
+    house.up(dns.server, checkhelodns="reject", checkforward="defer", checksender="reject", checklists="log", checkhelo="reject", checkours="reject", dnslists="bad.list.tappal 1",
+             checkexempt="# a comment\n203.0.113.0/24 checkhelo\n192.0.2.6 checkhelodns")
+    for keys in ({}, {"ip": "192.0.2.2"}, {"ip": "192.0.2.6"}, {"ip": "192.0.2.5", "helo": "[192.0.2.5]"}, {"helo": "friend"}, {"sender": ""}, {"sender": "a@null.plain.tappal"},
+                 {"sender": "x@local.test"}, {"rcpt": "nobody@local.test"}, {"rcpt": "x@else.test"}, {"helo": "friend", "rcpt": "postmaster@local.test"}, {"ip": "2001:db8::1"}):
+        spoken, (dry, steps, asked) = house.ask(**keys), house.dry(**keys)
+        assert spoken[:9] == dry[:9], (keys, spoken, dry, steps)
+        assert dry[:3] == "250" or not dry[9:].strip() or dry.split(" ", 2)[2][:20] in spoken, (spoken, dry)
+    etc = f"{house.root}/etc/tappal"
+    assert steps["checklists"] == {"step": "checklists", "verdict": "log", "decided_by": f"{etc}/checklists:1",
+                                   "why": "554 5.7.1 Service unavailable; Client host [2001:db8::1] blocked using bad.list.tappal; no reason given"}
+    assert any(a["asked"] == "PTR" and a["details"] == "good.plain.tappal, which has this address" for a in asked)
+    reply, steps, _ = house.dry(ip="192.0.2.6", helo="[192.0.2.99]")
+    assert reply.startswith("250 ") and steps["checkhelodns"]["verdict"] == "exempt" and steps["checkhelodns"]["decided_by"] == f"{etc}/checkexempt:3"
+    assert steps["relay"]["decided_by"] == f"{etc}/locals:1" and steps["checkreverse"]["verdict"] == "off"
+    _, steps, _ = house.dry(ip="198.51.100.7", rcpt="x@else.test")
+    assert steps["relay"]["decided_by"] == f"{etc}/clients:1" and steps["checks"]["verdict"] == "none"
+    reply, steps, asked = house.dry(login="joe", sender="joe@local.test", rcpt="x@else.test")
+    assert reply.startswith("250 ") and steps["relay"]["decided_by"] == "login" and asked == []
+    assert house.dry(login="joe", sender="ann@local.test")[0].startswith("553 5.7.1 ")
+
+
+def test_dry_run_of_others_than_root(house, dns):
+    house.up(dns.server, checksender="reject")
+    r = subprocess.run([f"{house.libexec}/tappal", "session", "--ip", "192.0.2.1", "--helo", "x.example", "--from", SENDER, "--to", "joe@local.test"],
+                       capture_output=True, text=True, timeout=120, user="nobody", env={**os.environ, "LC_ALL": "C"})
+    assert r.returncode == 1 and "450 4.4.3" in r.stdout and "the resolver answers root alone" in r.stderr
+    for wrong in (["--ip", "x"], ["--from", "a@@b"], ["--to", ""]):
+        arguments = dict(zip(("--ip", "--helo", "--from", "--to"), ("192.0.2.1", "x.example", SENDER, "joe@local.test"))) | {wrong[0]: wrong[1]}
+        r = subprocess.run([f"{house.libexec}/tappal", "session", *[w for pair in arguments.items() for w in pair]], capture_output=True, text=True, timeout=120)
+        assert r.returncode == 100 and wrong[0] in r.stderr

@@ -1,0 +1,403 @@
+/*
+ * tappal_session - `tappal session`: what smtpd would say to a client, without one. Room: queue, the operator's own uid.
+ *
+ * The decisions are smtpd's own objects (access, submission, policy/checks), in smtpd's order. The resolver answers root alone; for others
+ * what the DNS would say is a temporary failure.
+ */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/keylist.h"
+#include "common/paths.h"
+#include "common/route.h"
+#include "show.h"
+#include "smtpd/access.h"
+#include "smtpd/policy/checks.h"
+#include "smtpd/submission.h"
+#include "tappal.h"
+
+#define STEPS_MAX 32u
+#define LINE_WORDS 300
+
+struct step {
+	const char *what, *verdict;
+	char by[LINE_WORDS];             /* the file and line that decided */
+	char said[440];                  /* the reply, or the reason */
+};
+
+struct query {
+	struct settings settings;
+	struct access access;
+	struct check_facts facts;
+	struct mailaddr sender, rcpt;
+	const char *ip, *helo, *from, *to, *login;
+	bool json;
+	struct answers answers;
+	struct step step[STEPS_MAX];
+	size_t steps;
+	const struct step *refused;      /* the first that does: smtpd would have asked no further */
+};
+
+/* ---- the question */
+
+static void take_option(struct query *q, int option)
+{
+	switch (option) {
+	case 'i': q->ip = optarg; break;
+	case 'h': q->helo = optarg; break;
+	case 'f': q->from = optarg; break;
+	case 't': q->to = optarg; break;
+	case 'a': q->login = optarg; break;
+	case 'j': q->json = true; break;
+	default: tool_usage("there is no option %s, or it wants a value; see `tappal help`", show_text(bytes_of(optarg)));
+	}
+}
+
+static void read_arguments(struct query *q, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "ip", required_argument, NULL, 'i' }, { "helo", required_argument, NULL, 'h' }, { "from", required_argument, NULL, 'f' },
+		{ "to", required_argument, NULL, 't' }, { "auth", required_argument, NULL, 'a' }, { "json", no_argument, NULL, 'j' }, { NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	opterr = 0;
+	optind = 1;
+	while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		if (option == ':' || option == '?')
+			optarg = argv[optind - 1];
+		take_option(q, option);
+	}
+	if (argv[optind] != NULL || q->ip == NULL || q->helo == NULL || q->from == NULL || q->to == NULL)
+		tool_usage("tappal session --ip ADDRESS --helo NAME --from ADDRESS --to ADDRESS [--auth LOGIN] [--json]");
+}
+
+static void load(struct query *q)
+{
+	struct str faults = STR_INIT(1 << 20);
+
+	if (!settings_load(&q->settings, path_etc, USED_TOOLS, &faults)) {
+		fprintf(stderr, "%s", str_c(&faults));
+		tool_usage("the settings have faults; correct them, or use `tappal config set`");
+	}
+	str_free(&faults);
+	if (!access_init(&q->access, &q->settings))
+		tool_stop("out of memory");
+}
+
+static void understand(struct query *q)
+{
+	if (!netaddr_parse(bytes_of(q->ip), &q->facts.client))
+		tool_usage("--ip %s is no IP address", show_text(bytes_of(q->ip)));
+	if (mailaddr_parse(bytes_of(q->from), &q->sender) != ADDR_OK)
+		tool_usage("--from %s is no address; write user@domain, or an empty word for a bounce", show_text(bytes_of(q->from)));
+	if (mailaddr_parse(bytes_of(q->to), &q->rcpt) != ADDR_OK || q->rcpt.kind == ADDR_NULL)
+		tool_usage("--to %s is no address; write user@domain", show_text(bytes_of(q->to)));
+	q->facts.helo = bytes_of(q->helo);
+	q->facts.sender = &q->sender;
+	q->facts.recipient = 1;
+}
+
+/* ---- the steps */
+
+static struct step *add(struct query *q, const char *what, const char *verdict)
+{
+	struct step *s = &q->step[q->steps < STEPS_MAX - 1 ? q->steps++ : q->steps];
+
+	*s = (struct step){ .what = what, .verdict = verdict };
+	return s;
+}
+
+/* Where a setting stands; line 0: the whole file. */
+static void decided_by(struct step *s, const char *setting, uint32_t line)
+{
+	char path[LINE_WORDS];
+	int n = snprintf(path, sizeof(path), "%s/%s", path_etc, setting);
+	bool there = n > 0 && (size_t)n < sizeof(path) && access(path, F_OK) == 0;
+
+	if (!there)
+		snprintf(s->by, sizeof(s->by), "%.100s (default)", setting);
+	else
+		snprintf(s->by, sizeof(s->by), "%.250s:%u", path, line > 0 ? line : 1);
+}
+
+static void refuse(struct query *q, struct step *s, const char *reply)
+{
+	snprintf(s->said, sizeof(s->said), "%s", reply);
+	if (q->refused == NULL)
+		q->refused = s;
+}
+
+static uint32_t line_of(const struct lines *list, size_t i)
+{
+	return i < list->count && list->number != NULL ? list->number[i] : 0;
+}
+
+/* The block of `clients` that has the client; 0: none. */
+static uint32_t client_line(const struct query *q)
+{
+	const struct lines *clients = &q->settings.clients;
+	struct netblock block;
+
+	for (size_t i = 0; i < clients->count; i++)
+		if (netblock_parse(clients->at[i], &block) && netblock_contains(&block, &q->facts.client))
+			return line_of(clients, i);
+	return 0;
+}
+
+static void step_sender(struct query *q)
+{
+	struct step *s;
+
+	if (q->login == NULL)
+		return;
+	if (submission_owns(&q->settings, bytes_of(q->login), &q->sender)) {
+		s = add(q, "sender's owner", "pass");
+		snprintf(s->said, sizeof(s->said), "%.100s may send as it", q->login);
+	} else {
+		s = add(q, "sender's owner", "reject");
+		refuse(q, s, "553 5.7.1 Sender address rejected: not owned by user");
+	}
+	decided_by(s, "senderlogins", 0);
+}
+
+static void decided_by_domain(const struct query *q, struct step *s)
+{
+	const struct settings *t = &q->settings;
+	size_t local = keylist_find(&t->locals, q->rcpt.domain), virtual = keylist_find_domain(&t->virtualdomains, q->rcpt.domain);
+	size_t taken = keylist_find_domain(&t->rcpthosts, q->rcpt.domain);
+
+	if (local < t->locals.count)
+		decided_by(s, "locals", line_of(&t->locals, local));
+	else if (virtual < t->virtualdomains.count)
+		decided_by(s, "virtualdomains", line_of(&t->virtualdomains, virtual));
+	else
+		decided_by(s, "rcpthosts", line_of(&t->rcpthosts, taken));
+}
+
+static void step_relay(struct query *q, bool may_relay)
+{
+	bool ours = route_is_ours(&q->settings, &q->rcpt);
+	struct step *s = add(q, "relay", may_relay || ours ? "pass" : "reject");
+
+	if (ours) {
+		decided_by_domain(q, s);
+		snprintf(s->said, sizeof(s->said), "mail for this domain is taken from anybody");
+	} else if (q->login != NULL) {
+		snprintf(s->by, sizeof(s->by), "login");
+		snprintf(s->said, sizeof(s->said), "%.100s has logged in", q->login);
+	} else if (may_relay) {
+		decided_by(s, "clients", client_line(q));
+		snprintf(s->said, sizeof(s->said), "the client may relay anywhere");
+	} else {
+		decided_by(s, "rcpthosts", 0);
+		refuse(q, s, "554 5.7.1 Relay access denied");
+	}
+}
+
+static void step_recipient(struct query *q, bool may_relay)
+{
+	enum access_result result = access_check(&q->access, may_relay, &q->rcpt);
+	struct step *s;
+
+	if (result == ACCESS_RELAY)
+		return;
+	s = add(q, "recipient", result == ACCESS_OK ? "pass" : result == ACCESS_UNKNOWN ? "reject" : "defer");
+	if (result == ACCESS_UNKNOWN)
+		refuse(q, s, "550 5.1.1 Recipient address rejected: User unknown");
+	else if (result != ACCESS_OK)
+		refuse(q, s, "451 4.3.0 Recipient address rejected: cannot look it up now");
+	else
+		snprintf(s->said, sizeof(s->said), "there is such a mailbox, or it goes to another host");
+}
+
+static void step_failed(struct query *q, const struct check_row *row, const struct judgement *j)
+{
+	enum check_action action = check_action(&q->settings, row);
+	bool temporary = j->finding == CHECK_UNSURE || action == ACTION_DEFER;
+	struct step *s = add(q, row->name, action == ACTION_LOG ? "log" : temporary ? "defer" : "reject");
+	char reply[440];
+
+	snprintf(reply, sizeof(reply), "%u %c%s %s", temporary ? 450 : j->code, temporary ? '4' : j->enhanced[0], j->enhanced + 1, j->text);
+	decided_by(s, row->name, 0);
+	if (action == ACTION_LOG)
+		snprintf(s->said, sizeof(s->said), "%s", reply);
+	else
+		refuse(q, s, reply);
+}
+
+static void step_check(struct query *q, const struct check_row *row)
+{
+	struct judgement j;
+	struct step *s;
+
+	if (check_action(&q->settings, row) == ACTION_OFF) {
+		decided_by(add(q, row->name, "off"), row->name, 0);
+		return;
+	}
+	check_judge(&q->settings, &q->facts, &q->answers, row, &j);
+	if (j.finding == CHECK_FAILED || j.finding == CHECK_UNSURE) {
+		step_failed(q, row, &j);
+		return;
+	}
+	s = add(q, row->name, j.finding == CHECK_EXEMPT ? "exempt" : "pass");
+	decided_by(s, j.finding == CHECK_EXEMPT ? "checkexempt" : row->name, j.exempt_line);
+}
+
+/* Why the checks of the client are not made; NULL: they are. */
+static const char *unchecked(const struct query *q, bool may_relay)
+{
+	if (q->login != NULL)
+		return "who has logged in is not checked";
+	if (may_relay)
+		return "clients that may relay are not checked";
+	return check_spares_recipient(&q->settings, &q->rcpt) ? "postmaster and abuse hear from everybody" : NULL;
+}
+
+static void step_checks(struct query *q, bool may_relay)
+{
+	const char *why = unchecked(q, may_relay);
+
+	if (why != NULL) {
+		snprintf(add(q, "checks", "none")->said, sizeof(q->step[0].said), "%s", why);
+		return;
+	}
+	check_learn(&q->settings, &q->facts, false, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
+	for (size_t i = 0; i < check_count; i++)
+		if (check_table[i].stage != STAGE_AT_CONNECT)
+			step_check(q, &check_table[i]);
+}
+
+/* ---- the answer */
+
+static const char *status_name(enum dns_status status)
+{
+	static const char *const names[] = {
+		[DNS_OK] = "found", [DNS_NO_DOMAIN] = "no such name", [DNS_NO_DATA] = "no such record", [DNS_NULL_MX] = "null MX", [DNS_TEMPORARY] = "temporary failure",
+		[DNS_BOGUS] = "DNSSEC failure", [DNS_MX_UNRESOLVED] = "exchangers without addresses",
+	};
+
+	return names[status];
+}
+
+static const char *kind_name(enum dns_kind kind)
+{
+	static const char *const names[] = { [DNS_MAIL] = "MX", [DNS_ADDRESS] = "A, AAAA", [DNS_REVERSE] = "PTR", [DNS_LIST] = "list" };
+
+	return names[kind];
+}
+
+static void write_details(const struct answer *a, struct str *out)
+{
+	char ip[NETADDR_TEXT];
+
+	if (a->kind == DNS_REVERSE && a->status == DNS_OK)
+		str_addf(out, "%s%s", a->host, a->has_client ? ", which has this address" : "");
+	else if (a->kind == DNS_ADDRESS && a->status == DNS_OK)
+		str_add_c(out, a->has_client ? "this address is among them" : "this address is not among them");
+	for (size_t i = 0; i < a->values; i++) {
+		netaddr_format(&a->value[i], ip);
+		str_addf(out, "%s ", ip);
+	}
+	if (a->text[0] != '\0')
+		str_add_c(out, a->text);
+}
+
+static void print_dns(const struct query *q)
+{
+	static const struct show_column columns[] = { { "ASKED", 8, false, false }, { "NAME", 0.4, false, false }, { "ANSWER", 0.2, false, false }, { "", 0.4, false, false } };
+	struct show_table *table = q->answers.count > 0 ? show_table_new(columns, 4, true) : NULL;
+	struct str details = STR_INIT(2000);
+
+	for (size_t i = 0; table != NULL && i < q->answers.count; i++) {
+		const struct answer *a = &q->answers.at[i];
+
+		str_clear(&details);
+		write_details(a, &details);
+		show_table_row(table, (struct bytes[4]){ bytes_of(kind_name(a->kind)), bytes_of(a->name), bytes_of(status_name(a->status)), str_bytes(&details) });
+	}
+	if (table != NULL) {
+		putchar('\n');
+		show_table_print(table);
+	}
+	str_free(&details);
+}
+
+static void print_steps(const struct query *q)
+{
+	static const struct show_column columns[] = { { "STEP", 16, false, false }, { "VERDICT", 8, false, false }, { "DECIDED BY", 0.3, false, false }, { "WHY", 0.5, false, false } };
+	struct show_table *table = show_table_new(columns, 4, true);
+
+	if (table == NULL)
+		tool_stop("out of memory");
+	for (size_t i = 0; i < q->steps; i++)
+		show_table_row(table, (struct bytes[4]){ bytes_of(q->step[i].what), bytes_of(q->step[i].verdict), bytes_of(q->step[i].by), bytes_of(q->step[i].said) });
+	show_table_print(table);
+	print_dns(q);
+	printf("\n%s\n", q->refused != NULL ? show_text(bytes_of(q->refused->said)) : "250 2.1.5 Ok");
+}
+
+static json_t *json_dns(const struct answer *a)
+{
+	json_t *o = json_object();
+	struct str details = STR_INIT(2000);
+
+	write_details(a, &details);
+	json_object_set_new(o, "asked", show_json(bytes_of(kind_name(a->kind))));
+	json_object_set_new(o, "name", show_json(bytes_of(a->name)));
+	json_object_set_new(o, "answer", show_json(bytes_of(status_name(a->status))));
+	json_object_set_new(o, "details", show_json(str_bytes(&details)));
+	str_free(&details);
+	return o;
+}
+
+static void print_json(const struct query *q)
+{
+	json_t *o = json_object(), *steps = json_array(), *dns = json_array();
+
+	for (size_t i = 0; i < q->steps; i++) {
+		json_t *one = json_object();
+
+		json_object_set_new(one, "step", show_json(bytes_of(q->step[i].what)));
+		json_object_set_new(one, "verdict", show_json(bytes_of(q->step[i].verdict)));
+		json_object_set_new(one, "decided_by", show_json(bytes_of(q->step[i].by)));
+		json_object_set_new(one, "why", show_json(bytes_of(q->step[i].said)));
+		json_array_append_new(steps, one);
+	}
+	for (size_t i = 0; i < q->answers.count; i++)
+		json_array_append_new(dns, json_dns(&q->answers.at[i]));
+	json_object_set_new(o, "steps", steps);
+	json_object_set_new(o, "dns", dns);
+	json_object_set_new(o, "reply", show_json(q->refused != NULL ? bytes_of(q->refused->said) : LIT("250 2.1.5 Ok")));
+	json_object_set_new(o, "accepted", json_boolean(q->refused == NULL));
+	show_json_line(o);
+}
+
+int command_session(int argc, char **argv)
+{
+	static struct query q;
+	bool may_relay;
+
+	read_arguments(&q, argc, argv);
+	understand(&q);
+	load(&q);
+	(void)signal(SIGPIPE, SIG_IGN);     /* a resolver that turns us away */
+	may_relay = q.login != NULL || access_client_may_relay(&q.access, &q.facts.client);
+	step_sender(&q);
+	step_relay(&q, may_relay);
+	step_recipient(&q, may_relay);
+	step_checks(&q, may_relay);
+	if (geteuid() != 0 && q.answers.count > 0)
+		tool_say("the resolver answers root alone: what it was asked counts as a temporary failure");
+	if (q.json)
+		print_json(&q);
+	else
+		print_steps(&q);
+	answers_free(&q.answers);
+	access_free(&q.access);
+	settings_free(&q.settings);
+	return q.refused == NULL ? EXIT_OK : EXIT_NOTHING;
+}
