@@ -76,6 +76,8 @@ void receive_start(struct session *s)
 	s->handed_over = s->no_memory = false;
 	str_clear(&s->head);
 	message_begin(&s->message, s->settings->databytes, s->settings->maxhops);
+	authres_begin(&s->authres, s->settings->me);
+	s->authres.over = xclient_is_trusted(s);
 }
 
 void receive_begin(struct session *s)
@@ -108,13 +110,11 @@ static void hand_over(struct session *s, bool header_is_whole)
 /* ---- the data */
 
 /* Small pieces before the end of the header are kept here; the rest goes on without being copied. */
-static void pass_on(struct session *s, const struct bytes *spans, size_t count, bool ended)
+static void forward(struct session *s, const struct bytes *spans, size_t count, bool ended)
 {
 	size_t total = 0;
 	for (size_t i = 0; i < count; i++)
 		total += spans[i].len;
-	if (s->no_memory || s->message.faults != 0)
-		return;
 	if (s->content != NULL) {
 		content_octets(s, spans, count);
 		return;
@@ -129,6 +129,43 @@ static void pass_on(struct session *s, const struct bytes *spans, size_t count, 
 		hand_over(s, ended || !s->message.in_header);
 	if (!s->no_memory)
 		enqueuer_body(s->enqueuer, spans, count);
+}
+
+/* While the header lasts: what stays of it, in one piece, then what is behind it. */
+static void filter(struct session *s, const struct bytes *spans, size_t count, bool ended)
+{
+	struct bytes rest = { NULL, 0 };
+	size_t i = 0;
+	str_clear(&s->filtered);
+	for (; i < count && !s->authres.over; i++) {
+		size_t used = authres_feed(&s->authres, spans[i], &s->filtered);
+		rest = bytes_slice(spans[i], used, spans[i].len);
+	}
+	if (ended)
+		authres_end(&s->authres, &s->filtered);
+	if (s->filtered.failed) {
+		s->no_memory = true;
+		return;
+	}
+	struct bytes header = str_bytes(&s->filtered);
+	bool more = rest.len > 0 || i < count;
+	forward(s, &header, header.len > 0, ended && !more);
+	if (rest.len > 0)
+		forward(s, &rest, 1, ended && i == count);
+	if (i < count)
+		forward(s, spans + i, count - i, ended);
+	if (s->authres.over)
+		str_free(&s->filtered);
+}
+
+static void pass_on(struct session *s, const struct bytes *spans, size_t count, bool ended)
+{
+	if (s->no_memory || s->message.faults != 0)
+		return;
+	if (s->authres.over)
+		forward(s, spans, count, ended);
+	else
+		filter(s, spans, count, ended);
 }
 
 /* A message that is already lost need not be carried to its end. */
@@ -202,6 +239,8 @@ static void commit(struct session *s)
 		s->idle_commands = 0;
 	if (result == ENQ_OK && s->forwarded != NULL)
 		log_msg(id, "forwarded by %s;%s", s->peer->text, xforward_words(s));
+	if (result == ENQ_OK && s->authres.removed > 0)
+		log_msg(id, "removed from the header: %u Authentication-Results: in our name; client %s", s->authres.removed, s->peer->text);
 	answer_result(s, result, id);
 }
 

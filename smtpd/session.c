@@ -42,7 +42,7 @@ bool session_init(struct session *s, const struct session_start *start)
 		.connected = start->peer->addr,
 		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out, .kept = start->lines,
 		.prepared = start->prepared, .role = start->role, .tls_call = { .control = -1, .plain = -1 },
-		.state = ST_START, .verb = "CONNECT", .replies = STR_INIT(REPLIES_MAX), .head = STR_INIT(RECEIVE_HEAD_MAX),
+		.state = ST_START, .verb = "CONNECT", .replies = STR_INIT(REPLIES_MAX), .head = STR_INIT(RECEIVE_HEAD_MAX), .filtered = STR_INIT(2 * SESSION_READ),
 		.mail = { .sender_text = STR_INIT(ADDRESS_MAX), .recipients = STR_INIT(ENVELOPE_MAX) },
 	};
 	authask_init(&s->auth);
@@ -89,6 +89,7 @@ void session_free(struct session *s)
 	give_lines_back(s);
 	str_free(&s->replies);
 	str_free(&s->head);
+	str_free(&s->filtered);
 	str_free(&s->mail.sender_text);
 	str_free(&s->mail.recipients);
 	policy_free(&s->policy);

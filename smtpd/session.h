@@ -12,6 +12,7 @@
 
 #include "access.h"
 #include "authask.h"
+#include "authres.h"
 #include "enqueuer.h"
 #include "message.h"
 #include "peer.h"
@@ -99,6 +100,8 @@ struct session {
 	char login[LOGIN_MAX + 1];       /* who the client is; empty: nobody has asked him, or he could not prove it */
 	struct transaction mail;
 	struct message message;
+	struct authres authres;
+	struct str filtered;             /* what it let through of the last octets */
 	struct chunk chunk;
 	struct policy policy;
 	struct str head;                 /* of a message that comes in small pieces: what came before its header ended */

@@ -18,6 +18,11 @@ static bool may_xclient(const struct session *s)
 	return access_in(&s->access->xclients, &s->connected);
 }
 
+bool xclient_is_trusted(const struct session *s)
+{
+	return may_xclient(s) && !s->xclient;
+}
+
 static bool may_xforward(const struct session *s)
 {
 	return access_in(&s->access->xforwards, &s->connected);

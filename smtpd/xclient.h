@@ -13,6 +13,9 @@
 /* The lines of EHLO's answer, for those who may; else nothing. */
 void xclient_announce(struct session *s);
 
+/* The host itself speaks, and is trusted as much as we are: no XCLIENT has put another client in its place. */
+bool xclient_is_trusted(const struct session *s);
+
 bool check_xclient(struct session *s, struct command *c);
 void act_xclient(struct session *s, struct command *c);
 bool check_xforward(struct session *s, struct command *c);

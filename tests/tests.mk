@@ -59,6 +59,10 @@ UNIT += message command enqueuer submission checks checklines
 UNIT_OBJ_checks = $(CHECKS:%=%.o)
 UNIT += proxyhead attributes
 UNIT_OBJ_attributes = smtpd/attributes.o
+UNIT += authres
+UNIT_OBJ_authres = smtpd/authres.o
+FUZZ += authres
+FUZZ_SRC_authres = smtpd/authres.c
 FUZZ += attributes
 FUZZ_SRC_attributes = smtpd/attributes.c
 UNIT_OBJ_proxyhead = smtpd/proxyhead.o
