@@ -70,10 +70,8 @@ static bool take_operation(struct control *c, const struct record *record, wall_
 }
 
 static void complain(struct control *c, deadline_t now) {
-	if (c->complained && now - c->complained < SECOND_MS)
-		return;
-	c->complained = now;
-	log_warn("garbage in %s is skipped", FIFO_CONTROL);
+	if (turn_may_say(&c->complained, now))
+		log_warn("garbage in %s is skipped", FIFO_CONTROL);
 }
 
 /* What each operator writes comes as a whole: so when the fifo is empty no record is half there. */

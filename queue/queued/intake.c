@@ -159,10 +159,8 @@ static bool take_record(struct intake *in, const struct record *record, wall_ms_
 }
 
 static void complain(struct intake *in, deadline_t now) {
-	if (in->complained && now - in->complained < SECOND_MS)
-		return;
-	in->complained = now;
-	log_warn("garbage in %s is skipped", FIFO_INTAKE);
+	if (turn_may_say(&in->complained, now))
+		log_warn("garbage in %s is skipped", FIFO_INTAKE);
 }
 
 /* Writers are many and their records whole, so behind garbage the next record begins somewhere. What is lost is offered again. */

@@ -78,10 +78,8 @@ static bool take_wish(struct retrier *r, const struct record *record, deadline_t
 }
 
 static void complain(struct retrier *r, deadline_t now) {
-	if (r->complained && now - r->complained < SECOND_MS)
-		return;
-	r->complained = now;
-	log_warn("garbage in %s is skipped", FIFO_RETRY);
+	if (turn_may_say(&r->complained, now))
+		log_warn("garbage in %s is skipped", FIFO_RETRY);
 }
 
 /* What one smtpd writes comes as a whole: behind octets that make no record nothing can be told apart, and they are let go. */

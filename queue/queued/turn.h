@@ -32,4 +32,12 @@ static inline short turn_events(const struct turn *t, int place) {
 	return place < 0 ? (short)0 : t->fds[place].revents;
 }
 
+/* For lines about the same thing, of which one a second is enough: may it be said now? *said: when it was; 0: never. */
+static inline bool turn_may_say(deadline_t *said, deadline_t now) {
+	if (*said != 0 && now - *said < SECOND_MS)
+		return false;
+	*said = now;
+	return true;
+}
+
 #endif
