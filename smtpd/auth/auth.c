@@ -118,11 +118,16 @@ static size_t count_waiting(const struct auth *a)
 	return n;
 }
 
+static bool may_try(const struct auth *a, const struct exchange *x, deadline_t now)
+{
+	struct failures_limits limits = limits_of(a);
+	return failures_allow(a->failures, &limits, &x->addr, bytes_of(x->sasl->login), now);
+}
+
 static void want_verify(struct auth *a, struct service_client *c, deadline_t now)
 {
 	struct exchange *x = c->own;
-	struct failures_limits limits = limits_of(a);
-	if (!failures_allow(a->failures, &limits, &x->addr, bytes_of(x->sasl->login), now)) {
+	if (!may_try(a, x, now)) {
 		finish(a, c, AUTH_LIMITED, now);
 	} else if (count_waiting(a) >= a->settings.authqueue) {
 		log_warn("authqueue is full: a client is turned away");
@@ -147,8 +152,7 @@ static void send_challenge(struct service_client *c)
 static enum sasl_result give_keys(struct auth *a, struct service_client *c, deadline_t now)
 {
 	struct exchange *x = c->own;
-	struct failures_limits limits = limits_of(a);
-	if (!failures_allow(a->failures, &limits, &x->addr, bytes_of(x->sasl->login), now)) {
+	if (!may_try(a, x, now)) {
 		finish(a, c, AUTH_LIMITED, now);
 		return SASL_KEYS;
 	}
@@ -218,6 +222,16 @@ static void begin(struct auth *a, struct service_client *c, const struct auth_be
 		step(a, c, sasl_begin(x->sasl, mechanism, begin->has_initial ? begin->initial : (struct bytes){ NULL, 0 }, begin->plus, begin->binding), now);
 }
 
+/* A line within an exchange. It began when he might try; many that began so must not end so. */
+static void go_on(struct auth *a, struct service_client *c, struct bytes line, deadline_t now)
+{
+	const struct exchange *x = c->own;
+	if (!may_try(a, x, now) && !bytes_equal(line, LIT("*")))
+		finish(a, c, AUTH_LIMITED, now);
+	else
+		step(a, c, sasl_line(x->sasl, line), now);
+}
+
 /* ---- workers ---- */
 
 static void verified(void *auth, void *asked, enum verify_result result, deadline_t now)
@@ -259,12 +273,16 @@ static bool ask(struct auth *a, struct service_client *c, deadline_t now)
 	return asked;
 }
 
+/* What has failed while one waited counts, too: guesses that come at once are no more than guesses one after the other. */
 static void dispatch(struct auth *a, deadline_t now)
 {
 	struct service_client *c;
 	while (authcrew_has_room(&a->crew) && (c = next_waiting(a)) != NULL) {
-		((struct exchange *)c->own)->state = ASKED;
-		if (!ask(a, c, now))
+		struct exchange *x = c->own;
+		x->state = ASKED;
+		if (!may_try(a, x, now))
+			finish(a, c, AUTH_LIMITED, now);
+		else if (!ask(a, c, now))
 			finish(a, c, AUTH_TEMPORARY, now);
 	}
 }
@@ -273,7 +291,7 @@ static void dispatch(struct auth *a, deadline_t now)
 
 static bool take_record(void *auth, struct service_client *c, const struct record *record, deadline_t now)
 {
-	struct exchange *x = c->own;
+	const struct exchange *x = c->own;
 	struct auth_begin first;
 	struct auth_line line;
 	if (x->state == IDLE && record->type == REC_auth_begin && auth_begin_decode(record->payload, &first)) {
@@ -281,7 +299,7 @@ static bool take_record(void *auth, struct service_client *c, const struct recor
 		return true;
 	}
 	if (x->state == TALKING && record->type == REC_auth_line && auth_line_decode(record->payload, &line)) {
-		step(auth, c, sasl_line(x->sasl, line.text), now);
+		go_on(auth, c, line.text, now);
 		return true;
 	}
 	return false;

@@ -310,6 +310,35 @@ def test_limit_of_an_address(served):
         assert reply.startswith("454 4.7.0 Too many failed"), reply
 
 
+@pytest.mark.parametrize("served", [{"authfailures": "3", "authworkers": "1"}], indirect=True)
+def test_limit_of_an_address_at_once(served):
+    """Guesses that come together are no more than guesses one after the other."""
+    clients = [served.client() for _ in range(8)]
+    for c in clients:
+        c.say("AUTH PLAIN " + b64("\0joe\0wrong"))
+    replies = [c.hear()[:9] for c in clients]
+    for c in clients:
+        c.close()
+    assert sorted(replies) == ["454 4.7.0"] * 5 + ["535 5.7.8"] * 3
+
+
+@pytest.mark.parametrize("served", [{"authfailures": "3"}], indirect=True)
+def test_limit_of_an_address_at_once_scram(served):
+    """The same for proofs of which each has its challenge already."""
+    clients, finals, replies = [served.client() for _ in range(8)], [], []
+    for c in clients:
+        client = Scram("joe", "wrong")
+        reply = c.ask("AUTH SCRAM-SHA-256 " + b64(client.first()))
+        assert reply.startswith("334 ")
+        finals.append(b64(client.final(base64.b64decode(reply[4:]).decode())))
+    assert clients[0].ask("*").startswith("501 5.7.0")
+    for c, final in zip(clients[1:], finals[1:]):
+        replies.append(c.ask(final)[:9])
+    assert replies == ["535 5.7.8"] * 3 + ["454 4.7.0"] * 4
+    for c in clients:
+        c.close()
+
+
 @pytest.mark.parametrize("served", [{"authloginfailures": "3"}], indirect=True)
 def test_limit_of_a_login(served):
     for login in ("nobody", "sam"):
