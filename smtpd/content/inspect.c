@@ -117,6 +117,7 @@ static enum edit_result take_change(struct session *s, struct milter *m, const s
 static bool final_verdict(struct session *s, struct milter *m, const struct milter_reply *r, const struct ending *e)
 {
 	m->in_message = false;
+	m->at_end = r->kind == ANSWER_CONTINUE;
 	if (!content_verdict(s, m, r, CONTENT_MESSAGE, NULL))
 		return false;
 	if (e->held && !s->content->discard) {

@@ -25,7 +25,7 @@ static void disconnect(struct milter *m)
 	if (m->fd >= 0)
 		close(m->fd);
 	m->fd = -1;
-	m->in_message = false;
+	m->in_message = m->at_end = false;
 	m->taken = 0;
 	str_free(&m->in);
 	str_free(&m->out);
@@ -49,6 +49,7 @@ void milter_lost(struct milter *m, const char *why)
 
 bool milter_push(struct milter *m, uint64_t limit_ms)
 {
+	m->at_end = m->at_end && m->out.len == 0;
 	if (m->out.failed) {
 		milter_lost(m, "out of memory");
 		return false;
@@ -213,7 +214,7 @@ void milter_session_end(struct milter *m)
 {
 	milter_message_end(m);
 	if (m->fd >= 0) {
-		bool stays = m->options.version >= MILTER_VERSION && m->in.len == m->taken;
+		bool stays = m->at_end && m->options.version >= MILTER_VERSION && m->in.len == m->taken;
 		milter_end(&m->out, milter_begin(&m->out, stays ? MILTER_QUIT_NEW : MILTER_QUIT));
 		if (milter_push(m, m->line.command_ms) && !stays)
 			disconnect(m);

@@ -1,6 +1,7 @@
 /*
  * milter - the connection to one milter, kept from session to session: it is told that one is over and another follows (SMFIC_QUIT_NC), and if it
- * closes instead, the next session connects anew.
+ * closes instead, the next session connects anew. libmilter understands that only right behind a "continue" at the end of a message, and is
+ * silent for ever elsewhere; so a session that ended otherwise ends the connection.
  *
  * A milter that cannot be reached, does not answer in time or breaks the protocol is MILTER_AWAY until the next session: its line's `default` decides.
  * Every wait has a limit (connect, timeout, content of its line); "in progress" begins it again.
@@ -29,6 +30,7 @@ struct milter {
 	struct str macros[MILTER_STAGES];    /* what it asked for; at == NULL: nothing */
 	enum milter_state state;
 	bool in_message;                     /* it was told of a sender, and not of the end */
+	bool at_end;                         /* its "continue" at a message's end was the last thing said */
 };
 
 void milter_init(struct milter *m, const struct milter_line *line);

@@ -58,8 +58,8 @@ def test_commands_and_macros(run, server):
         assert c.mail(BODY, rcpt="joe@local.test").startswith("250 2.0.0")
         assert c.ask("XYZZY plugh").startswith("500 5.5.2")
         c.ask("QUIT")
-        assert eventually(lambda: m.names()[-1] == "QUIT_NEW")
-        assert m.names() == ["OPTIONS", "CONNECT", "HELO", "MAIL", "RCPT", "DATA", "HEADER", "HEADER", "HEADER", "EOH", "BODY", "END", "UNKNOWN", "QUIT_NEW"]
+        assert eventually(lambda: m.names()[-1] == "QUIT")
+        assert m.names() == ["OPTIONS", "CONNECT", "HELO", "MAIL", "RCPT", "DATA", "HEADER", "HEADER", "HEADER", "EOH", "BODY", "END", "UNKNOWN", "QUIT"]
         assert m.told("OPTIONS") == [struct.pack(">III", 6, 0x1ff, 0x1fffff)]
         assert re.fullmatch(rb"\[127.0.0.1\]\0004..127.0.0.1\0", m.told("CONNECT")[0], re.S)
         assert m.told("HELO") == [b"client.test\0"]
@@ -288,6 +288,18 @@ def test_one_connection_serves_many_sessions(run, server):
                 again.ask("QUIT")
         assert m.connections == 1
         assert m.names().count("OPTIONS") == 1 and m.names().count("CONNECT") == 4
+
+
+def test_a_session_without_a_message_ends_the_connection(run, server):
+    """libmilter takes SMFIC_QUIT_NC nowhere else but behind its CONTINUE at the end of a message."""
+    with Milter() as m, run(m) as c:
+        c.ask("MAIL FROM:<alice@example.org>")
+        c.ask("QUIT")
+        with next_client(server) as again:
+            assert again.mail(BODY).startswith("250 2.0.0")
+            assert again.ask("NOOP", "MAIL FROM:<alice@example.org>", "RSET", "QUIT").startswith("250")
+        assert eventually(lambda: m.names().count("QUIT") == 2)
+        assert m.connections == 2 and "QUIT_NEW" not in m.names()
 
 
 def test_a_connection_that_was_closed_meanwhile(run, server):
