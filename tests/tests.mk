@@ -110,13 +110,15 @@ UNIT_OBJ_signer = smtpd/tlsd/signer.o smtpd/tlsd/keyless.o
 UNIT_LIBS_signer = -lcrypto
 
 # the store
-UNIT += msglog index schedule store crash operate reclaim check backup
+UNIT += msglog index schedule store crash operate reclaim check check_index check_files backup
 UNIT_OBJ_msglog = queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o
 UNIT_OBJ_index = queue/index.o
 UNIT_OBJ_schedule = $(STORE) queue/intakefile.o
 UNIT_OBJ_store = $(STORE) queue/intakefile.o
 UNIT_OBJ_crash = $(sort $(STORE) $(CHECK))
 UNIT_OBJ_check = $(sort $(STORE) $(CHECK))
+UNIT_OBJ_check_index = $(UNIT_OBJ_check)
+UNIT_OBJ_check_files = $(UNIT_OBJ_check)
 UNIT_OBJ_backup = $(sort $(STORE) $(CHECK))
 UNIT_OBJ_operate = $(STORE) queue/intakefile.o
 UNIT_OBJ_reclaim = $(STORE) queue/intakefile.o
@@ -126,6 +128,8 @@ UNIT_LIBS_schedule = -llmdb -lpthread
 UNIT_LIBS_store = -llmdb -lpthread -Wl,--wrap=fallocate,--wrap=fdatasync
 UNIT_LIBS_crash = -llmdb -lpthread
 UNIT_LIBS_check = -llmdb -lpthread
+UNIT_LIBS_check_index = $(UNIT_LIBS_check)
+UNIT_LIBS_check_files = $(UNIT_LIBS_check)
 UNIT_LIBS_backup = -llmdb -lpthread
 UNIT_LIBS_operate = -llmdb -lpthread
 UNIT_LIBS_reclaim = -llmdb -lpthread
