@@ -1,30 +1,13 @@
 """Submission (RFC 6409, 8314) with smtpd, tlsd and auth: TLS before AUTH, AUTH before mail, SCRAM bound to its channel (RFC 9266)."""
 import base64
-import hashlib
-import hmac
 import re
 import smtplib
 import subprocess
 
 import pytest
-from conftest import Mouth, eventually, free_port
-from test_auth import House, PROGRAMS, SETTINGS, Scram, b64
+from conftest import Mouth, eventually
+from house import PROGRAMS, Scram, Station, b64
 from tlshost import Certificates, Secure, client_context
-
-
-class Station(House):
-    """smtpd on three ports: relay, submission, submissions."""
-
-    def up(self, **settings):
-        for key, value in {**SETTINGS, "authrelay": "no", "authplaintext": "", **settings}.items():
-            self.set(key, value)
-        self.ports = {role: free_port() for role in ("relay", "submission", "submissions")}
-        self.set("smtpdlisten", [f"127.0.0.1:{port} {role}" for role, port in self.ports.items()])
-        self.port = self.ports["submission"]
-        for name, ready in (("tlsd", "ready"), ("auth", "ready"), ("smtpd", "sessions at most")):
-            self.start(name, *(["--pool"] if name == "smtpd" else []))
-            assert eventually(lambda: ready in self.log(name)), self.log(name)
-        return self
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +15,8 @@ def station():
     with Station("submission", PROGRAMS + ["smtpd/tlsd"]) as station:
         station.passwd("joe", "pencil")
         station.start_queued()
-        pki = Certificates(f"{station.root}/pki")
-        station.up(tlscertificates=pki.make("ec", "ec", ["mx.test"]))
+        station.pki = Certificates(f"{station.root}/pki")
+        station.up(tlscertificates=station.pki.make("ec", "ec", ["mx.test", "localhost"]))
         yield station
 
 
@@ -74,34 +57,43 @@ def test_submissions_with_smtplib(station):
         s.sendmail("joe@local.test", ["bob@elsewhere.test"], "Subject: x\r\n\r\nx\r\n")
 
 
-@pytest.mark.parametrize("command", [
-    ["swaks", "--tls", "--auth", "LOGIN", "--auth-user", "joe", "--auth-password", "pencil", "--from", "joe@local.test", "--to", "bob@elsewhere.test", "--server", "127.0.0.1:{submission}"],
-    ["swaks", "--tlsc", "--auth", "PLAIN", "--auth-user", "joe", "--auth-password", "pencil", "--from", "joe@local.test", "--to", "bob@elsewhere.test", "--server", "127.0.0.1:{submissions}"],
-    ["msmtp", "--host=127.0.0.1", "--port={submission}", "--tls=on", "--tls-certcheck=off", "--auth=plain", "--user=joe", "--passwordeval=echo pencil", "--from=joe@local.test", "bob@elsewhere.test"],
-], ids=["swaks-starttls", "swaks-tls", "msmtp"])
-def test_clients(station, command):
-    r = subprocess.run([word.format(**station.ports) for word in command], input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=120)
+# ---- real clients, each with what it can: they know our authority, and believe nothing else
+
+def swaks(port, tls, mechanism, ca):
+    return ["swaks", "--server", f"localhost:{port}", "--tls-on-connect" if tls == "submissions" else "--tls", "--tls-verify", "--tls-ca-path", ca, "--auth", mechanism,
+            "--auth-user", "joe", "--auth-password", "pencil", "--from", "joe@local.test", "--to", "bob@elsewhere.test"]
+
+
+def msmtp(port, tls, mechanism, ca):
+    return ["msmtp", "--host=localhost", f"--port={port}", "--tls=on", f"--tls-starttls={'off' if tls == 'submissions' else 'on'}", f"--tls-trust-file={ca}",
+            f"--auth={mechanism.lower()}", "--user=joe", "--passwordeval=echo pencil", "--from=joe@local.test", "bob@elsewhere.test"]
+
+
+def curl(port, tls, mechanism, ca):
+    scheme = "smtps" if tls == "submissions" else "smtp"
+    return ["curl", "-sS", f"{scheme}://localhost:{port}/client.test", "--ssl-reqd", "--cacert", ca, "--user", "joe:pencil", "--login-options", f"AUTH={mechanism}",
+            "--mail-from", "joe@local.test", "--mail-rcpt", "bob@elsewhere.test", "-T", "-", "--crlf"]
+
+
+def mutt(port, tls, mechanism, ca):
+    wanted = {"smtp_url": f"{'smtps' if tls == 'submissions' else 'smtp'}://joe@localhost:{port}", "smtp_pass": "pencil", "smtp_authenticators": mechanism.lower(),
+              "ssl_force_tls": "yes", "ssl_ca_certificates_file": ca, "use_envelope_from": "yes", "certificate_file": "", "from": "joe@local.test", "copy": "no"}
+    return ["mutt", "-n", "-F", "/dev/null", *(word for name, value in wanted.items() for word in ("-e", f'set {name}="{value}"')), "-s", "x", "bob@elsewhere.test"]
+
+
+CLIENTS = [(client, mechanism) for client, mechanisms in ((swaks, "PLAIN LOGIN"), (msmtp, "PLAIN LOGIN SCRAM-SHA-256"), (curl, "PLAIN LOGIN"), (mutt, "PLAIN LOGIN SCRAM-SHA-256"))
+           for mechanism in mechanisms.split()]
+
+
+@pytest.mark.parametrize("tls", ["submission", "submissions"])
+@pytest.mark.parametrize("client,mechanism", CLIENTS, ids=[f"{client.__name__}-{mechanism}" for client, mechanism in CLIENTS])
+def test_clients(station, client, mechanism, tls):
+    before = station.log("smtpd").count(f"SASL {mechanism} authentication succeeded, sasl_username=joe")
+    sent = station.log().count("from=<joe@local.test>")
+    r = subprocess.run(client(station.ports[tls], tls, mechanism, station.pki.path("ca.pem")), input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=120)
     assert r.returncode == 0, r.stdout + r.stderr
-
-
-class Bound(Scram):
-    """SCRAM-SHA-256-PLUS: what RFC 9266 exports goes into c=."""
-
-    def __init__(self, login, password, binding, header="p=tls-exporter,,"):
-        super().__init__(login, password)
-        self.header, self.binding = header, binding
-
-    def first(self):
-        return self.header + self.bare
-
-    def final(self, server_first):
-        fields = dict(f.split("=", 1) for f in server_first.split(","))
-        salted = hashlib.pbkdf2_hmac("sha256", self.password.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
-        key = hmac.digest(salted, b"Client Key", "sha256")
-        without = f"c={b64(self.header.encode() + self.binding)},r={fields['r']}"
-        message = f"{self.bare},{server_first},{without}".encode()
-        signature = hmac.digest(hashlib.sha256(key).digest(), message, "sha256")
-        return f"{without},p={b64(bytes(a ^ b for a, b in zip(key, signature)))}"
+    assert eventually(lambda: station.log("smtpd").count(f"SASL {mechanism} authentication succeeded, sasl_username=joe") == before + 1)
+    assert eventually(lambda: station.log().count("from=<joe@local.test>") == sent + 1), station.log("smtpd")
 
 
 class SClient:
@@ -139,7 +131,7 @@ def test_scram_is_bound_to_its_channel(station):
         try:
             c.ask("EHLO client.test")
             assert c.binding and len(c.binding) == 32
-            client = Bound("joe", "pencil", bytes(32) if spoil else c.binding, header)
+            client = Scram("joe", "pencil", header=header, binding=bytes(32) if spoil else c.binding)
             reply = c.ask(f"AUTH {mechanism} " + b64(client.first()))
             if reply.startswith("334 "):
                 reply = c.ask(b64(client.final(base64.b64decode(reply[4:]).decode())))
@@ -157,7 +149,7 @@ def test_no_binding_for_another_channel(station):
     try:
         assert c.binding != other.binding
         c.ask("EHLO client.test")
-        client = Bound("joe", "pencil", other.binding)
+        client = Scram("joe", "pencil", header="p=tls-exporter,,", binding=other.binding)
         reply = c.ask("AUTH SCRAM-SHA-256-PLUS " + b64(client.first()))
         assert c.ask(b64(client.final(base64.b64decode(reply[4:]).decode()))).startswith("535 5.7.8")
     finally:
