@@ -276,8 +276,8 @@ static void step_checks(struct query *q, bool may_relay)
 static const char *status_name(enum dns_status status)
 {
 	static const char *const names[] = {
-		[DNS_OK] = "found", [DNS_NO_DOMAIN] = "no such name", [DNS_NO_DATA] = "no such record", [DNS_NULL_MX] = "null MX", [DNS_TEMPORARY] = "temporary failure",
-		[DNS_BOGUS] = "DNSSEC failure", [DNS_MX_UNRESOLVED] = "exchangers without addresses",
+		[DNS_OK] = "found", [DNS_NO_DOMAIN] = "no such name", [DNS_NO_DATA] = "no such record", [DNS_NULL_MX] = "null MX",
+		[DNS_TEMPORARY] = "temporary failure", [DNS_BOGUS] = "DNSSEC failure", [DNS_MX_UNRESOLVED] = "exchangers without addresses",
 	};
 
 	return names[status];
@@ -308,7 +308,9 @@ static void write_details(const struct answer *a, struct str *out)
 
 static void print_dns(const struct query *q)
 {
-	static const struct show_column columns[] = { { "ASKED", 8, false, false }, { "NAME", 0.4, false, false }, { "ANSWER", 0.2, false, false }, { "", 0.4, false, false } };
+	static const struct show_column columns[] = {
+		{ "ASKED", 8, false, false }, { "NAME", 0.4, false, false }, { "ANSWER", 0.2, false, false }, { "", 0.4, false, false },
+	};
 	struct show_table *table = q->answers.count > 0 ? show_table_new(columns, 4, true) : NULL;
 	struct str details = STR_INIT(2000);
 
@@ -328,13 +330,18 @@ static void print_dns(const struct query *q)
 
 static void print_steps(const struct query *q)
 {
-	static const struct show_column columns[] = { { "STEP", 16, false, false }, { "VERDICT", 8, false, false }, { "DECIDED BY", 0.3, false, false }, { "WHY", 0.5, false, false } };
+	static const struct show_column columns[] = {
+		{ "STEP", 16, false, false }, { "VERDICT", 8, false, false }, { "DECIDED BY", 0.3, false, false }, { "WHY", 0.5, false, false },
+	};
 	struct show_table *table = show_table_new(columns, 4, true);
 
 	if (table == NULL)
 		tool_stop("out of memory");
-	for (size_t i = 0; i < q->steps; i++)
-		show_table_row(table, (struct bytes[4]){ bytes_of(q->step[i].what), bytes_of(q->step[i].verdict), bytes_of(q->step[i].by), bytes_of(q->step[i].said) });
+	for (size_t i = 0; i < q->steps; i++) {
+		const struct step *s = &q->step[i];
+
+		show_table_row(table, (struct bytes[4]){ bytes_of(s->what), bytes_of(s->verdict), bytes_of(s->by), bytes_of(s->said) });
+	}
 	show_table_print(table);
 	print_dns(q);
 	printf("\n%s\n", q->refused != NULL ? show_text(bytes_of(q->refused->said)) : "250 2.1.5 Ok");

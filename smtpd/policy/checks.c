@@ -55,7 +55,12 @@ void judgement_fail(struct judgement *j, unsigned code, const char *enhanced, co
 }
 
 /* RFC 3463: 4.4.3 the directory server fails, 4.7.5 a signature does. */
-#define UNSURE(j, one, ...) (judgement_fail(j, 450, (one) != NULL && (one)->status == DNS_BOGUS ? "4.7.5" : "4.4.3", __VA_ARGS__), (j)->finding = CHECK_UNSURE)
+static const char *unsure_code(const struct answer *one)
+{
+	return one != NULL && one->status == DNS_BOGUS ? "4.7.5" : "4.4.3";
+}
+
+#define UNSURE(j, one, ...) (judgement_fail(j, 450, unsure_code(one), __VA_ARGS__), (j)->finding = CHECK_UNSURE)
 
 /* ---- without the DNS */
 
@@ -252,7 +257,8 @@ static bool is_exempt_by(const struct exemption *e, const struct check_facts *fa
 	return (name.len > 0 && domain_matches(name, e->domain)) || (subject.len > 0 && domain_matches(subject, e->domain));
 }
 
-static bool is_exempt(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row, uint32_t *line_r)
+static bool is_exempt(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row,
+	uint32_t *line_r)
 {
 	struct exemption e;
 	for (size_t i = 0; i < settings->checkexempt.count; i++)
@@ -290,7 +296,8 @@ size_t check_learn(const struct settings *settings, const struct check_facts *fa
 	return asked;
 }
 
-void check_judge(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row, struct judgement *j_r)
+void check_judge(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row,
+	struct judgement *j_r)
 {
 	*j_r = (struct judgement){ .finding = CHECK_FINE };
 	if (is_exempt(settings, facts, a, row, &j_r->exempt_line))

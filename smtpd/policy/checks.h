@@ -60,7 +60,8 @@ enum check_action check_action(const struct settings *settings, const struct che
 /* Ask for all that the checks which are on want to know of these facts, and with `name` for the client's name. What has an answer already is not
  * asked again, what belongs to other facts is forgotten. How many questions were asked. */
 size_t check_learn(const struct settings *settings, const struct check_facts *facts, bool name, struct answers *a, deadline_t deadline);
-void check_judge(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row, struct judgement *j_r);
+void check_judge(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row,
+	struct judgement *j_r);
 
 /* The client's name, if its address has one that has the address. NULL: none, or not known. */
 const char *check_client_name(const struct check_facts *facts, const struct answers *a);

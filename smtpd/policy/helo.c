@@ -37,7 +37,8 @@ static bool is_own_name(const struct settings *settings, struct bytes name)
 
 static bool is_localhost(struct bytes name)
 {
-	return bytes_equal_nocase(name, LIT("localhost")) || bytes_equal_nocase(name, LIT("localhost.localdomain")) || bytes_ends_nocase(name, LIT(".localhost"));
+	return bytes_equal_nocase(name, LIT("localhost")) || bytes_equal_nocase(name, LIT("localhost.localdomain"))
+		|| bytes_ends_nocase(name, LIT(".localhost"));
 }
 
 /* No top-level domain is a number, so this is an address, or half of one. */

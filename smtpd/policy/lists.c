@@ -7,7 +7,8 @@
 static const unsigned subjects[SUBJECTS] = { LIST_CLIENT, LIST_HELO, LIST_REVERSE, LIST_SENDER };
 
 /* The name to look up for this in this list; false: there is nothing to look up, or not yet. RFC 5782 2. */
-static bool list_name(const struct check_facts *facts, const struct answers *a, const struct dnslist *list, unsigned of, char name_r[DNS_NAME_MAX + 1])
+static bool list_name(const struct check_facts *facts, const struct answers *a, const struct dnslist *list, unsigned of,
+	char name_r[DNS_NAME_MAX + 1])
 {
 	struct bytes subject = of == LIST_HELO ? helo_domain(facts) : of == LIST_SENDER ? sender_domain(facts) : bytes_of(check_client_name(facts, a));
 	struct str name = STR_INIT(DNS_NAME_MAX);
@@ -92,7 +93,8 @@ static bool take_word(struct bytes *rest, struct bytes word)
 	return true;
 }
 
-static void write_reply(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct listing *l, struct str *out)
+static void write_reply(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct listing *l,
+	struct str *out)
 {
 	struct bytes rest = settings->dnslistsreply;
 	while (rest.len > 0) {

@@ -1,9 +1,10 @@
 /*
  * policy - the checks of the client (checks.h) within a session.
  *
- * Who has logged in or may relay is not checked, and neither is a program of this host or who comes to a listener that wants a login. What is wrong with a client is told at
- * RCPT, so that the log names sender and recipient, and mail to our postmaster and abuse comes through; with checkwhen early, at EHLO and
- * MAIL. Only who speaks before the greeting hears it there. Each refusal is one line in the log, with the name of its check.
+ * Who has logged in or may relay is not checked, and neither is a program of this host or who comes to a listener that wants a login. What is
+ * wrong with a client is told at RCPT, so that the log names sender and recipient, and mail to our postmaster and abuse comes through; with
+ * checkwhen early, at EHLO and MAIL. Only who speaks before the greeting hears it there. Each refusal is one line in the log, with the name of its
+ * check.
  *
  * Each of these may wait for the DNS, checktimeout seconds at the most; without a check that wants it there is no question and no system call.
  */

@@ -196,6 +196,14 @@ static void list_grammars(void **state)
 	refused("dnsforward", "192.0.2.53:53\n", 1, "is no name server");
 	refused("ownaddresses", "192.0.2.0/24\n", 1, "is no IP address");
 	refused("aliasnames", "post master\n", 1, "is no local part");
+	assert_string_equal(shown("dnslists", "zen.example.org =127.0.0.2-11 3\n# good ones\nwl.example.org -1 client helo\n"), "zen.example.org =127.0.0.2-11 3\nwl.example.org -1 client helo");
+	refused("dnslists", "zen.example.org 1\nzen.example.org\n", 2, "is no list");
+	assert_string_equal(shown("checkexempt", "192.0.2.0/24\n.example.org checkhelo  checkforward\n"), "192.0.2.0/24\n.example.org checkhelo  checkforward");
+	refused("checkexempt", "192.0.2.1/24\n", 1, "exempts nobody");
+	refused("checkexempt", "192.0.2.0/24 checkhelo checkhello\n", 1, "is no check");
+	refused("checkexempt", "192.0.2.0/24 checkwhen\n", 1, "is no check");
+	refused("checkhelo", "refuse\n", 1, "off");
+	refused("dnslistsreply", "blocked \303\251\n", 1, "must be ASCII");
 }
 
 /* One line of a list is at one line of its file; all faults are told at once. */
