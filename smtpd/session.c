@@ -68,6 +68,10 @@ void session_become(struct session *s, const struct peer *client)
 	s->peer = &s->told;
 	s->may_relay = access_client_may_relay(s->access, &client->addr);
 	s->relay_suffix = (struct bytes){ 0 };
+	/* What was found out so far was found out of the other one. */
+	policy_free(&s->policy);
+	s->policy = (struct policy){ 0 };
+	s->hasty = false;
 }
 
 /* The next client's session must not find an octet of this one's; and memory that one long message has touched is given back. */

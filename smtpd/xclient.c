@@ -76,6 +76,8 @@ static void take_client(struct session *s, const struct attributes *a)
 	peer_announced(other ? &a->addr : &s->peer->addr, s->peer->is_socket, is_given(a, ATTR_NAME) ? a->text[ATTR_NAME] : other ? "" : s->peer->name, &client);
 	if (other) {
 		session_become(s, &client);
+		if (!is_given(a, ATTR_NAME))
+			gate_name(s);
 	} else {
 		s->told = client;
 		s->peer = &s->told;

@@ -232,6 +232,26 @@ def test_several_messages_in_a_session(house, dns):
             assert c.ask("MAIL FROM:<a@x.broken.tappal>").startswith("450 4.4.3 ")
 
 
+def test_another_client_by_xclient(house, dns):
+    """What was found out of one client is not held for the next one that XCLIENT names."""
+    house.set("xclientfrom", "203.0.113.9")
+    try:
+        house.up(dns.server, checkhelodns="reject", clientnames="yes")
+        with Mouth(house.port, timeout=100) as c:
+            c.say("PROXY TCP4 203.0.113.9 127.0.0.1 1000 25")
+            assert c.hear().startswith("220 ")
+            for ip, reply in (("192.0.2.1", "250 "), ("192.0.2.2", "550 5.7.1 <good.plain.tappal>: Helo command rejected"), ("192.0.2.1", "250 ")):
+                assert c.ask(f"XCLIENT ADDR={ip}").startswith("220 ")
+                assert c.ask("EHLO good.plain.tappal").startswith("250-")
+                assert c.ask(f"MAIL FROM:<{SENDER}>").startswith("250 ")
+                assert c.ask("RCPT TO:<joe@local.test>").startswith(reply), ip
+                assert c.ask("RSET").startswith("250 ")
+        log = house.log("smtpd")
+        assert log.count("XCLIENT: client is good.plain.tappal[192.0.2.1]") == 2 and "XCLIENT: client is unknown[192.0.2.2]" in log
+    finally:
+        house.set("xclientfrom", "")
+
+
 def test_lists_and_weights(house, dns):
     house.up(dns.server, checklists="reject", dnslists="bad.list.tappal =127.0.0.2-5 2\nbad.list.tappal =127.0.0.9 1\nwhite.list.tappal -1", dnslistsscore="2")
     assert house.ask("192.0.2.1").startswith("250 ")   # 2 - 1
