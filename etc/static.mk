@@ -8,7 +8,7 @@
 
 STATIC_CC := $(or $(MUSL),$(if $(SAN_$(VARIANT)),,$(shell command -v musl-gcc)))
 STATIC     = $(if $(SAN_$(VARIANT)),,smtpd/smtpd-start) $(if $(MUSL),smtpd/smtpd queue/enqueue)
-STARTER_COMMON = accounts bytes channel clock io sibling
+STARTER_COMMON = accounts bytes channel clock io passing sibling
 
 ifneq ($(STATIC_CC),)
 # Where its start files are; its specs (musl-gcc) know no static position-independent program, so they are named here.

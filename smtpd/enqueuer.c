@@ -6,6 +6,7 @@
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/passing.h"
 #include "common/paths.h"
 
 #include <errno.h>
@@ -359,24 +360,11 @@ void enqueuer_body(struct enqueuer *e, const struct bytes *spans, size_t count)
 
 enum teller { TELLER_NONE, TELLER_QUEUED, TELLER_CHILD };
 
-/* The descriptor that came with a message, or -1. */
-static int descriptor_of(struct msghdr *message)
-{
-	struct cmsghdr *head = CMSG_FIRSTHDR(message);
-	int fd = -1;
-	if (head != NULL && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof fd))
-		memcpy(&fd, CMSG_DATA(head), sizeof fd);
-	return fd;
-}
-
 /* What the child says, at most `room` octets: as read(2). The fifo that it lends with them takes the place of the one before. */
 static ssize_t receive(struct enqueuer *e, char *at, size_t room)
 {
-	union { char octets[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
-	struct iovec iov = { at, room };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.octets, .msg_controllen = sizeof control.octets };
-	ssize_t n = recvmsg(e->from, &message, MSG_CMSG_CLOEXEC);
-	int fd = n >= 0 ? descriptor_of(&message) : -1;
+	int fd;
+	ssize_t n = passing_receive(e->from, at, room, 0, &fd, 1);
 	if (fd >= 0)
 		enqueuer_lent(e, fd);
 	return n;

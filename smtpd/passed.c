@@ -4,6 +4,7 @@
 #include "common/accounts.h"
 #include "common/channel.h"
 #include "common/log.h"
+#include "common/passing.h"
 #include "common/paths.h"
 #include "common/priv.h"
 #include "common/sibling.h"
@@ -77,16 +78,6 @@ static bool is_connection(int fd)
 		&& getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &listening_len) == 0 && listening == 0;
 }
 
-/* The one descriptor that came, or -1. */
-static int descriptor_of(struct msghdr *m)
-{
-	struct cmsghdr *c = CMSG_FIRSTHDR(m);
-	int fd = -1;
-	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fd))
-		memcpy(&fd, CMSG_DATA(c), sizeof fd);
-	return fd;
-}
-
 static bool take_facts(struct bytes octets, struct passed *p)
 {
 	struct record record;
@@ -104,17 +95,13 @@ static bool take_facts(struct bytes octets, struct passed *p)
 
 static bool receive_connection(struct passed *p)
 {
-	union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control;
 	char octets[PASS_MAX];
-	struct iovec iov = { octets, sizeof octets };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int)) };
 	struct timeval wait = { .tv_sec = PASS_SECONDS };
 	setsockopt(p->control, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-	ssize_t n = recvmsg(p->control, &m, MSG_CMSG_CLOEXEC);
+	ssize_t n = passing_receive(p->control, octets, sizeof octets, 0, &p->client, 1);
 	if (n <= 0)
 		return false;
-	p->client = descriptor_of(&m);
-	if (!(m.msg_flags & MSG_CTRUNC) && p->client >= 0 && is_connection(p->client) && take_facts((struct bytes){ octets, (size_t)n }, p))
+	if (p->client >= 0 && is_connection(p->client) && take_facts((struct bytes){ octets, (size_t)n }, p))
 		return true;
 	log_warn("smtpd-start passed what is no connection");
 	return false;

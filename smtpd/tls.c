@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/passing.h"
 #include "common/paths.h"
 #include "common/sibling.h"
 
@@ -20,19 +21,9 @@
 
 static bool send_ask(int control, int client, int plain, const char *text, bool at_once)
 {
-	union { struct cmsghdr head; char room[CMSG_SPACE(2 * sizeof(int))]; } descriptors = { 0 };
 	struct tls_ask ask = { .mode = at_once, .client = bytes_slice(bytes_of(text), 0, 400) };
 	struct str out = STR_INIT(1000);
-	int fd[2] = { client, plain };
-	bool ok = tls_ask_encode(&ask, &out);
-	struct iovec iov = { out.at, out.len };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &descriptors, .msg_controllen = sizeof descriptors };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof fd);
-	memcpy(CMSG_DATA(c), fd, sizeof fd);
-	ok = ok && sendmsg(control, &m, MSG_NOSIGNAL) == (ssize_t)out.len;
+	bool ok = tls_ask_encode(&ask, &out) && passing_send(control, str_bytes(&out), (const int[]){ client, plain }, 2, 0);
 	str_free(&out);
 	return ok;
 }

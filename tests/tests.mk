@@ -4,7 +4,7 @@
 # common
 UNIT += bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts
 FUZZ += mailaddr envelope linein channel settings
-UNIT += channel log settings keylist route mailbox priv service
+UNIT += channel log settings keylist route mailbox priv service passing
 UNIT_LIBS_log = -ljansson
 UNIT_LIBS_settings = -Wl,--wrap=open
 UNIT_LIBS_priv = -Wl,--wrap=fopen

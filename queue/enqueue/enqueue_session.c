@@ -14,13 +14,13 @@
 #include "enqueue.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/channel.h"
 #include "common/io.h"
+#include "common/passing.h"
 
 struct session {
 	const struct caller *caller;
@@ -64,23 +64,6 @@ static bool on_body(struct session *s, struct bytes payload) {
 	return true;
 }
 
-/* `octets` down fd 1, with a descriptor. */
-static bool send_with(int fd, struct bytes octets) {
-	union { char room[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = { .room = "" };
-	struct iovec iov = { (void *)(uintptr_t)octets.at, octets.len };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room) };
-	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-	ssize_t sent;
-	head->cmsg_level = SOL_SOCKET;
-	head->cmsg_type = SCM_RIGHTS;
-	head->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(head), &fd, sizeof(fd));
-	do
-		sent = sendmsg(1, &message, MSG_NOSIGNAL);
-	while (sent < 0 && errno == EINTR);
-	return sent == (ssize_t)octets.len;
-}
-
 /* An answer. With it goes the ack fifo that is kept: the next one's answer need not come through here. */
 static bool answer(struct session *s, enum enqueue_exit code, msgid_t id) {
 	struct mail_result result = { .result = (uint8_t)code, .id = id };
@@ -91,7 +74,7 @@ static bool answer(struct session *s, enum enqueue_exit code, msgid_t id) {
 	int ack = s->lends ? parcel_lend_ack(s->parcel) : -1;
 	if (ack < 0)
 		return io_write_full(1, s->answer.at, s->answer.len) == 0;
-	bool good = send_with(ack, str_bytes(&s->answer));
+	bool good = passing_send(1, str_bytes(&s->answer), &ack, 1, 0);
 	close(ack);
 	return good;
 }

@@ -9,6 +9,7 @@
  */
 #include "common/channel.h"
 #include "common/exits.h"
+#include "common/passing.h"
 #include "common/paths.h"
 #include "common/sibling.h"
 
@@ -71,18 +72,9 @@ static bool encode_facts(const char *role, struct str *out)
 
 static bool send_connection(int door, const char *role)
 {
-	union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control = { 0 };
 	struct str out = STR_INIT(PASS_MAX);
 	const int connection = 0;
-	bool ok = encode_facts(role, &out);
-	struct iovec iov = { out.at, out.len };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof connection);
-	memcpy(CMSG_DATA(c), &connection, sizeof connection);
-	ok = ok && sendmsg(door, &m, MSG_NOSIGNAL) == (ssize_t)out.len;
+	bool ok = encode_facts(role, &out) && passing_send(door, str_bytes(&out), &connection, 1, 0);
 	str_free(&out);
 	return ok;
 }

@@ -7,6 +7,7 @@
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/passing.h"
 #include "common/paths.h"
 
 #include <errno.h>
@@ -45,19 +46,10 @@ struct door {
 /* A new channel to the signer: our end, or -1. */
 static int channel_open(int signer)
 {
-	union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control = { 0 };
-	char octet = 'c';
-	struct iovec iov = { &octet, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -1;
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &pair[1], sizeof(int));
-	bool sent = sendmsg(signer, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+	bool sent = passing_send(signer, LIT("c"), &pair[1], 1, MSG_DONTWAIT);
 	close(pair[1]);
 	if (sent)
 		return pair[0];

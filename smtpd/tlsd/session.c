@@ -8,6 +8,7 @@
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/passing.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -73,33 +74,18 @@ static bool is_stream(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
-/* The two descriptors of one message; whatever else came is closed. */
-static bool take_descriptors(struct msghdr *m, int fd_r[2])
-{
-	struct cmsghdr *c = CMSG_FIRSTHDR(m);
-	bool rights = c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS;
-	if (rights && c->cmsg_len == CMSG_LEN(2 * sizeof *fd_r) && !(m->msg_flags & MSG_CTRUNC)) {
-		memcpy(fd_r, CMSG_DATA(c), 2 * sizeof *fd_r);
-		return is_stream(fd_r[0]) && is_stream(fd_r[1]);
-	}
-	return false;
-}
-
 static bool take_question(struct session *s)
 {
-	union { struct cmsghdr head; char room[CMSG_SPACE(2 * sizeof(int))]; } control;
 	char octets[ASK_MAX];
-	struct iovec iov = { octets, sizeof octets };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	struct tls_ask ask;
 	struct record record;
 	size_t used;
 	int fd[2];
 	limit_waits(s->control, ASK_MS);
-	ssize_t n = recvmsg(s->control, &m, MSG_CMSG_CLOEXEC);
+	ssize_t n = passing_receive(s->control, octets, sizeof octets, 0, fd, 2);
 	if (n <= 0)
 		return false;
-	if (!take_descriptors(&m, fd) || record_take((struct bytes){ octets, (size_t)n }, &record, &used) != RECORD_OK || used != (size_t)n
+	if (!is_stream(fd[0]) || !is_stream(fd[1]) || record_take((struct bytes){ octets, (size_t)n }, &record, &used) != RECORD_OK || used != (size_t)n
 		|| record.type != REC_tls_ask || !tls_ask_decode(record.payload, &ask) || ask.client.len > CLIENT_TEXT || ask.mode > 1) {
 		log_warn("smtpd sent what is no question");
 		return false;

@@ -6,11 +6,11 @@
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/passing.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -104,18 +104,12 @@ static bool asker_turn(const struct signer *s, struct asker *a)
 /* An octet with a descriptor: a session's channel. -1: the door has closed. -2: none now. */
 static int take_channel(int door)
 {
-	union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control;
 	char octet;
-	struct iovec iov = { &octet, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
-	ssize_t n = recvmsg(door, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-	int fd = -2;
+	int fd;
+	ssize_t n = passing_receive(door, &octet, 1, MSG_DONTWAIT, &fd, 1);
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		return -1;
-	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fd))
-		memcpy(&fd, CMSG_DATA(c), sizeof fd);
-	return fd;
+	return fd >= 0 ? fd : -2;
 }
 
 static void channels_take(struct signer *s)
