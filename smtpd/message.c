@@ -19,7 +19,7 @@ void message_begin(struct message *m, uint64_t size_max, uint64_t hops_max)
 	m->hops_max = hops_max;
 	m->faults = 0;
 	m->in_header = true;
-	m->awaits_id = m->has_date = m->has_id = false;
+	m->begun = m->headless = m->awaits_id = m->has_date = m->has_id = false;
 	m->place = AT_LINE;
 	m->line_length = m->header_length = 0;
 	m->message_id[0] = '\0';
@@ -92,11 +92,22 @@ static void note_header(struct message *m, const char *at, size_t n)
 	m->header_length += n;
 }
 
+/* A first line that continues a field continues ours: there is no other. It is text. */
+static void note_beginning(struct message *m, char first)
+{
+	m->headless = (first == ' ' || first == '\t');
+	if (m->headless)
+		m->in_header = false;
+	m->begun = true;
+}
+
 /* Octets of a line, without its CRLF, that hold no CR. */
 static void line_octets(struct message *m, const char *at, size_t n)
 {
 	if (n == 0)
 		return;
+	if (!m->begun)
+		note_beginning(m, *at);
 	if (memchr(at, '\n', n) != NULL)
 		message_blame(m, MESSAGE_BARE);
 	m->line_length += n;
@@ -109,6 +120,7 @@ static void line_octets(struct message *m, const char *at, size_t n)
 static void line_ended(struct message *m)
 {
 	m->place = AT_LINE;
+	m->begun = true;
 	m->line_length = 0;
 	if (m->in_header)
 		header_line_ended(m);

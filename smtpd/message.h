@@ -24,10 +24,12 @@ struct message {
 	uint64_t hops, hops_max;      /* Received: headers so far, and how many mean a loop */
 	unsigned faults;              /* enum message_fault, or'ed: the same set however the stream was cut */
 	bool in_header;
+	bool headless;                /* it begins with a blank: it must not join the field before it */
 	bool has_date, has_id;        /* of the header lines so far */
 	char message_id[MESSAGE_ID_MAX + 1];   /* from the header, empty when absent; printable ASCII only */
 	/* private */
 	int place;
+	bool begun;                   /* a first octet was seen */
 	bool awaits_id;               /* a Message-ID: header whose value is folded to the next line */
 	size_t line_length;
 	size_t header_length;

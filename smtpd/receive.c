@@ -96,6 +96,8 @@ static void hand_over(struct session *s, bool header_is_whole)
 	bool complete = s->login[0] != '\0' && header_is_whole && s->content == NULL;
 	s->handed_over = true;
 	bool traced = write_trace(s, &trace, &id_offset) && (!complete || submission_headers(s, &trace));
+	if (s->message.headless && s->content == NULL)
+		traced = traced && str_add_c(&trace, "\r\n");
 	if (!traced || !write_envelope(s, &envelope))
 		s->no_memory = true;
 	else

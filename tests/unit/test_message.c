@@ -8,6 +8,7 @@ struct scanned {
 	size_t end;        /* octets up to and with the final dot's line; 0: it did not come */
 	unsigned faults;
 	uint64_t size, hops;
+	bool headless;
 	char message_id[MESSAGE_ID_MAX + 1];
 };
 
@@ -58,6 +59,7 @@ static struct scanned scan(struct bytes in, size_t first, size_t second, size_t 
 	out.faults = m.faults;
 	out.size = m.faults == 0 ? m.size : 0;
 	out.hops = m.hops;
+	out.headless = m.headless;
 	memcpy(out.message_id, m.message_id, sizeof out.message_id);
 	return out;
 }
@@ -68,6 +70,7 @@ static void assert_same(const struct scanned *a, const struct scanned *b)
 	assert_int_equal(a->faults, b->faults);
 	assert_int_equal(a->size, b->size);
 	assert_int_equal(a->hops, b->hops);
+	assert_int_equal(a->headless, b->headless);
 	assert_string_equal(a->message_id, b->message_id);
 	assert_true(bytes_equal(str_bytes(&a->kept), str_bytes(&b->kept)));
 }
@@ -262,9 +265,27 @@ static void test_chunk_header(void **state)
 	assert_int_equal(m.faults, MESSAGE_TOO_BIG | MESSAGE_LOOPS);
 }
 
+static void a_first_line_that_continues_a_field(void **state)
+{
+	(void)state;
+	static const struct { const char *in; bool headless; } rows[] = {
+		{ " x\r\n.\r\n", true }, { "\tx\r\nReceived: a\r\n.\r\n", true }, { "x\r\n.\r\n", false }, { "\r\n x\r\n.\r\n", false }, { ".\r\n", false },
+		{ "A: b\r\n c\r\n.\r\n", false }, { ".. x\r\n.\r\n", false }, { ". x\r\n.\r\n", true },
+	};
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct scanned whole = scan(bytes_of(rows[i].in), 0, 0, 0), cut = scan(bytes_of(rows[i].in), 0, 0, 1);
+		assert_int_equal(whole.headless, rows[i].headless);
+		assert_int_equal(whole.hops, 0);
+		assert_same(&whole, &cut);
+		str_free(&whole.kept);
+		str_free(&cut.kept);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_first_line_that_continues_a_field),
 		cmocka_unit_test(test_chunks), cmocka_unit_test(test_chunk_header), cmocka_unit_test(test_dots),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_nul),
