@@ -460,11 +460,12 @@ static void take_listing(struct lookup *l, enum finding finding, const struct ub
 	for (size_t i = 0; finding == FOUND && result->data[i] != NULL; i++)
 		take_address(x, (struct bytes){ result->data[i], (size_t)result->len[i] }, TYPE_A);
 	l->exchanger_count = 1;
-	if (x->count == 0)
+	if (x->count == 0) {
 		answer_nothing(l, finding == FOUND ? NO_DATA : finding, "address");
-	else
-		ask(l, l->name, 0, TYPE_TXT);
-	if (x->count > 0 && l->running == 0)
+		return;
+	}
+	ask(l, l->name, 0, TYPE_TXT);
+	if (l->running == 0)
 		conclude(l);
 }
 
