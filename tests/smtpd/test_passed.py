@@ -131,6 +131,18 @@ def test_what_the_environment_says(passing, server):
     assert "connect from client.example[127.0.0.1]" in server.log()
 
 
+def test_what_is_said_of_a_front_is_not_said_of_its_client(passing, server):
+    passing.start_pool(proxyfrom="127.0.0.1")
+    passing.start_tcpserver(*passing.rules('127.0.0.1:allow,RELAYCLIENT=".gate.test",TCPREMOTEHOST="front.example",TCPREMOTEINFO="ann"\n'))
+    with server.connect() as c:
+        c.say("PROXY TCP4 192.0.2.7 192.0.2.25 4711 25")
+        assert c.greet().ask("MAIL FROM:<a@b.test>").startswith("250")
+        assert c.ask("RCPT TO:<far@away.test>").startswith("554 5.7.1")
+        assert c.ask("RSET").startswith("250") and c.mail().startswith("250 ")
+        assert passing.served_by_pool()
+    assert "ECunknown[192.0.2.7]" in server.place.sink_lines() and "front.example" not in server.log()
+
+
 def test_environment_too_long_to_pass(passing, server):
     """smtpd itself knows what to do with it."""
     passing.start_pool()
