@@ -48,11 +48,16 @@ void content_free(struct content *content)
 
 /* ---- verdicts */
 
-static bool refuse(struct session *s, enum content_stage stage, const char *rcpt, unsigned code, const char *enhanced, const char *text)
+/* `m`: who decided, for the log; NULL: we. */
+static bool refuse(struct session *s, const struct milter *m, enum content_stage stage, const char *rcpt, unsigned code, const char *enhanced, const char *text)
 {
+	char who[64] = "";
+	if (m != NULL)
+		snprintf(who, sizeof who, "milters/%.40s", log_text(m->line.name));
 	if (stage == CONTENT_CONNECT)
 		code = code >= 500 ? 554 : 421;   /* what may stand for a banner */
-	session_reject(s, rcpt, code, enhanced, "%s", text);
+	session_reject_log(s, m != NULL ? who : NULL, "reject", rcpt, code, enhanced, text);
+	session_reply(s, code, enhanced, "%s", text);
 	if (stage == CONTENT_CONNECT || code == 421)
 		s->end = END_REFUSED;
 	return false;
@@ -63,8 +68,8 @@ bool content_away(struct session *s, struct milter *m, const char *rcpt)
 	if (m->line.when_away == MILTER_ACCEPT)
 		return true;
 	if (m->line.when_away == MILTER_REJECT)
-		return refuse(s, CONTENT_MESSAGE, rcpt, 550, "5.7.1", AWAY_TEXT);
-	return refuse(s, CONTENT_MESSAGE, rcpt, 451, "4.7.1", AWAY_TEXT);
+		return refuse(s, m, CONTENT_MESSAGE, rcpt, 550, "5.7.1", AWAY_TEXT);
+	return refuse(s, m, CONTENT_MESSAGE, rcpt, 451, "4.7.1", AWAY_TEXT);
 }
 
 /* The code at the beginning of a further line of a reply. */
@@ -94,7 +99,7 @@ static void clean_text(struct bytes text, char *out, size_t size)
 	out[n] = '\0';
 }
 
-static bool refuse_as_told(struct session *s, enum content_stage stage, const struct milter_reply *r, const char *rcpt)
+static bool refuse_as_told(struct session *s, const struct milter *m, enum content_stage stage, const struct milter_reply *r, const char *rcpt)
 {
 	char text[400], code[16] = "";
 	struct str enhanced = STR_INIT(sizeof code - 1);
@@ -103,7 +108,7 @@ static bool refuse_as_told(struct session *s, enum content_stage stage, const st
 	bytes_to_cstring(str_bytes(&enhanced), code, sizeof code);
 	str_free(&enhanced);
 	clean_text(r->value, text, sizeof text);
-	return refuse(s, stage, rcpt, r->code, code, text[0] != '\0' ? text : "Rejected by policy");
+	return refuse(s, m, stage, rcpt, r->code, code, text[0] != '\0' ? text : "Rejected by policy");
 }
 
 static bool discard(struct session *s, struct milter *m, enum content_stage stage)
@@ -133,14 +138,14 @@ bool content_verdict(struct session *s, struct milter *m, const struct milter_re
 	case ANSWER_DISCARD:
 		return discard(s, m, stage);
 	case ANSWER_REJECT:
-		return refuse(s, stage, rcpt, 550, "5.7.1", stage == CONTENT_MESSAGE ? "Message rejected" : "Command rejected");
+		return refuse(s, m, stage, rcpt, 550, "5.7.1", stage == CONTENT_MESSAGE ? "Message rejected" : "Command rejected");
 	case ANSWER_TEMPFAIL:
-		return refuse(s, stage, rcpt, 451, "4.7.1", AWAY_TEXT);
+		return refuse(s, m, stage, rcpt, 451, "4.7.1", AWAY_TEXT);
 	case ANSWER_REPLY:
-		return refuse_as_told(s, stage, r, rcpt);
+		return refuse_as_told(s, m, stage, r, rcpt);
 	case ANSWER_SHUTDOWN:
 	case ANSWER_CONNECTION_FAIL:
-		return refuse(s, stage, rcpt, 421, "4.7.1", AWAY_TEXT);
+		return refuse(s, m, stage, rcpt, 421, "4.7.1", AWAY_TEXT);
 	default:
 		milter_lost(m, "answered what it may not answer here");
 		return stage == CONTENT_CONNECT || stage == CONTENT_HELO || stage == CONTENT_UNKNOWN || content_away(s, m, rcpt);
@@ -327,8 +332,8 @@ static bool refuse_draft(struct session *s, int error)
 {
 	log_warn("a message cannot be kept aside: %s", strerror(error));
 	if (error == ENOSPC || error == EDQUOT)
-		return refuse(s, CONTENT_MESSAGE, NULL, 452, "4.3.1", "No space for the message now");
-	return refuse(s, CONTENT_MESSAGE, NULL, 451, "4.3.0", "The message cannot be kept now");
+		return refuse(s, NULL, CONTENT_MESSAGE, NULL, 452, "4.3.1", "No space for the message now");
+	return refuse(s, NULL, CONTENT_MESSAGE, NULL, 451, "4.3.0", "The message cannot be kept now");
 }
 
 static bool open_letter(struct session *s)
@@ -338,7 +343,7 @@ static bool open_letter(struct session *s)
 	if (l->draft.error != 0)
 		return refuse_draft(s, l->draft.error);
 	if (letter_open(l) != LETTER_OK)
-		return refuse(s, CONTENT_MESSAGE, NULL, 552, "5.3.4", "The header of the message is too large");
+		return refuse(s, NULL, CONTENT_MESSAGE, NULL, 552, "5.3.4", "The header of the message is too large");
 	bool done = s->login[0] == '\0' || (submission_headers(s, &own) && letter_prepend(l, str_bytes(&own)) == LETTER_OK);
 	str_free(&own);
 	return done || refuse_draft(s, ENOMEM);
