@@ -3,7 +3,6 @@ always a verdict, nothing that was acknowledged is lost, and others are served m
 import contextlib
 import glob
 import grp
-import itertools
 import os
 import pwd
 import random
@@ -20,7 +19,7 @@ import records
 from books import Books
 from dnszone import Zones
 from faults import calm, children, files, programs, status, zombies
-from host import DAEMONS, TOP, Host, wait_until
+from host import DAEMONS, PATIENCE, TOP, Host, wait_until
 from sink import Delay, Dribble, Flood, Hangup, Raw, Reset, Sink, Stall
 
 BOXES = 40
@@ -55,7 +54,7 @@ def good():
 def host(dns, good):
     settings = {"me": "mx.hostile.tappal", "locals": ["hostile.tappal"], "clients": ["127.0.0.0/8"], "dnsforward": dns.server, "dnstrustanchor": "",
                 "remoteport": str(PORT), "retryfirst": "1", "retrymax": "2", "timeoutconnect": "2", "timeoutremote": "3", "dnstimeout": "5",
-                "databytes": str(DATABYTES), "smtpdsessions": "250", "freespace": "1M", "maxcommands": "1000000000", "connectionidle": "1"}
+                "databytes": str(DATABYTES), "smtpdsessions": "550", "freespace": "1M", "maxcommands": "1000000000", "connectionidle": "1"}
     with Host("hostile", "127.0.0.45", settings=settings) as h:
         for n in range(BOXES):
             h.add_mailbox(f"box{n}@hostile.tappal")
@@ -89,12 +88,12 @@ def recipients(host, address):
 # ---- clients
 
 def test_slow_and_silent_clients(host, books):
-    """Two hundred of them, at every stage, and one that is served at once."""
+    """Five hundred of them, at every stage, and one that is served all the time."""
     stages = [b"", b"EHLO c\r\n", b"EHLO c\r\nMAIL FROM:<a@b.tappal>\r\n", b"EHLO c\r\nMAIL FROM:<a@b.tappal>\r\nRCPT TO:<%s>\r\n" % books.to.encode(),
               b"EHLO c\r\nMAIL FROM:<a@b.tappal>\r\nRCPT TO:<%s>\r\nDATA\r\nSubject: s" % books.to.encode()]
     with contextlib.ExitStack() as stack:
         slow = []
-        for n in range(200):
+        for n in range(500):
             s = stack.enter_context(socket.create_connection((host.address, host.port)))
             s.sendall(stages[n % len(stages)])
             slow.append(s)
@@ -308,18 +307,18 @@ def test_nonsense_on_the_fifos(host, books, account, names):
     print("SEED", seed)
     child = as_account(account, lambda: spoil(paths, seed))
     try:
-        for n in itertools.count():
+        began = time.monotonic()
+        while time.monotonic() < began + 3 or complaints() == before:
+            assert time.monotonic() < began + PATIENCE, "nobody complains"
             assert books.send()[0] == 250
             host.send("a@b.tappal", [GOOD])
             time.sleep(0.1)
-            if n > 20 and complaints() > before:
-                break
-            assert n < 1000, "nobody complains"
     finally:
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it has ended by itself"
-    books.settle()
-    assert wait_until(lambda: not recipients(host, GOOD))
+    # half a record is waited for, a destination that failed rests a minute: both may come more than once
+    books.settle(3 * PATIENCE)
+    assert wait_until(lambda: not recipients(host, GOOD), 3 * PATIENCE)
 
 
 # ---- a program of ours that was taken over

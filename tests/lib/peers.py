@@ -148,6 +148,60 @@ smtpd_relay_restrictions = permit_mynetworks, reject
             os.unlink(self.link)
 
 
+class DovecotAuth:
+    """Dovecot's auth for other servers: `users` with passwords, asked at self.socket."""
+
+    def __init__(self, base, users):
+        self.base, self.users, self.socket = base, users, f"{base}/run/ask"
+
+    def start(self):
+        os.makedirs(self.base)
+        os.chmod(self.base, 0o755)
+        with open(f"{self.base}/users", "w") as f:
+            f.writelines(f"{login}:{{PLAIN}}{password}\n" for login, password in self.users.items())
+        with open(f"{self.base}/dovecot.conf", "w") as f:
+            f.write(f"""protocols =
+base_dir = {self.base}/run
+state_dir = {self.base}/state
+log_path = {self.base}/log
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_username_chars =
+auth_failure_delay = 0
+default_internal_user = dovecot
+default_login_user = dovenull
+passdb {{
+  driver = passwd-file
+  args = {self.base}/users
+}}
+userdb {{
+  driver = static
+  args = uid=nobody gid=nogroup home=/nonexistent
+}}
+service auth {{
+  unix_listener {self.socket} {{
+    mode = 0666
+  }}
+}}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+""")
+        self.process = subprocess.Popen(["dovecot", "-F", "-c", f"{self.base}/dovecot.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 120
+        while not os.path.exists(self.socket):
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError("dovecot did not start: " + (open(f"{self.base}/log").read() if os.path.exists(f"{self.base}/log") else ""))
+            time.sleep(0.05)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(120)
+
+
 class Dovecot:
     """Dovecot's IMAP over a Maildir, for one user with a static password."""
 

@@ -15,13 +15,14 @@ sys.path[:0] = [os.path.join(TESTS, "dialog"), os.path.join(TESTS, "lib")]
 from run import ROOTS, SETTINGS, TOP, Place  # noqa: E402
 
 
-ports = itertools.cycle(range(15000 + os.getpid() % 7000, 30000))
+ports = itertools.cycle(range(15000 + os.getpid() * 100 % 10000, 30000))
 
 
 def free_port():
     """Below those that clients get for themselves: no connection can take it before the program does."""
     for port in ports:
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
             return port
     raise AssertionError
 

@@ -13,6 +13,7 @@ from conftest import children, eventually
 from house import PROGRAMS, House, Scram, b64
 
 import records
+from peers import DovecotAuth
 
 @pytest.fixture(scope="module")
 def house():
@@ -611,3 +612,28 @@ def test_dovecot_protocol(house):
     finally:
         house.down()
         house.set("authbackend", "own")
+
+
+@pytest.mark.skipif(shutil.which("dovecot") is None, reason="dovecot is not installed")
+def test_real_dovecot(house):
+    """Its users are ours, and when it is away nobody is refused for good."""
+    dovecot = DovecotAuth(f"{house.root}/real-dovecot", {"dora": "fish & chips", "d\u00f6ra": "gr\u00fc\u00df"})
+    dovecot.start()
+    house.up(authbackend=f"dovecot {dovecot.socket}")
+    try:
+        with house.client() as c:
+            assert "AUTH PLAIN LOGIN" in c.ask("EHLO client.test")
+            assert c.ask("AUTH LOGIN").startswith("334")
+            assert c.ask(b64("dora")).startswith("334")
+            assert c.ask(b64("fish & chips")).startswith("235"), house.log("auth")
+        assert house.plain("d\u00f6ra", "gr\u00fc\u00df").startswith("235")
+        for login, password in (("dora", "fish"), ("nobody", "fish & chips"), ("dora", "x" * 300), ("x" * 255, "y"), ("joe", "pencil")):
+            assert house.plain(login, password).startswith("535 5.7.8"), (login, house.log("auth"))
+        dovecot.stop()
+        assert eventually(lambda: house.plain("dora", "fish & chips").startswith("454 4.7.0"))
+        dovecot.process = subprocess.Popen(["dovecot", "-F", "-c", f"{dovecot.base}/dovecot.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert eventually(lambda: house.plain("dora", "fish & chips").startswith("235")), house.log("auth")
+    finally:
+        house.down()
+        house.set("authbackend", "own")
+        dovecot.stop()

@@ -5,8 +5,9 @@ import smtplib
 import subprocess
 
 import pytest
-from conftest import Mouth, eventually
+from conftest import Mouth, eventually, free_port
 from house import PROGRAMS, Scram, Station, b64
+from peers import Postfix
 from tlshost import Certificates, Secure, client_context
 
 
@@ -94,6 +95,35 @@ def test_clients(station, client, mechanism, tls):
     assert r.returncode == 0, r.stdout + r.stderr
     assert eventually(lambda: station.log("smtpd").count(f"SASL {mechanism} authentication succeeded, sasl_username=joe") == before + 1)
     assert eventually(lambda: station.log().count("from=<joe@local.test>") == sent + 1), station.log("smtpd")
+
+
+def test_postfix_relays_through_us(station):
+    """As its users have it: relayhost, a password map, and a certificate that must be the name's."""
+    port = free_port()
+    relay = f"[127.0.0.1]:{station.ports['submission']}"
+    extra = f"""relayhost = {relay}
+smtp_tls_security_level = secure
+smtp_tls_loglevel = 1
+smtp_tls_secure_cert_match = mx.test
+smtp_tls_CAfile = {station.pki.path("ca.pem")}
+smtp_sasl_auth_enable = yes
+smtp_sasl_security_options = noanonymous
+smtp_sasl_mechanism_filter = plain, login, scram-sha-256
+smtp_sasl_password_maps = inline:{{ {{ {relay} = joe:pencil }} }}
+"""
+    postfix = Postfix(f"{station.root}/postfix", "127.0.0.1", port, "pf.test", extra=extra)
+    if not postfix.available():
+        pytest.skip("Debian's Postfix could not be unpacked")
+    postfix.start()
+    try:
+        before = len(re.findall(r"SASL [A-Z0-9-]+ authentication succeeded, sasl_username=joe", station.log("smtpd")))
+        with smtplib.SMTP("127.0.0.1", port, local_hostname="client.test") as s:
+            s.sendmail("joe@local.test", ["bob@elsewhere.test"], "Subject: x\r\n\r\nby way of Postfix\r\n")
+        assert eventually(lambda: "status=" in postfix.log())
+        assert "status=sent (250 2.0.0 Ok: queued as" in postfix.log() and "Verified TLS connection established to 127.0.0.1" in postfix.log(), postfix.log()
+        assert len(re.findall(r"SASL [A-Z0-9-]+ authentication succeeded, sasl_username=joe", station.log("smtpd"))) == before + 1
+    finally:
+        postfix.stop()
 
 
 class SClient:

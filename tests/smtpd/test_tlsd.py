@@ -185,13 +185,29 @@ def test_garbage(host, octets):
     assert "was killed" not in host.log()
 
 
-def client_hello(host):
+def client_hello(host, name=None):
     """A good ClientHello's octets."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = client_context().wrap_bio(incoming, outgoing)
+    tls = client_context().wrap_bio(incoming, outgoing, server_hostname=name)
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     return outgoing.read()
+
+
+@pytest.mark.parametrize("octets", [b"\0", b"/", b"\n", b"\xff", b" "])
+def test_names_of_no_host(host, octets):
+    """SNI that no library would send: no path, no line of the log, no certificate comes of it, and the next client is served."""
+    host.start()
+    hello = client_hello(host, "xx-mark-xx.test").replace(b"-mark-", octets * 6)
+    c = Mouth(host.port465)
+    c.socket.sendall(hello)
+    c.socket.shutdown(socket.SHUT_WR)
+    answer = c.socket.recv(4096)
+    assert answer[:1] in (b"\x15", b"\x16")     # an alert, or a certificate for whom it may concern
+    c.close()
+    served(host)
+    assert "was killed" not in host.log() and not re.search("xx[^?]{6}xx", host.log())
+    assert all(re.match(r"\d{4}-|  ", line) for line in host.log().splitlines())
 
 
 def test_mutated_hello(host):
