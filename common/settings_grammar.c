@@ -7,6 +7,7 @@
 
 #include "checklines.h"
 #include "domain.h"
+#include "limits.h"
 #include "log.h"
 #include "mailbox.h"
 #include "milterline.h"
@@ -336,6 +337,20 @@ static void check_dnslistsreply(struct parse *p, uint32_t n, struct bytes line)
 		}
 }
 
+static void check_limits(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct limit limit;
+	const char *why;
+	if (!limit_parse(line, &limit, &why))
+		parse_fault(p, n, "\"%s\" is no limit; %s", log_text(line), why);
+}
+
+static void check_clientlist(struct parse *p, uint32_t n, struct bytes line)
+{
+	if (!clientlist_line_valid(line))
+		parse_fault(p, n, "\"%s\" is neither a network nor a domain; write one like 192.0.2.0/24, example.org, or .example.org for every name below it", log_text(line));
+}
+
 static const struct grammar { const char *name; void (*check)(struct parse *p, uint32_t number, struct bytes line); } grammars[] = {
 	{ "locals", check_domains },
 	{ "rcpthosts", check_domains },
@@ -357,6 +372,9 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "senderlogins", check_senderlogins },
 	{ "authbackend", check_authbackend },
 	{ "milters", check_milters },
+	{ "limits", check_limits },
+	{ "guardexempt", check_clientlist },
+	{ "greylistexempt", check_clientlist },
 	{ "bouncefrom", check_bouncefrom },
 	{ "doublebounceto", check_address },
 	{ "outgoingip", check_outgoingip },

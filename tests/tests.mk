@@ -100,6 +100,12 @@ FUZZ += sasl
 FUZZ_SRC_sasl = $(AUTH_DIALOG:%=%.c)
 FUZZ_LIBS_sasl = -lsodium
 
+# guard
+GUARD_DECISIONS = smtpd/guard/table smtpd/guard/keys smtpd/guard/counts smtpd/guard/grey smtpd/guard/present
+UNIT += guard
+UNIT_OBJ_guard = $(GUARD_DECISIONS:%=%.o)
+UNIT_LIBS_guard = -lsodium
+
 # smtpd, from connection to connection
 UNIT += session
 UNIT_OBJ_session = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
