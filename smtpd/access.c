@@ -23,6 +23,7 @@ static bool blocks_init(struct netblocks *blocks, const struct lines *lines)
 bool access_init(struct access *a, const struct settings *settings)
 {
 	*a = (struct access){ .settings = settings };
+	guard_needs_of(settings, &a->guard);
 	if (blocks_init(&a->clients, &settings->clients) && blocks_init(&a->plain, &settings->authplaintext) && blocks_init(&a->proxies, &settings->proxyfrom)
 		&& blocks_init(&a->xclients, &settings->xclientfrom) && blocks_init(&a->xforwards, &settings->xforwardfrom)
 		&& blocks_init(&a->etrns, &settings->etrnfrom))

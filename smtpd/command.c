@@ -255,6 +255,7 @@ static bool check_access(struct session *s, struct command *c)
 		return false;
 	case ACCESS_UNKNOWN:
 		session_reject(s, rcpt, 550, "5.1.1", "<%s>: Recipient address rejected: User unknown", rcpt);
+		gate_unknown(s);
 		return false;
 	default:
 		session_reject(s, rcpt, 451, "4.3.0", "<%s>: Recipient address rejected: cannot look it up now", rcpt);

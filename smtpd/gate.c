@@ -2,6 +2,7 @@
 #include "gate.h"
 
 #include "content/content.h"
+#include "guardask.h"
 #include "policy/policy.h"
 
 void gate_name(struct session *s)
@@ -11,7 +12,8 @@ void gate_name(struct session *s)
 
 bool gate_connect(struct session *s)
 {
-	return policy_connect(s) && content_connect(s);
+	return guardask_connect(s)
+		&& policy_connect(s) && content_connect(s);
 }
 
 bool gate_helo(struct session *s, struct command *c)
@@ -21,13 +23,20 @@ bool gate_helo(struct session *s, struct command *c)
 
 bool gate_mail(struct session *s, struct command *c)
 {
-	return policy_mail(s, &c->addr) && content_mail(s, c);
+	return guardask_mail(s, &c->addr)
+		&& policy_mail(s, &c->addr) && content_mail(s, c);
 }
 
 bool gate_rcpt(struct session *s, struct command *c)
 {
-	return policy_rcpt(s, &c->addr)
+	return guardask_rcpt(s, &c->addr)
+		&& policy_rcpt(s, &c->addr)
 		&& content_rcpt(s, c);
+}
+
+void gate_unknown(struct session *s)
+{
+	guardask_unknown(s);
 }
 
 bool gate_data(struct session *s)
@@ -42,5 +51,6 @@ void gate_reset(struct session *s)
 
 void gate_end(struct session *s)
 {
+	guardask_end(s);
 	content_end(s);
 }

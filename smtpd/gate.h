@@ -14,6 +14,7 @@ bool gate_connect(struct session *s);                     /* before the banner; 
 bool gate_helo(struct session *s, struct command *c);     /* false, of these: refused */
 bool gate_mail(struct session *s, struct command *c);     /* the sender can be one, and belongs to the login */
 bool gate_rcpt(struct session *s, struct command *c);     /* the recipient is one of ours, or the client may relay */
+void gate_unknown(struct session *s);                     /* the recipient does not exist here: 550 5.1.1 was answered */
 bool gate_data(struct session *s);                        /* before 354, or at the first BDAT; false: the transaction stays as it is */
 void gate_reset(struct session *s);                       /* a transaction ended without a message: RSET, EHLO, STARTTLS, loss */
 void gate_end(struct session *s);                         /* the connection is over */

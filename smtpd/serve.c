@@ -25,6 +25,7 @@
 struct kept {
 	struct enqueuer enqueuer;
 	struct content *content, judges;      /* NULL: none are configured */
+	struct guardask guard;
 	struct linein lines;
 	enum { SOCKETS_UNKNOWN, SOCKETS_INHERIT, SOCKETS_BARE } sockets;   /* has an accepted one the options of the listening one? */
 };
@@ -174,7 +175,7 @@ static size_t listener_of(const struct listeners *l, int fd)
 static struct session_start session_with(const struct access *access, struct kept *kept, const struct peer *peer, int fd)
 {
 	return (struct session_start){
-		.access = access, .enqueuer = &kept->enqueuer, .content = kept->content, .stop = &told.stop, .peer = peer, .lines = &kept->lines,
+		.access = access, .enqueuer = &kept->enqueuer, .guard = &kept->guard, .content = kept->content, .stop = &told.stop, .peer = peer, .lines = &kept->lines,
 		.may_relay = access_client_may_relay(access, &peer->addr), .in = fd, .out = fd,
 	};
 }
@@ -291,10 +292,12 @@ int serve_connections(const struct server *server)
 	if (content_is_configured(server->access->settings) && !content_init(kept.content = &kept.judges, server->access->settings))
 		return EXIT_SYSTEM;
 	enqueuer_init(&kept.enqueuer);
+	guardask_init(&kept.guard, &server->board->guard_warned);
 	int code = serve_until_told(server, &kept, queue);
 	enqueuer_free(&kept.enqueuer);
 	if (kept.content != NULL)
 		content_free(kept.content);
+	guardask_free(&kept.guard);
 	linein_free(&kept.lines);
 	return code;
 }

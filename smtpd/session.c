@@ -38,7 +38,7 @@
 bool session_init(struct session *s, const struct session_start *start)
 {
 	*s = (struct session){
-		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .content = start->content, .stop = start->stop, .peer = start->peer,
+		.settings = start->access->settings, .access = start->access, .enqueuer = start->enqueuer, .guard = start->guard, .content = start->content, .stop = start->stop, .peer = start->peer,
 		.connected = start->peer->addr,
 		.may_relay = start->may_relay, .relay_suffix = start->relay_suffix, .in = start->in, .out = start->out, .kept = start->lines,
 		.prepared = start->prepared, .role = start->role, .tls_call = { .control = -1, .plain = -1 },
@@ -216,6 +216,7 @@ void session_greet(struct session *s)
 
 void session_data_ended(struct session *s)
 {
+	s->octets += s->message.size;
 	if (s->code < 400)
 		s->count[s->kind].ok++;
 	session_end_transaction(s);

@@ -74,6 +74,7 @@ struct session {
 	const struct access *access;
 	struct enqueuer *enqueuer;
 	struct content *content;         /* NULL: no milters are configured */
+	struct guardask *guard;              /* NULL: nobody is asked */
 	const volatile sig_atomic_t *stop;   /* set: say 421 at the next pause; may be NULL */
 	const struct peer *peer;         /* the client: `told`, once a front has said who it is, or the DNS what its name is */
 	struct peer told;
@@ -114,6 +115,7 @@ struct session {
 	size_t kind;                     /* row of the current command in `count` */
 	unsigned code;                   /* of the last reply */
 	uint32_t errors;                 /* refused commands */
+	uint64_t octets;                 /* of message data that came */
 	uint32_t idle_commands;          /* commands since the last message that were no mail transaction's */
 	bool hasty;                      /* "improper pipelining" was logged */
 	bool skip_to_crlf;               /* the rest of a line that was refused for a bare LF */
@@ -127,6 +129,7 @@ struct session_start {
 	const struct access *access;
 	struct enqueuer *enqueuer;
 	struct content *content;         /* as session.content */
+	struct guardask *guard;          /* as kept from the session before; NULL: none */
 	const volatile sig_atomic_t *stop;
 	const struct peer *peer;
 	bool may_relay;

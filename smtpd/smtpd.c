@@ -3,7 +3,7 @@
  *   runs as   tappal-smtpd; started as root it binds, then becomes that account; started as anybody else (sendmail -bs) it stays who it is
  *   in        fd 0: a client, or a listening socket; LISTEN_FDS; or the addresses of -l or of smtpdlisten; path_run/smtpd: clients from smtpd-start
  *   reads     the control files of /etc/tappal, the system's user data base     environment: RELAYCLIENT, DATABYTES, TCPREMOTE*, REMOTE_ADDR (one session only)
- *   writes    the client's connection, a pipe to `enqueue -s`, the socket of auth, log lines
+ *   writes    the client's connection, a pipe to `enqueue -s`, the sockets of auth and guard, log lines
  *   never     queue files, keys, passwords, DNS, liblmdb, libssl; it executes nothing but enqueue
  *   exit      0 | 100 usage or settings | 111 the system
  *   killed    clients lose their connection; what was answered 250 is on disk, what was not is not promised
@@ -221,23 +221,26 @@ static int serve_session(const struct start *start, struct settings *settings)
 	struct enqueuer enqueuer;
 	struct content content;
 	struct peer_facts facts = peer_environment();
+	struct guardask guard;
 	struct peer peer;
 	bool judged = content_is_configured(settings);
 	read_environment(settings);
 	if (!access_init(&access, settings) || (judged && !content_init(&content, settings)))
 		die_system("out of memory");
 	enqueuer_init(&enqueuer);
+	guardask_init(&guard, NULL);
 	peer_of_session(start->in, &facts, &peer);
 	if (peer.is_socket)
 		catch_stop();   /* a wait for a pipe would not notice: there SIGTERM ends the process */
 	session_serve(&(struct session_start){
-		.access = &access, .enqueuer = &enqueuer, .content = judged ? &content : NULL, .stop = &told_to_stop, .peer = &peer,
+		.access = &access, .enqueuer = &enqueuer, .guard = &guard, .content = judged ? &content : NULL, .stop = &told_to_stop, .peer = &peer,
 		.may_relay = relay != NULL || access_client_may_relay(&access, &peer.addr), .role = start->role, .relay_suffix = bytes_of(relay),
 		.in = start->in, .out = start->out,
 	});
 	enqueuer_free(&enqueuer);
 	if (judged)
 		content_free(&content);
+	guardask_free(&guard);
 	access_free(&access);
 	return EXIT_OK;
 }

@@ -54,7 +54,7 @@ FUZZ_SRC_dnswire = remote/dnswire.c
 FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
-SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy $(CHECKS) smtpd/peer $(FRONT) $(CONTENT)
+SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/guardask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy $(CHECKS) smtpd/peer $(FRONT) $(CONTENT)
 UNIT += message command enqueuer submission checks checklines
 UNIT_OBJ_checks = $(CHECKS:%=%.o)
 UNIT += proxyhead attributes
@@ -101,10 +101,10 @@ FUZZ_SRC_sasl = $(AUTH_DIALOG:%=%.c)
 FUZZ_LIBS_sasl = -lsodium
 
 # guard
-GUARD_DECISIONS = smtpd/guard/table smtpd/guard/keys smtpd/guard/counts smtpd/guard/grey smtpd/guard/present
 UNIT += guard
-UNIT_OBJ_guard = $(GUARD_DECISIONS:%=%.o)
+UNIT_OBJ_guard = $(GUARD:%=%.o)
 UNIT_LIBS_guard = -lsodium
+FUZZ += limits
 
 # smtpd, from connection to connection
 UNIT += session

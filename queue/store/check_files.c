@@ -208,6 +208,7 @@ static const struct place_row { const char *path, *account, *group; mode_t mode;
 	{ SPOOL_INDEX "/lock.mdb", ACCOUNT_QUEUE, GROUP_OPERATOR, S_IFREG | 0660, true },
 	{ SPOOL_REPLY, "root", GROUP_OPERATOR, S_IFDIR | 01770, false },
 	{ SPOOL_QUARANTINE, ACCOUNT_QUEUE, ACCOUNT_QUEUE, S_IFDIR | 0700, true },
+	{ SPOOL_GUARD, ACCOUNT_GUARD, ACCOUNT_GUARD, S_IFDIR | 0700, true },
 	{ SPOOL_LOCK, ACCOUNT_QUEUE, ACCOUNT_QUEUE, S_IFREG | 0600, false },
 	{ "fifo", "root", "root", S_IFDIR | 0755, false },
 	{ FIFO_INTAKE, ACCOUNT_INTAKE, ACCOUNT_QUEUE, S_IFIFO | 0260, false },

@@ -2,6 +2,7 @@
  * tappal - show and steer the queue, the settings and the log.
  *   runs as   the operator: root, or a member of group tappal    in      arguments; ids on stdin with "-"
  *   reads     index/ (LMDB, read-only), /etc/tappal, the log files, for `session` the mailboxes; log/ and large/ for `show`, where the operator may
+ *   asks      guard, by its socket (`guard`, as root)
  *   writes    fifo/control; its own fifo in reply/; /etc/tappal (`config set`, `passwd`); quarantine/ (`queue check --repair`); the backup's directory
  *   becomes   tappal-queue for `queue check` and `queue backup`, before it reads anything of the queue      never   the index, the log, exec, the network (but the resolver's socket, for `session`)
  *   exit      0 done | 1 nothing matched | 2 check found something | 100 usage, settings | 111 system
@@ -183,6 +184,7 @@ static const struct command { const char *group, *name; command_fn *act; const c
 	{ NULL, "config", command_config, "show [NAME ...] | check | set NAME VALUE ... | unset NAME", "the settings in /etc/tappal" },
 	{ NULL, "passwd", command_passwd, "LOGIN [--scram-only] | --delete LOGIN | --list", "who may log in (AUTH), and the password: from the terminal, or a line on stdin" },
 	{ NULL, "session", command_session, "--ip ADDRESS --helo NAME --from ADDRESS --to ADDRESS [--auth LOGIN] [--json]", "what smtpd would say to such a client, and which setting and line decides" },
+	{ NULL, "guard", command_guard, "list [--all] [--json] | forget WHO", "who is banned or over a limit, and --all that is counted; forget it" },
 	{ NULL, "reload", command_reload, "", "make the running daemons read their settings anew (SIGHUP)" },
 	{ NULL, "log", command_log, "ID", "what the log says about a message" },
 	{ NULL, "version", command_version, "", "which version this is" },

@@ -38,7 +38,7 @@ struct bytes tool_destination(struct bytes destination, bool *local_r);
 /* ---- the commands: argv[0] is the command's own name; each returns an exit code ---- */
 typedef int command_fn(int argc, char **argv);
 command_fn command_list, command_show, command_why, command_operate, command_flush, command_check, command_backup;   /* tappal queue ... */
-command_fn command_status, command_config, command_log, command_reload, command_passwd, command_session;
+command_fn command_status, command_config, command_log, command_reload, command_passwd, command_session, command_guard;
 
 /* Owner and mode of the table of passwords: false and a sentence on stderr where they are wrong. For `config check`. */
 bool passwd_check(void);

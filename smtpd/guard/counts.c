@@ -71,7 +71,7 @@ static struct bytes name_of(const struct visitor *v, enum limit_subject subject,
 	}
 }
 
-/* The narrowest WHO of each subject and what. */
+/* The narrowest WHO of each subject and what; 0: none fits. */
 static void find_narrowest(const struct rules *rules, const struct visitor *v, struct bytes domain, unsigned best_r[LIMIT_SUBJECTS][LIMIT_WHATS])
 {
 	memset(best_r, 0, LIMIT_SUBJECTS * sizeof *best_r);
@@ -81,6 +81,12 @@ static void find_narrowest(const struct rules *rules, const struct visitor *v, s
 		if (fits > best_r[l->subject][l->what])
 			best_r[l->subject][l->what] = fits;
 	}
+}
+
+static bool is_narrowest(const struct limit *l, struct bytes name, const struct visitor *v, unsigned best[LIMIT_SUBJECTS][LIMIT_WHATS])
+{
+	unsigned fits = limit_fits(l, name, &v->client);
+	return !l->none && fits > 0 && fits == best[l->subject][l->what];
 }
 
 /* ---- counting */
@@ -158,7 +164,7 @@ void counts_charge(const struct counts *c, const struct visitor *v, uint32_t err
 		const struct limit *l = &c->rules->limit[i];
 		uint64_t n = l->what == LIMIT_ERRORS ? errors : l->what == LIMIT_OCTETS ? octets : 0;
 		struct bytes name = name_of(v, l->subject, (struct bytes){ NULL, 0 }, text);
-		if (n > 0 && !l->none && subject_holds(v, GUARD_END, l->subject) && limit_fits(l, name, &v->client) == best[l->subject][l->what])
+		if (n > 0 && subject_holds(v, GUARD_END, l->subject) && is_narrowest(l, name, v, best))
 			(void)count_up(c, l, name, n, now);
 	}
 }
@@ -190,10 +196,8 @@ struct guard_answer counts_event(const struct counts *c, const struct visitor *v
 	find_narrowest(c->rules, v, domain, best);
 	for (size_t i = 0; i < c->rules->count; i++) {
 		const struct limit *l = &c->rules->limit[i];
-		if (l->none || !subject_holds(v, event, l->subject))
-			continue;
 		struct bytes name = name_of(v, l->subject, domain, text);
-		if (limit_fits(l, name, &v->client) != best[l->subject][l->what] || !breaks(c, l, v, event, name, first, &answer, now))
+		if (!subject_holds(v, event, l->subject) || !is_narrowest(l, name, v, best) || !breaks(c, l, v, event, name, first, &answer, now))
 			continue;
 		if (broken.verdict == GUARD_GO)
 			broken = answer;

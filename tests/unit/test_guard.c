@@ -183,6 +183,22 @@ static void test_exceptions(void **state)
 	end();
 }
 
+/* Lines for somebody else alone hold for nobody else. */
+static void test_nobody_fits(void **state)
+{
+	struct visitor v;
+	(void)state;
+	begin("domain messages 1/1h example.org\naddress messages 1/1h 192.0.2.0/24\nlogin messages 1/1h joe\naddress octets 1/1h 192.0.2.0/24");
+	v = visitor("198.51.100.1", "");
+	counts_charge(&g.counts, &v, 0, 1000, 1);
+	for (int i = 0; i < 3; i++) {
+		assert_goes(event("198.51.100.1", "", GUARD_MAIL, "", 1));
+		assert_goes(event("198.51.100.1", "", GUARD_RCPT, "example.net", 1));
+		assert_goes(event("198.51.100.1", "ann", GUARD_MAIL, "", 1));
+	}
+	end();
+}
+
 static void test_several_windows(void **state)
 {
 	(void)state;
@@ -406,7 +422,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grammar), cmocka_unit_test(test_clientlist), cmocka_unit_test(test_window), cmocka_unit_test(test_subjects),
-		cmocka_unit_test(test_exceptions), cmocka_unit_test(test_several_windows), cmocka_unit_test(test_charged), cmocka_unit_test(test_spared),
+		cmocka_unit_test(test_exceptions), cmocka_unit_test(test_nobody_fits), cmocka_unit_test(test_several_windows), cmocka_unit_test(test_charged), cmocka_unit_test(test_spared),
 		cmocka_unit_test(test_at_a_time), cmocka_unit_test(test_present), cmocka_unit_test(test_unknown), cmocka_unit_test(test_grey),
 		cmocka_unit_test(test_grey_network), cmocka_unit_test(test_flood), cmocka_unit_test(test_changes),
 	};
