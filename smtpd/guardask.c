@@ -270,9 +270,9 @@ bool guardask_connect(struct session *s)
 {
 	struct guard_ask question = { 0 };
 	struct guard_answer answer;
-	if (s->guard != NULL) {
-		s->guard->errors_told = 0;
-		s->guard->octets_told = 0;
+	if (s->guard != NULL) {   /* a new session, or another client (XCLIENT): what was done before is not his */
+		s->guard->errors_told = s->errors;
+		s->guard->octets_told = s->octets;
 	}
 	if (!is_needed(s, GUARD_CONNECT))
 		return true;
