@@ -12,7 +12,7 @@
 #include "common/mailaddr.h"
 #include "common/netaddr.h"
 #include "common/settings.h"
-#include "guardask.h"
+#include "guardneeds.h"
 
 /* Made once per process from the settings, so that no connection pays for parsing. */
 struct netblocks { struct netblock *at; size_t count; };

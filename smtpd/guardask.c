@@ -14,49 +14,13 @@
 #include "common/paths.h"
 #include "common/sibling.h"
 
-#define BIT(event) (1u << (event))
 #define QUESTION_MAX 2048u
-
-/* ---- what is to be asked */
-
-/* The events at which a limit is held against what was counted. */
-static unsigned events_of(const struct limit *l)
-{
-	static const unsigned events[LIMIT_WHATS] = {
-		[LIMIT_CONNECTIONS] = BIT(GUARD_CONNECT), [LIMIT_MESSAGES] = BIT(GUARD_MAIL), [LIMIT_RECIPIENTS] = BIT(GUARD_RCPT),
-		[LIMIT_ERRORS] = BIT(GUARD_CONNECT) | BIT(GUARD_MAIL), [LIMIT_OCTETS] = BIT(GUARD_CONNECT) | BIT(GUARD_MAIL),
-	};
-	return l->subject == LIMIT_DOMAIN ? BIT(GUARD_RCPT) : events[l->what];
-}
-
-void guard_needs_of(const struct settings *settings, struct guard_needs *needs_r)
-{
-	struct limit l;
-	const char *why;
-	*needs_r = (struct guard_needs){ 0 };
-	for (size_t i = 0; i < settings->limits.count; i++) {
-		if (!limit_parse(settings->limits.at[i], &l, &why) || l.none)
-			continue;
-		if (l.subject == LIMIT_DOMAIN)
-			needs_r->all |= events_of(&l);
-		else if (l.subject == LIMIT_LOGIN)
-			needs_r->login |= events_of(&l) & ~BIT(GUARD_CONNECT);
-		else
-			needs_r->stranger |= events_of(&l);
-	}
-	if (settings->banafter > 0)
-		needs_r->stranger |= BIT(GUARD_CONNECT);
-	if (settings->banafter > 0 || settings->hangupafter > 0 || settings->tarpitafter > 0)
-		needs_r->stranger |= BIT(GUARD_UNKNOWN);
-	if (settings->greylist.len > 0 && !bytes_equal(settings->greylist, LIT("off")))
-		needs_r->stranger |= BIT(GUARD_RCPT);
-}
 
 static bool is_needed(const struct session *s, enum guard_event event)
 {
 	const struct guard_needs *needs = &s->access->guard;
 	unsigned events = needs->all | (s->login[0] != '\0' ? needs->login : s->may_relay ? 0 : needs->stranger);
-	return s->guard != NULL && (events & BIT(event)) != 0;
+	return s->guard != NULL && (events & GUARD_BIT(event)) != 0;
 }
 
 /* ---- the socket */

@@ -13,16 +13,11 @@
 #include <stdatomic.h>
 
 #include "common/channel.h"
-#include "common/settings.h"
 #include "guard/wire.h"
 
 #define GUARDASK_TIMEOUT_MS 3000u
 #define GUARDASK_PAUSE_MS 10000u       /* after a guard that was slow */
 #define GUARDASK_WARN_MS 60000u
-
-/* Which events guard is asked about, bits (1 << enum guard_event): for a client without a login, with one, and for all. */
-struct guard_needs { unsigned stranger, login, all; };
-void guard_needs_of(const struct settings *settings, struct guard_needs *needs_r);
 
 /* A process's, from session to session. */
 struct guardask {

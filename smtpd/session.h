@@ -14,6 +14,7 @@
 #include "authask.h"
 #include "authres.h"
 #include "enqueuer.h"
+#include "guardask.h"
 #include "message.h"
 #include "peer.h"
 #include "policy/policy.h"

@@ -54,7 +54,7 @@ FUZZ_SRC_dnswire = remote/dnswire.c
 FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
-SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/guardask smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy $(CHECKS) smtpd/peer $(FRONT) $(CONTENT)
+SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/guardask smtpd/guardneeds smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy $(CHECKS) smtpd/peer $(FRONT) $(CONTENT)
 UNIT += message command enqueuer submission checks checklines
 UNIT_OBJ_checks = $(CHECKS:%=%.o)
 UNIT += proxyhead attributes

@@ -1,0 +1,16 @@
+/*
+ * guardneeds - what guard is asked about at all: found once in a process, from the settings, so that a session that needs nothing asks nothing.
+ */
+#ifndef SMTPD_GUARDNEEDS_H
+#define SMTPD_GUARDNEEDS_H
+
+#include "common/settings.h"
+#include "guard/wire.h"
+
+#define GUARD_BIT(event) (1u << (event))
+
+/* Events, as bits: for a client without a login, with one, and for all. */
+struct guard_needs { unsigned stranger, login, all; };
+void guard_needs_of(const struct settings *settings, struct guard_needs *needs_r);
+
+#endif
