@@ -200,33 +200,24 @@ static void serve_one(const struct server *server, struct kept *kept, int fd, en
 	close(fd);
 }
 
-/* DATABYTES is this connection's own: a copy of the settings with it, or NULL. What it points to stays theirs. */
-static struct settings *settings_limited(const struct settings *settings, uint64_t databytes)
-{
-	struct settings *own = malloc(sizeof *own);
-	if (own == NULL)
-		return NULL;
-	*own = *settings;
-	own->databytes = databytes;
-	return own;
-}
-
 static void serve_passed(const struct server *server, struct kept *kept, int control, const sigset_t *open_mask)
 {
+	static struct settings limited;   /* with this connection's own DATABYTES; what it points to stays theirs */
 	struct access access = *server->access;
-	struct settings *own = NULL;
 	struct passed p;
 	if (!passed_take(control, &p))
 		return;
-	if (p.limited && (own = settings_limited(access.settings, p.databytes)) != NULL)
-		access.settings = own;
+	if (p.limited) {
+		limited = *access.settings;
+		limited.databytes = p.databytes;
+		access.settings = &limited;
+	}
 	struct session_start start = session_with(&access, kept, &p.peer, p.client);
 	start.may_relay |= p.relays;
 	start.role = p.role;
 	start.relay_suffix = bytes_of(p.relay_suffix);
 	serve_signalled(&start, open_mask);
 	passed_end(&p);
-	free(own);
 }
 
 static int serve_until_told(const struct server *server, struct kept *kept, int queue)
