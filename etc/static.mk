@@ -43,7 +43,7 @@ $(BIN)/$(1): $(BIN)/$(1).o $$(OBJ)/static/musl.o
 endef
 $(eval $(call static_program,smtpd/smtpd-start,$(STARTER_COMMON:%=$(OBJ)/static/common/%.o)))
 $(foreach p,$(filter-out smtpd/smtpd-start,$(STATIC)),$(eval $(call static_program,$(p),$(OBJ)/static/libcommon.a)))
-else ifneq ($(STATIC),)
+else ifneq ($(strip $(STATIC)),)
 $(BIN)/smtpd/smtpd-start.o: $(smtpd/smtpd-start:%=$(OBJ)/%) $(STARTER_COMMON:%=$(OBJ)/common/%.o) $(BIN)/paths.o
 	@mkdir -p $(@D)
 	$(LD) -r -o $@ $^
