@@ -180,7 +180,7 @@ def test_no_pool(passing, server):
 def test_pool_has_ended(passing, server):
     passing.start_pool().start_tcpserver()
     passing.pool.terminate()
-    assert passing.pool.wait(20) == 0
+    assert passing.pool.wait(120) == 0
     with server.connect() as c:
         assert c.greet().mail().startswith("250 ")
         assert passing.served_alone()
@@ -330,7 +330,7 @@ def test_two_descriptors_are_smtpds(passing, server):
     assert named(p.pid, "smtpd")
     ours_in.close()
     ours_out.close()
-    assert p.wait(20) == 0
+    assert p.wait(120) == 0
 
 
 # ---- who may pass, and what

@@ -52,7 +52,7 @@ class Forwarder:
     def answer(self, query, client):
         host, port = self.server.split("@")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.settimeout(20)
+            s.settimeout(120)
             s.connect((host, int(port)))
             s.send(query)
             self.socket.sendto(s.recv(4096), client)
