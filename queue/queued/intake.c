@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/io.h"
@@ -13,6 +14,9 @@
 #include "common/paths.h"
 
 #define GATHER_MAX 4      /* more gained nothing */
+#define COMPANY 16u       /* senders that are busy at a time: then a sync is worth waiting for its share of them, at most GATHER_MAX naps */
+#define SHARE 4u
+#define NAP_NS 250000
 #define STEPS_MAX (4 * INTAKE_TURN)   /* records and reads in one turn, whatever they are */
 
 static void keep_spare(struct intake *in) {
@@ -124,7 +128,7 @@ static void no_sender(struct intake *in, const struct offer *offer, const char *
 }
 
 /* An answer is prepared only for one who still waits: without him the message is worth nothing and is not taken. */
-static void take_offer(struct intake *in, const struct offer *offer, wall_ms_t now) {
+static void take_offer(struct intake *in, const struct offer *offer, const struct turn *turn, wall_ms_t now) {
 	char name[INTAKE_NAME + 1];
 	bytes_to_cstring(offer->name, name, sizeof(name));
 	struct sender *sender = senders_find(&in->senders, name);
@@ -132,6 +136,7 @@ static void take_offer(struct intake *in, const struct offer *offer, wall_ms_t n
 		no_sender(in, offer, name, errno);
 		return;
 	}
+	senders_count(&in->senders, sender, turn->now);
 	struct intake_answer *answer = &in->answer[in->answers++];
 	*answer = (struct intake_answer){ .sender = sender, .ack = { .token_a = offer->token_a, .token_b = offer->token_b },
 		.last = offer->flags & OFFER_ONCE };
@@ -141,14 +146,14 @@ static void take_offer(struct intake *in, const struct offer *offer, wall_ms_t n
 
 /* ---- the fifo ---- */
 
-static bool take_record(struct intake *in, const struct record *record, wall_ms_t now) {
+static bool take_record(struct intake *in, const struct record *record, const struct turn *turn, wall_ms_t now) {
 	struct offer offer;
 	struct adopt adopt;
 	switch (record->type) {
 	case REC_offer:
 		if (!offer_decode(record->payload, &offer) || !intake_name_valid(offer.name))
 			return false;
-		take_offer(in, &offer, now);
+		take_offer(in, &offer, turn, now);
 		return true;
 	case REC_adopt:
 		in->adopt = true;
@@ -193,7 +198,7 @@ static void take_waiting(struct intake *in, const struct turn *turn, wall_ms_t n
 		if (bad)
 			skip_garbage(in);
 		else if (got == RECORD_OK)
-			bad = !take_record(in, &record, now);
+			bad = !take_record(in, &record, turn, now);
 		else if (!fill(in))
 			bad = in->more;
 		if (bad)
@@ -208,10 +213,17 @@ void intake_run(struct intake *in, const struct turn *turn, wall_ms_t now) {
 }
 
 void intake_gather(struct intake *in, const struct turn *turn, wall_ms_t now) {
-	size_t had = 0;
-	for (int i = 0; i < GATHER_MAX && in->answers > had && in->answers < INTAKE_TURN && !in->taking->fatal; i++) {
+	const struct timespec nap = { .tv_nsec = NAP_NS };
+	uint32_t busy = senders_busy(&in->senders, turn->now);
+	size_t had = 0, share = busy < COMPANY ? 0 : busy / SHARE;
+	for (int i = 0; i < GATHER_MAX && in->answers > 0 && in->answers < INTAKE_TURN && !in->taking->fatal; i++) {
+		if (in->answers < share)
+			nanosleep(&nap, NULL);
+		else if (share == 0 && in->answers > had)
+			sched_yield();
+		else
+			return;
 		had = in->answers;
-		sched_yield();
 		take_waiting(in, turn, now);
 	}
 }

@@ -36,8 +36,8 @@ void intake_close(struct intake *in);
 void intake_prepare(struct intake *in, struct turn *turn);
 /* Take what is offered. Nothing is answered yet. */
 void intake_run(struct intake *in, const struct turn *turn, wall_ms_t now);
-/* Behind intake_run: those who are about to offer get the processor for a moment, as long as more come, so that one sync serves them, too.
- * Gives way to who is ready to run, and waits for nobody: alone on the machine it costs two system calls. */
+/* Behind intake_run: take what is about to be offered, so that one sync serves it, too. With many senders busy, naps for a millisecond at most until
+ * their share is there; with few, gives way to who is ready to run and waits for nobody: alone on the machine it costs two system calls. */
 void intake_gather(struct intake *in, const struct turn *turn, wall_ms_t now);
 /* Answer what intake_run took: after a successful sync, or with `lost` that the queue failed. */
 void intake_answer_all(struct intake *in, bool lost);

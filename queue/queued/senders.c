@@ -136,3 +136,21 @@ struct sender *senders_find(struct senders *s, const char *name) {
 		found->used = s->turn;
 	return found;
 }
+
+/* ---- how many are busy ---- */
+
+void senders_count(struct senders *s, struct sender *sender, deadline_t now) {
+	if (now - s->window >= SENDERS_WINDOW_MS) {
+		s->busy_before = now - s->window < 2 * SENDERS_WINDOW_MS ? s->busy : 0;
+		s->busy = 0;
+		s->window = now;
+	}
+	s->busy += sender->counted != s->window;
+	sender->counted = s->window;
+}
+
+uint32_t senders_busy(const struct senders *s, deadline_t now) {
+	if (now - s->window >= 2 * SENDERS_WINDOW_MS)
+		return 0;
+	return s->busy > s->busy_before ? s->busy : s->busy_before;
+}
