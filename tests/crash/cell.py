@@ -398,7 +398,7 @@ class Cell:
             self.running[name].send_signal(number)
 
     def restart(self, name):
-        """In order, as an operator does."""
+        """In order, as an operator does. True: it ended well."""
         with self.lock:
             process = self.running[name]
             process.terminate()
@@ -408,6 +408,7 @@ class Cell:
                 process.kill()
                 process.wait()
             self.start_one(name)
+            return process.returncode == 0
 
     def without(self, name, act):
         """Stop a daemon in order, act() while it is away, start it."""

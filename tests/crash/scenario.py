@@ -145,12 +145,13 @@ class World:
         return found + [("lost", f"the queue does not drain: {self.cell.queue()}")]
 
     def settled(self):
-        """The tools see what was committed: queued commits when it has been idle for a moment, and when it ends."""
+        """The tools see what was committed: queued commits when it has been idle for a moment, and when it ends; not if a fault that comes late
+        kills it then."""
         if self.cell.queue() or os.listdir(f"{self.cell.spool}/large"):
             return False
-        self.cell.restart("queued")
+        ended_well = self.cell.restart("queued")
         self.cell.wait_ready()
-        return not self.cell.queue()
+        return ended_well and not self.cell.queue()
 
     def arrivals(self):
         out = Arrivals()
