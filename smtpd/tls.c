@@ -15,7 +15,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define READY_MS 5000u            /* tlsd has processes that wait for us */
+#define READY_MS 15000u           /* tlsd has processes that wait for us */
 
 /* ---- calling */
 

@@ -21,7 +21,7 @@
 
 #include <openssl/err.h>
 
-#define ASK_MS 5000u              /* smtpd sends its question at once */
+#define ASK_MS 15000u             /* smtpd sends its question at once */
 #define ASK_MAX 1024u
 #define CLIENT_TEXT 400u
 #define PART_MS 1000u
