@@ -42,7 +42,7 @@ bool check_etrn(struct session *s, struct command *c)
 {
 	struct bytes node = node_of(c->argument);
 	if (!etrn_offered(s))
-		session_reply(s, 502, "5.5.1", "Command not implemented");
+		session_no_command(s);
 	else if (node.len > 0 && node.at[0] == '#')
 		session_reply(s, 458, "4.5.4", "Unable to queue messages for that node: queues have no names here");
 	else if (!domain_valid(node, true))
