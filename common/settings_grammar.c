@@ -253,13 +253,18 @@ static void check_file(struct parse *p, uint32_t n, struct bytes line)
 }
 
 /* RFC 5321 4.5.3.1.5: a reply line has at most 512 octets. */
+static void check_reply_text(struct parse *p, uint32_t n, struct bytes line, const char *what, size_t most)
+{
+	bool fits = line.len <= most;
+	for (size_t i = 0; i < line.len; i++)
+		fits &= (unsigned char)line.at[i] <= 126;
+	if (!fits)
+		parse_fault(p, n, "%s must be ASCII of at most %zu characters; shorten it or write it in plain letters", what, most);
+}
+
 static void check_smtpgreeting(struct parse *p, uint32_t n, struct bytes line)
 {
-	for (size_t i = 0; i < line.len; i++)
-		if ((unsigned char)line.at[i] > 126 || line.len > 400) {
-			parse_fault(p, n, "the greeting must be ASCII of at most 400 characters; shorten it or write it in plain letters");
-			return;
-		}
+	check_reply_text(p, n, line, "the greeting", 400);
 }
 
 static void check_authmechanisms(struct parse *p, uint32_t n, struct bytes line)
@@ -330,11 +335,7 @@ static void check_checkexempt(struct parse *p, uint32_t n, struct bytes line)
 
 static void check_dnslistsreply(struct parse *p, uint32_t n, struct bytes line)
 {
-	for (size_t i = 0; i < line.len; i++)
-		if ((unsigned char)line.at[i] > 126 || line.len > 200) {
-			parse_fault(p, n, "the text of a reply must be ASCII of at most 200 characters; shorten it or write it in plain letters");
-			return;
-		}
+	check_reply_text(p, n, line, "the text of a reply", 200);
 }
 
 static void check_limits(struct parse *p, uint32_t n, struct bytes line)
