@@ -209,3 +209,11 @@ def server(place):
     server = Server(place)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def served(house, request):
+    """The module's house (house.py), up for one test with the settings that the test names."""
+    house.up(**getattr(request, "param", {}))
+    yield house
+    house.down()

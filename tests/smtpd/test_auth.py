@@ -25,13 +25,6 @@ def house():
         yield house
 
 
-@pytest.fixture
-def served(house, request):
-    house.up(**getattr(request, "param", {}))
-    yield house
-    house.down()
-
-
 def scram(c, login, password):
     """The reply at the end; the server's signature is checked on the way."""
     client = Scram(login, password)

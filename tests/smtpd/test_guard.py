@@ -122,13 +122,6 @@ def house():
         yield house
 
 
-@pytest.fixture
-def served(house, request):
-    house.up(**getattr(request, "param", {}))
-    yield house
-    house.down()
-
-
 def settings(**values):
     return pytest.mark.parametrize("served", [values], indirect=True)
 
