@@ -150,6 +150,15 @@ static enum edit_result change_header(struct letter *l, const struct milter *m, 
 	return of_letter(result);
 }
 
+/* What is put in its place is held to the limit of what came. */
+static enum edit_result replace_body(struct session *s, struct bytes octets)
+{
+	struct letter *l = &s->content->letter;
+	uint64_t most = s->settings->databytes;
+	enum edit_result result = of_letter(letter_body_add(l, octets));
+	return most > 0 && l->body.size > most ? EDIT_FAILED : result;
+}
+
 static uint32_t right_for(enum milter_answer kind)
 {
 	switch (kind) {
@@ -176,7 +185,7 @@ enum edit_result edit_carry_out(struct session *s, const struct milter *m, const
 	case ANSWER_ADD_RCPT: case ANSWER_ADD_RCPT_ARGS: result = add_rcpt(s, r); break;
 	case ANSWER_DELETE_RCPT: result = delete_rcpt(s, r); break;
 	case ANSWER_CHANGE_FROM: result = change_from(s, r); break;
-	case ANSWER_BODY: result = of_letter(letter_body_add(&s->content->letter, r->value)); break;
+	case ANSWER_BODY: result = replace_body(s, r->value); break;
 	default: result = change_header(&s->content->letter, m, r);
 	}
 	if (result == EDIT_IGNORED)

@@ -9,6 +9,8 @@
 #define SHOWN_MAX 60000u       /* octets of a field's value: a milter takes packets of 64 KiB */
 #define GATHERED 60000u        /* octets of packets without an answer that leave together */
 
+#define CHANGES_MAX 100000u    /* of one milter to one message: a thousand recipients and a body in pieces are far below */
+
 enum step { STEP_ON, STEP_ENOUGH /* no more of this kind */, STEP_JUDGED, STEP_LOST };
 
 /* What stands in m->out is sent, and answered unless the milter is mute here. */
@@ -93,7 +95,7 @@ static bool half_changed(struct session *s, struct milter *m, const char *why)
 	return false;
 }
 
-struct ending { bool changed, replaced, held; };
+struct ending { uint32_t changes; bool replaced, held; };
 
 /* The queue cannot hold a message at its arrival: it is put off, and the log says why. */
 static void note_quarantine(struct milter *m, const struct milter_reply *r, struct ending *e)
@@ -132,6 +134,8 @@ static bool judge_end(struct session *s, struct milter *m)
 	struct milter_reply r;
 	struct ending e = { 0 };
 	while (milter_ask(m, m->line.content_ms, &r)) {
+		if (++e.changes > CHANGES_MAX)
+			return half_changed(s, m, "changes the message without end");
 		switch (take_change(s, m, &r, &e)) {
 		case EDIT_NONE:
 			return final_verdict(s, m, &r, &e);
@@ -140,10 +144,10 @@ static bool judge_end(struct session *s, struct milter *m)
 		case EDIT_FORBIDDEN:
 			return half_changed(s, m, "makes a change that it did not ask to be allowed");
 		default:
-			e.changed = true;
+			break;
 		}
 	}
-	return e.changed ? half_changed(s, m, NULL) : content_away(s, m, NULL);
+	return e.changes > 0 ? half_changed(s, m, NULL) : content_away(s, m, NULL);
 }
 
 bool inspect_message(struct session *s, struct milter *m)

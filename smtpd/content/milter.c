@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define PROGRESS_LIMITS 12u     /* a milter that only says that it is busy has so many of its limits */
 #define READ_AT_ONCE 16384u
 #define KEPT 32768u          /* a buffer that has grown beyond is given back */
 
@@ -105,10 +106,11 @@ static bool next_packet(struct milter *m, deadline_t deadline, struct bytes *pac
 bool milter_ask(struct milter *m, uint64_t limit_ms, struct milter_reply *reply_r)
 {
 	struct bytes packet;
+	deadline_t last = deadline_in(clock_monotonic_ms(), PROGRESS_LIMITS * limit_ms);
 	if (!milter_push(m, limit_ms))
 		return false;
 	do {
-		if (!next_packet(m, deadline_in(clock_monotonic_ms(), limit_ms), &packet))
+		if (!next_packet(m, deadline_earlier(last, deadline_in(clock_monotonic_ms(), limit_ms)), &packet))
 			return false;
 		if (!milter_parse(packet, reply_r)) {
 			milter_lost(m, "sent a packet that is none");

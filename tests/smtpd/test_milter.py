@@ -1,7 +1,9 @@
 """Milters: every answer at every command, every change, and those that are slow, broken or away."""
+import itertools
 import os
 import re
 import struct
+import time
 
 import pytest
 from conftest import eventually
@@ -260,6 +262,23 @@ def test_a_new_body(run, server):
     with Milter({"END": [packet(b"b", b"one\ntwo\r"), packet(b"b", b"\n.\r\nend"), CONTINUE]}) as m, run(m) as c:
         assert c.mail(BODY).startswith("250 2.0.0")
     assert parted(message(server)[1])[2] == "one\ntwo\n.\nend\n"
+
+
+def busy_for_ever(data):
+    while True:
+        time.sleep(0.2)
+        yield PROGRESS
+
+
+@pytest.mark.parametrize("answers,reply", [
+    (lambda data: itertools.repeat(texts(b"-", b"<nobody@x.test>")), "451 4.3.0"),
+    (lambda data: itertools.repeat(packet(b"b", b"x" * 60000 + b"\n")), "451 4.3.0"),
+    (busy_for_ever, "451 4.7.1"),
+], ids=["changes", "body", "progress"])
+def test_without_end(run, server, answers, reply):
+    with Milter({"END": answers}) as m, run(m, "content=1") as c:
+        assert c.mail(BODY).startswith(reply)
+        c.ask("QUIT")
 
 
 def test_quarantine_is_put_off(run, server):
