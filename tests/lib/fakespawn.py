@@ -10,6 +10,7 @@ import random
 import select
 import threading
 import time
+import traceback
 
 import records
 
@@ -74,6 +75,7 @@ class FakeSpawn(threading.Thread):
                 self.connection()
         except Exception as error:      # told to the test by die and wait_for
             self.error = error
+            traceback.print_exc()
         self.done.set()
 
     def connection(self):

@@ -50,6 +50,8 @@ class Instance:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        for name in self.programs:      # shown by pytest with a failure
+            print(self.log(os.path.basename(name)), end="")
         self.remove()
 
     def remove(self):

@@ -388,7 +388,7 @@ def test_queued_dies_and_spawn_keeps_its_jobs(i):
     spawn = FakeSpawn(i, "remote", answer=lambda job, rcpt: "silence" if rcpt.address.startswith(b"slow") else "ok")
     for name in ("slow0", "slow1", "quick"):
         assert i.enqueue(body_of(name), recipients=[f"{name}@{name}.example"])[0] == OK
-    wait_until(lambda: len(spawn.inflight) == 2 and i.log().count(": removed") == 1)
+    wait_until(lambda: len(spawn.inflight) == 2 and i.log().count(": removed\n") == 1)
     i.kill(queued)
     i.start_queued()
     wait_until(lambda: spawn.hellos >= 2)
