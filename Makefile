@@ -25,7 +25,7 @@ ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAG
 COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv passing passing_receive sibling service log settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline dns xtext
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
-smtpd/smtpd      = smtpd/smtpd.o smtpd/session.o smtpd/command.o smtpd/parameters.o smtpd/chunk.o smtpd/authenticate.o smtpd/authask.o smtpd/guardask.o smtpd/guardneeds.o smtpd/submission.o smtpd/receive.o smtpd/message.o smtpd/access.o smtpd/peer.o smtpd/enqueuer.o smtpd/pool.o smtpd/serve.o smtpd/passed.o smtpd/tls.o smtpd/starttls.o smtpd/role.o smtpd/gate.o smtpd/policy/policy.o $(CHECKS:%=%.o) $(FRONT:%=%.o) $(CONTENT:%=%.o)
+smtpd/smtpd      = smtpd/smtpd.o $(DOOR:%=%.o) $(SESSION:%=%.o) $(ASK:%=%.o) smtpd/policy/policy.o $(CHECKS:%=%.o) $(CONTENT:%=%.o)
 smtpd/smtpd-start = smtpd/starter/starter.o
 smtpd/auth       = smtpd/auth/auth.o smtpd/auth/crew.o smtpd/auth/table.o smtpd/auth/verify.o smtpd/auth/failures.o smtpd/auth/sasl.o smtpd/auth/scram.o smtpd/auth/passwords.o
 smtpd/tlsd       = smtpd/tlsd/tlsd.o smtpd/tlsd/keys.o smtpd/tlsd/signer.o smtpd/tlsd/keyless.o smtpd/tlsd/context.o smtpd/tlsd/door.o smtpd/tlsd/session.o smtpd/tlsd/relay.o smtpd/tlsd/watch.o
@@ -34,7 +34,7 @@ queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/en
 queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/retrier.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
 queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
-queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_guard.o queue/tappal/tappal_passwd.o queue/tappal/tappal_session.o smtpd/access.o smtpd/guardneeds.o smtpd/submission.o $(CHECKS:%=%.o) smtpd/auth/passwords.o smtpd/auth/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
+queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_guard.o queue/tappal/tappal_passwd.o queue/tappal/tappal_session.o smtpd/session/access.o smtpd/ask/guardneeds.o smtpd/session/submission.o $(CHECKS:%=%.o) smtpd/auth/passwords.o smtpd/auth/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
 remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/downgrade.o remote/mimehead.o remote/quoted.o remote/hosts.o
 remote/resolver  = remote/resolver.o remote/lookup.o remote/dnswire.o
 local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
@@ -43,7 +43,9 @@ local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
 GUARD = smtpd/guard/table smtpd/guard/keys smtpd/guard/counts smtpd/guard/grey smtpd/guard/present
 CONTENT = smtpd/content/content smtpd/content/macros smtpd/content/inspect smtpd/content/edit smtpd/content/letter smtpd/content/draft smtpd/content/milter smtpd/content/wire
-FRONT = smtpd/proxy smtpd/proxyhead smtpd/xclient smtpd/attributes smtpd/etrn smtpd/authres
+DOOR = smtpd/door/pool smtpd/door/serve smtpd/door/passed smtpd/door/peer smtpd/door/proxy smtpd/door/proxyhead smtpd/door/role
+SESSION = smtpd/session/session smtpd/session/command smtpd/session/parameters smtpd/session/access smtpd/session/gate smtpd/session/authenticate smtpd/session/starttls smtpd/session/submission smtpd/session/receive smtpd/session/message smtpd/session/chunk smtpd/session/authres smtpd/session/xclient smtpd/session/attributes smtpd/session/etrn
+ASK = smtpd/ask/enqueuer smtpd/ask/authask smtpd/ask/guardask smtpd/ask/guardneeds smtpd/ask/tls
 CHECKS = smtpd/policy/checks smtpd/policy/helo smtpd/policy/lists smtpd/policy/answers
 STORE = queue/store/store.o queue/store/store_accept.o queue/store/store_claim.o queue/store/store_bounce.o queue/store/store_operate.o queue/store/tokens.o queue/store/apply.o queue/store/apply_operation.o \
 	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o

@@ -9,10 +9,10 @@
  *   killed    clients lose their connection; what was answered 250 is on disk, what was not is not promised
  */
 #include "content/content.h"
-#include "passed.h"
-#include "peer.h"
-#include "pool.h"
-#include "session.h"
+#include "smtpd/door/passed.h"
+#include "smtpd/door/peer.h"
+#include "smtpd/door/pool.h"
+#include "smtpd/session/session.h"
 
 #include "common/exits.h"
 #include "common/io.h"

@@ -54,26 +54,27 @@ FUZZ_SRC_dnswire = remote/dnswire.c
 FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
-SMTPD_DIALOG = smtpd/session smtpd/tls smtpd/starttls smtpd/role smtpd/command smtpd/parameters smtpd/chunk smtpd/authenticate smtpd/authask smtpd/guardask smtpd/guardneeds smtpd/submission smtpd/receive smtpd/message smtpd/access smtpd/gate smtpd/policy/policy $(CHECKS) smtpd/peer $(FRONT) $(CONTENT)
+# a session without its enqueue
+SMTPD_DIALOG = $(SESSION) $(filter-out smtpd/ask/enqueuer,$(ASK)) smtpd/door/role smtpd/door/peer smtpd/door/proxy smtpd/door/proxyhead smtpd/policy/policy $(CHECKS) $(CONTENT)
 UNIT += message command enqueuer submission checks checklines
 UNIT_OBJ_checks = $(CHECKS:%=%.o)
 UNIT += proxyhead attributes
-UNIT_OBJ_attributes = smtpd/attributes.o
+UNIT_OBJ_attributes = smtpd/session/attributes.o
 UNIT += authres
-UNIT_OBJ_authres = smtpd/authres.o
+UNIT_OBJ_authres = smtpd/session/authres.o
 FUZZ += authres
-FUZZ_SRC_authres = smtpd/authres.c
+FUZZ_SRC_authres = smtpd/session/authres.c
 FUZZ += attributes
-FUZZ_SRC_attributes = smtpd/attributes.c
-UNIT_OBJ_proxyhead = smtpd/proxyhead.o
-UNIT_OBJ_submission = smtpd/submission.o smtpd/message.o
-UNIT_OBJ_message = smtpd/message.o
-UNIT_OBJ_command = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
-UNIT_OBJ_enqueuer = smtpd/enqueuer.o
+FUZZ_SRC_attributes = smtpd/session/attributes.c
+UNIT_OBJ_proxyhead = smtpd/door/proxyhead.o
+UNIT_OBJ_submission = smtpd/session/submission.o smtpd/session/message.o
+UNIT_OBJ_message = smtpd/session/message.o
+UNIT_OBJ_command = $(SMTPD_DIALOG:%=%.o) smtpd/ask/enqueuer.o
+UNIT_OBJ_enqueuer = smtpd/ask/enqueuer.o
 FUZZ += message command proxyhead
-FUZZ_SRC_proxyhead = smtpd/proxyhead.c
+FUZZ_SRC_proxyhead = smtpd/door/proxyhead.c
 FUZZ += checklines
-FUZZ_SRC_message = smtpd/message.c
+FUZZ_SRC_message = smtpd/session/message.c
 FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
 
@@ -108,7 +109,7 @@ FUZZ += limits
 
 # smtpd, from connection to connection
 UNIT += session
-UNIT_OBJ_session = $(SMTPD_DIALOG:%=%.o) smtpd/enqueuer.o
+UNIT_OBJ_session = $(SMTPD_DIALOG:%=%.o) smtpd/ask/enqueuer.o
 
 # tlsd
 UNIT += signer

@@ -8,7 +8,7 @@
  * it is waited for. The order is a table; what does not fit it ends the session, and so does the end of file anywhere.
  *
  * If fd 1 is a socket, the ack fifo's read end goes with each mail_result: who has it may say mail_offer, and read queued's answer himself.
- * Then there is a mail_result only if nothing was offered, or after mail_unanswered. smtpd/enqueuer.h says how the wait changes hands; what it
+ * Then there is a mail_result only if nothing was offered, or after mail_unanswered. smtpd/ask/enqueuer.h says how the wait changes hands; what it
  * rests on here is that a message which was offered is left as it is, file and all, until the caller says one of the two.
  */
 #include "enqueue.h"

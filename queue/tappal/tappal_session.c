@@ -14,9 +14,9 @@
 #include "common/paths.h"
 #include "common/route.h"
 #include "show.h"
-#include "smtpd/access.h"
+#include "smtpd/session/access.h"
 #include "smtpd/policy/checks.h"
-#include "smtpd/submission.h"
+#include "smtpd/session/submission.h"
 #include "tappal.h"
 
 #define STEPS_MAX 32u

@@ -2,7 +2,7 @@
 #include "content.h"
 
 #include "macros.h"
-#include "../submission.h"
+#include "smtpd/session/submission.h"
 
 #include "common/log.h"
 

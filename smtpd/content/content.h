@@ -8,7 +8,7 @@
 #ifndef SMTPD_CONTENT_CONTENT_H
 #define SMTPD_CONTENT_CONTENT_H
 
-#include "../command.h"
+#include "smtpd/session/command.h"
 #include "letter.h"
 #include "milter.h"
 

@@ -5,7 +5,7 @@
 #ifndef SMTPD_CONTENT_MACROS_H
 #define SMTPD_CONTENT_MACROS_H
 
-#include "../command.h"
+#include "smtpd/session/command.h"
 #include "milter.h"
 
 /* One packet of them appended to m->out, before the command of kind `kind`. `c` may be NULL. */

@@ -3,8 +3,8 @@
 
 #include <errno.h>
 
-#include "../command.h"
-#include "../role.h"
+#include "smtpd/session/command.h"
+#include "smtpd/door/role.h"
 #include "checks.h"
 
 #include "common/io.h"

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "smtpd/attributes.h"
+#include "smtpd/session/attributes.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

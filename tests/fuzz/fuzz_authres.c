@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "smtpd/authres.h"
+#include "smtpd/session/authres.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

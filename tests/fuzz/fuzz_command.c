@@ -7,7 +7,7 @@
 
 #include "common/envelope.h"
 #include "common/log.h"
-#include "smtpd/command.h"
+#include "smtpd/session/command.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

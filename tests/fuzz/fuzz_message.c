@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "smtpd/message.h"
+#include "smtpd/session/message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

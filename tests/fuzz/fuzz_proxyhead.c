@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "smtpd/proxyhead.h"
+#include "smtpd/door/proxyhead.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

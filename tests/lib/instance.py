@@ -232,7 +232,7 @@ class LendingSession(Session):
         self.write(self.records.encode("mail_answered", token_a=ack.token_a))
 
     def carry(self, body, patience=1, **keys):
-        """As smtpd does it (smtpd/enqueuer.h): whoever tells the answer. Exit code and id."""
+        """As smtpd does it (smtpd/ask/enqueuer.h): whoever tells the answer. Exit code and id."""
         if self.owed:
             self.answered(self.owed)
         self.owed = None

@@ -1,7 +1,7 @@
 /* test_attributes - what XCLIENT and XFORWARD may say, and what they may not. */
 #include "unit.h"
 
-#include "smtpd/attributes.h"
+#include "smtpd/session/attributes.h"
 
 static const char *parse(const char *line, unsigned allowed, struct attributes *a)
 {

@@ -1,6 +1,6 @@
 /* test_authres - Authentication-Results: fields that claim to be ours go, everything else stays as it came; however the header is cut. */
 #include "unit.h"
-#include "smtpd/authres.h"
+#include "smtpd/session/authres.h"
 
 static void filter(struct bytes in, size_t first, size_t step, struct str *out, unsigned *removed)
 {

@@ -1,7 +1,7 @@
 /* test_command - every state with every command, as one golden table (tests/golden/command); and that replies do not depend on how
  * the input was cut. Nothing is read or written: the dialog does no I/O. */
 #include "unit.h"
-#include "smtpd/command.h"
+#include "smtpd/session/command.h"
 
 static struct bytes local_domains[] = { { "local.test", 10 } };
 static struct bytes users[] = { { "=joe:joe:4711:4711:/nonexistent:::", 34 } };

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "common/io.h"
-#include "smtpd/enqueuer.h"
+#include "smtpd/ask/enqueuer.h"
 
 struct setup { struct enqueuer e; int to, from; };
 

@@ -1,7 +1,7 @@
 /* test_message - the scanner of message data: fed whole, octet by octet and split at every offset, with equal results; the end of
  * data is where the octets CRLF.CRLF are, and nowhere else. */
 #include "unit.h"
-#include "smtpd/message.h"
+#include "smtpd/session/message.h"
 
 struct scanned {
 	struct str kept;

@@ -1,7 +1,7 @@
 /* test_proxyhead - the PROXY header, versions 1 and 2: what it announces, what is none, and that it does not matter how it comes. */
 #include "unit.h"
 
-#include "smtpd/proxyhead.h"
+#include "smtpd/door/proxyhead.h"
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 #define V2(command, family, length) SIGNATURE command family length

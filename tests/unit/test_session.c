@@ -1,7 +1,7 @@
 /* test_session - what connections of one process share: the line buffer, without an octet of the client before, and the options of the listening
  * socket. */
 #include "unit.h"
-#include "smtpd/session.h"
+#include "smtpd/session/session.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

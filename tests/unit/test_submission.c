@@ -1,6 +1,6 @@
 /* test_submission - which senders a login owns, and the headers that are added, exactly once. */
 #include "unit.h"
-#include "smtpd/submission.h"
+#include "smtpd/session/submission.h"
 
 static struct bytes local_domains[] = { { "local.test", 10 }, { "example.net", 11 } };
 static struct bytes owners[] = { { "sales@local.test:joe ann", 24 }, { "@other.test:ann", 15 }, { "news@other.test:*", 17 } };

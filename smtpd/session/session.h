@@ -11,14 +11,14 @@
 #define SMTPD_SESSION_H
 
 #include "access.h"
-#include "authask.h"
+#include "smtpd/ask/authask.h"
 #include "authres.h"
-#include "enqueuer.h"
-#include "guardask.h"
+#include "smtpd/ask/enqueuer.h"
+#include "smtpd/ask/guardask.h"
 #include "message.h"
-#include "peer.h"
-#include "policy/policy.h"
-#include "tls.h"
+#include "smtpd/door/peer.h"
+#include "smtpd/policy/policy.h"
+#include "smtpd/ask/tls.h"
 
 #include "common/clock.h"
 #include "common/linein.h"

@@ -1,7 +1,7 @@
 /* receive - smtpd's room: a message from DATA to its answer. See receive.h. */
 #include "receive.h"
 
-#include "content/content.h"
+#include "smtpd/content/content.h"
 #include "starttls.h"
 #include "submission.h"
 #include "xclient.h"

@@ -1,9 +1,9 @@
 /* gate - smtpd's room: what stands before a 2xx. See gate.h. */
 #include "gate.h"
 
-#include "content/content.h"
-#include "guardask.h"
-#include "policy/policy.h"
+#include "smtpd/content/content.h"
+#include "smtpd/ask/guardask.h"
+#include "smtpd/policy/policy.h"
 
 void gate_name(struct session *s)
 {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "command.h"
-#include "role.h"
+#include "smtpd/door/role.h"
 
 #include "common/log.h"
 

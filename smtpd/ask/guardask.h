@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 #include "common/channel.h"
-#include "guard/wire.h"
+#include "smtpd/guard/wire.h"
 
 #define GUARDASK_TIMEOUT_MS 3000u
 #define GUARDASK_PAUSE_MS 10000u       /* after a guard that was slow */

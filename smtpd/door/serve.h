@@ -7,7 +7,7 @@
 #ifndef SMTPD_SERVE_H
 #define SMTPD_SERVE_H
 
-#include "access.h"
+#include "smtpd/session/access.h"
 #include "pool.h"
 
 #include <stdatomic.h>

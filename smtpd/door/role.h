@@ -8,7 +8,7 @@
 #ifndef SMTPD_ROLE_H
 #define SMTPD_ROLE_H
 
-#include "command.h"
+#include "smtpd/session/command.h"
 
 struct role_row {
 	const char *name;

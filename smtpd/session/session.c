@@ -5,9 +5,9 @@
 #include "chunk.h"
 #include "command.h"
 #include "gate.h"
-#include "proxy.h"
+#include "smtpd/door/proxy.h"
 #include "receive.h"
-#include "role.h"
+#include "smtpd/door/role.h"
 #include "starttls.h"
 #include "xclient.h"
 

@@ -8,7 +8,7 @@
 #ifndef SMTPD_PROXY_H
 #define SMTPD_PROXY_H
 
-#include "session.h"
+#include "smtpd/session/session.h"
 
 /* Before the first log line of a session. Not an octet behind the header is taken. False: it did not come or is none; that was logged, and nothing
  * is to be said to the client. Blocks for PROXY_WAIT_MS at the most, or timeoutsmtpd. */

@@ -4,7 +4,7 @@
 #include "peer.h"
 #include "role.h"
 #include "serve.h"
-#include "session.h"
+#include "smtpd/session/session.h"
 
 #include "common/clock.h"
 #include "common/exits.h"

@@ -10,7 +10,7 @@
 #include <signal.h>
 
 #include "common/channel.h"
-#include "auth/wire.h"
+#include "smtpd/auth/wire.h"
 
 #define AUTHASK_LINE_MAX 12288u       /* octets of a client's line with CRLF, RFC 4954 4 */
 #define AUTHASK_TIMEOUT_MS 150000u    /* more than a full queue of slow verifications and the longest authdelay */

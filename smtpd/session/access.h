@@ -12,7 +12,7 @@
 #include "common/mailaddr.h"
 #include "common/netaddr.h"
 #include "common/settings.h"
-#include "guardneeds.h"
+#include "smtpd/ask/guardneeds.h"
 
 /* Made once per process from the settings, so that no connection pays for parsing. */
 struct netblocks { struct netblock *at; size_t count; };

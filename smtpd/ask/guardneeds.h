@@ -5,7 +5,7 @@
 #define SMTPD_GUARDNEEDS_H
 
 #include "common/settings.h"
-#include "guard/wire.h"
+#include "smtpd/guard/wire.h"
 
 #define GUARD_BIT(event) (1u << (event))
 

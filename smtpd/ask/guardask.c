@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "session.h"
+#include "smtpd/session/session.h"
 
 #include "common/io.h"
 #include "common/log.h"

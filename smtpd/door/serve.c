@@ -1,9 +1,9 @@
 /* serve - smtpd's room: one process of the pool. See serve.h. */
 #include "serve.h"
 
-#include "content/content.h"
+#include "smtpd/content/content.h"
 #include "passed.h"
-#include "session.h"
+#include "smtpd/session/session.h"
 
 #include "common/exits.h"
 #include "common/log.h"
