@@ -92,6 +92,20 @@ static bool check_bounce(struct bytes value)
 	return read_bounce(value, &id, &batch);
 }
 
+static void read_hold(struct bytes value, struct bytes *by_r, struct bytes *reason_r)
+{
+	*reason_r = value;
+	*by_r = bytes_cut(reason_r, ' ');
+}
+
+static bool check_hold(struct bytes value)
+{
+	struct bytes by, reason;
+
+	read_hold(value, &by, &reason);
+	return by.len > 0 && by.len <= ENVELOPE_BY_MAX && bytes_is_utf8_text(value);
+}
+
 /* The maxima are those of the records that carry the values later (records.def): what is accepted here can be stored. */
 static const struct tag {
 	char tag;
@@ -109,6 +123,7 @@ static const struct tag {
 	{ 'R', false, 10,                 check_ret },
 	{ 'X', false, 32,                 check_bounce },
 	{ 'M', false, ENVELOPE_ID_MAX,    check_text },
+	{ 'Q', false, ENVELOPE_VALUE_MAX, check_hold },
 	{ 'N', true,  100,                check_notify },
 	{ 'O', true,  ENVELOPE_VALUE_MAX, check_visible },
 };
@@ -161,6 +176,7 @@ static void attribute_set(struct envelope *env, struct field field)
 	case 'E': env->envid = field.value; break;
 	case 'R': env->ret = field.value; break;
 	case 'M': env->message_id = field.value; break;
+	case 'Q': read_hold(field.value, &env->held_by, &env->held_reason); break;
 	case 'X': read_bounce(field.value, &env->bounce_of, &env->bounce_batch); break;
 	default: break;
 	}

@@ -14,6 +14,8 @@
  *   N notify       RFC 3461 NOTIFY of the T before            O orcpt        RFC 3461 ORCPT of the T before, still as sent
  *   X id batch     this message is the bounce of that batch (only believed from tappal-bounce)
  *   M message-id   the Message-ID header, for the log (at most ENVELOPE_ID_MAX octets); believed from anybody, whose message it is
+ *   Q hold         the message is accepted and held in the queue until it is released: who wants that (no blank, at most ENVELOPE_BY_MAX octets),
+ *                  and behind a blank why; likewise believed from anybody
  *
  * A struct envelope is a parsed view that owns nothing and is valid as long as the octets. Ten thousand recipients
  * cost no memory: iterate.
@@ -29,6 +31,7 @@
 #define ENVELOPE_RCPT_MAX 20000u
 #define ENVELOPE_VALUE_MAX 1000u      /* octets of any one value */
 #define ENVELOPE_ID_MAX 250u          /* octets of M */
+#define ENVELOPE_BY_MAX 64u           /* octets before the blank of Q */
 
 struct envelope {
 	struct bytes raw;              /* all octets, final NUL included */
@@ -36,6 +39,7 @@ struct envelope {
 	size_t rcpt_count;
 	bool body_8bit, smtputf8;
 	struct bytes client, helo, protocol, login, envid, ret, message_id;  /* empty when absent */
+	struct bytes held_by, held_reason;  /* of Q: held_by.len > 0 says that there is one */
 	msgid_t bounce_of;             /* 0: not a bounce of ours */
 	uint32_t bounce_batch;
 };

@@ -29,7 +29,9 @@ static void tell_accepted(const struct store_event *e) {
 	log_program("cleanup");
 	log_msg(e->id, "message-id=%s", m->message_id.len > 0 ? log_text(m->message_id) : "<>");
 	log_program("qmgr");
-	log_msg(e->id, "from=<%s>, size=%" PRIu64 ", nrcpt=%" PRIu32 " (queue active)", log_text(m->sender), m->body_size, m->rcpt_count);
+	log_msg(e->id, "from=<%s>, size=%" PRIu64 ", nrcpt=%" PRIu32 " (queue %s)", log_text(m->sender), m->body_size, m->rcpt_count, m->held_ms != 0 ? "hold" : "active");
+	if (m->held_ms != 0)
+		log_msg(e->id, "held by %s: %s", log_text(m->held_by), log_text(m->held_reason));
 }
 
 /* ---- a recipient's attempt ended ---- */

@@ -233,7 +233,8 @@ static enum index_result apply_dropped(struct apply *a, const struct log_dropped
 
 /* ---- a message ---- */
 
-static enum index_result add_rcpt(struct apply *a, msgid_t id, wall_ms_t at, const struct envelope_rcpt *rcpt)
+/* `held`: it is not due before its release, which gives it a due row. */
+static enum index_result add_rcpt(struct apply *a, msgid_t id, wall_ms_t at, const struct envelope_rcpt *rcpt, bool held)
 {
 	struct route route;
 	route_find(a->settings, &rcpt->addr, &route);
@@ -243,9 +244,11 @@ static enum index_result add_rcpt(struct apply *a, msgid_t id, wall_ms_t at, con
 		.orcpt = bytes_slice(rcpt->orcpt, 0, 1000),
 	};
 	struct due due = { at, id, rcpt->index };
-	if (index_put_rcpt(a->ix, id, rcpt->index, &row) == INDEX_FATAL || index_put_due(a->ix, destination, due) == INDEX_FATAL)
+	if (index_put_rcpt(a->ix, id, rcpt->index, &row) == INDEX_FATAL)
 		return INDEX_FATAL;
-	return schedule_due_added(a->schedule, destination, due);
+	if (held)
+		return INDEX_OK;
+	return index_put_due(a->ix, destination, due) == INDEX_FATAL ? INDEX_FATAL : schedule_due_added(a->schedule, destination, due);
 }
 
 /* What is longer than its field is cut, never refused: a message that was accepted must not stop the queue. */
@@ -254,6 +257,7 @@ static struct row_message row_of(const struct log_message *lm, const struct enve
 	return (struct row_message){
 		.arrival_ms = lm->at_ms, .large = lm->large, .uid = lm->uid, .body_size = lm->body_size,
 		.rcpt_count = (uint32_t)env->rcpt_count, .unfinished = (uint32_t)env->rcpt_count, .batch = 1,
+		.held_ms = env->held_by.len > 0 ? lm->at_ms : 0, .held_by = env->held_by, .held_reason = env->held_reason,
 		.body_8bit = env->body_8bit, .smtputf8 = env->smtputf8, .bounce_of = lm->bounce_of, .bounce_batch = lm->bounce_batch,
 		.sender = env->sender.text, .client = bytes_slice(env->client, 0, 400), .helo = bytes_slice(env->helo, 0, 255),
 		.protocol = bytes_slice(env->protocol, 0, 16), .login = bytes_slice(env->login, 0, 320), .envid = bytes_slice(env->envid, 0, 1000),
@@ -286,11 +290,13 @@ static enum index_result apply_new(struct apply *a, const struct log_message *lm
 	tell(a, &(struct store_event){ .kind = EVENT_ACCEPTED, .id = lm->id, .message = row });
 	if (index_put_message(a->ix, lm->id, row) == INDEX_FATAL || !usage_live(a->usage, row->segment, 1, row->record_size))
 		return INDEX_FATAL;
+	bool held = env->held_by.len > 0;
 	while (envelope_next(env, &cursor, &rcpt)) {
-		if (add_rcpt(a, lm->id, lm->at_ms, &rcpt) == INDEX_FATAL)
+		if (add_rcpt(a, lm->id, lm->at_ms, &rcpt, held) == INDEX_FATAL)
 			return INDEX_FATAL;
 	}
 	a->status.messages++;
+	a->status.held += held;
 	a->status.accepted++;
 	a->status.recipients += env->rcpt_count;
 	a->changes += env->rcpt_count;

@@ -4,6 +4,7 @@
 #include "macros.h"
 #include "smtpd/session/submission.h"
 
+#include "common/envelope.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@ bool content_init(struct content *content, const struct settings *settings)
 	struct milter_line line;
 	*content = (struct content){ 0 };
 	letter_init(&content->letter);
+	str_init(&content->hold, ENVELOPE_VALUE_MAX);
 	content->milters = calloc(settings->milters.count, sizeof *content->milters);
 	if (content->milters == NULL)
 		return false;
@@ -43,6 +45,7 @@ void content_free(struct content *content)
 	}
 	free(content->milters);
 	letter_free(&content->letter);
+	str_free(&content->hold);
 	*content = (struct content){ 0 };
 }
 
@@ -295,6 +298,7 @@ static void forget(struct session *s)
 {
 	s->content->discard = s->content->refused = false;
 	letter_free(&s->content->letter);
+	str_clear(&s->content->hold);
 }
 
 void content_whole(struct session *s)
@@ -347,6 +351,25 @@ static bool open_letter(struct session *s)
 	bool done = s->login[0] == '\0' || (submission_headers(s, &own) && letter_prepend(l, str_bytes(&own)) == LETTER_OK);
 	str_free(&own);
 	return done || refuse_draft(s, ENOMEM);
+}
+
+/* What stands in an envelope must be text: other octets come out as "?". */
+static void add_word(struct str *out, struct bytes text, size_t most, char lowest)
+{
+	for (size_t i = 0; i < text.len && most > 0; i++, most--)
+		str_add_char(out, text.at[i] >= lowest && text.at[i] < 127 ? text.at[i] : '?');
+}
+
+bool content_hold(struct content *content, const char *list, struct bytes name, struct bytes reason)
+{
+	struct str *hold = &content->hold;
+	if (hold->len > 0)
+		return true;
+	str_addf(hold, "%s/", list);
+	add_word(hold, name, ENVELOPE_BY_MAX - hold->len, '!');
+	str_add_char(hold, ' ');
+	add_word(hold, reason, hold->max - hold->len, ' ');
+	return !hold->failed;
 }
 
 /* Thrown away as a milter said, or nobody is left to get it. */

@@ -17,6 +17,7 @@ struct content {
 	size_t count;
 	struct letter letter;
 	bool discard;                 /* the message is taken and thrown away */
+	struct str hold;              /* not empty: it is taken and held in the queue; envelope.h's Q */
 	bool refused;                 /* DATA was refused: it stays so */
 	char tag[24];                 /* of the transaction: macro i */
 	unsigned serial;
@@ -45,6 +46,9 @@ bool content_judge(struct session *s);
 bool content_front(const struct content *content, struct str *out);
 bool content_give(const struct content *content, struct enqueuer *e);
 void content_whole(struct session *s);    /* it is answered: forget it */
+
+/* The message is to be held in the queue. The first who wants it is told of there. False: no memory. */
+bool content_hold(struct content *content, const char *list, struct bytes name, struct bytes reason);
 
 /* ---- between content.c and inspect.c */
 bool content_away(struct session *s, struct milter *m, const char *rcpt);   /* its line's default; false: refused, answered */

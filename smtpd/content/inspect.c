@@ -95,21 +95,12 @@ static bool half_changed(struct session *s, struct milter *m, const char *why)
 	return false;
 }
 
-struct ending { uint32_t changes; bool replaced, held; };
-
-/* The queue cannot hold a message at its arrival: it is put off, and the log says why. */
-static void note_quarantine(struct milter *m, const struct milter_reply *r, struct ending *e)
-{
-	e->held = true;
-	log_warn("milter %s: quarantine is not at hand, the message is put off: %s", log_text(m->line.name), log_text(r->value));
-}
+struct ending { uint32_t changes; bool replaced; };
 
 static enum edit_result take_change(struct session *s, struct milter *m, const struct milter_reply *r, struct ending *e)
 {
-	if (r->kind == ANSWER_QUARANTINE && (m->options.actions & ACT_QUARANTINE)) {
-		note_quarantine(m, r, e);
-		return EDIT_DONE;
-	}
+	if (r->kind == ANSWER_QUARANTINE && (m->options.actions & ACT_QUARANTINE))
+		return content_hold(s->content, "milters", m->line.name, r->value) ? EDIT_DONE : EDIT_FAILED;
 	if (r->kind == ANSWER_BODY && !e->replaced)
 		letter_body_begin(&s->content->letter);
 	e->replaced = e->replaced || r->kind == ANSWER_BODY;
@@ -122,10 +113,6 @@ static bool final_verdict(struct session *s, struct milter *m, const struct milt
 	m->at_end = r->kind == ANSWER_CONTINUE;
 	if (!content_verdict(s, m, r, CONTENT_MESSAGE, NULL))
 		return false;
-	if (e->held && !s->content->discard) {
-		session_reject(s, NULL, 451, "4.7.1", "The message is held back");
-		return false;
-	}
 	return !e->replaced || letter_body_end(&s->content->letter) == LETTER_OK || half_changed(s, m, NULL);
 }
 

@@ -64,6 +64,7 @@ static bool write_envelope(const struct session *s, struct str *out)
 		&& envelope_add(out, 'P', bytes_of(session_protocol(s)))
 		&& (s->login[0] == '\0' || envelope_add(out, 'A', bytes_of(s->login)))
 		&& (message_id.len == 0 || envelope_add(out, 'M', message_id))
+		&& (s->content == NULL || s->content->hold.len == 0 || envelope_add(out, 'Q', str_bytes(&s->content->hold)))
 		&& str_add(out, str_bytes(&mail->recipients))
 		&& envelope_end(out);
 }

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from host import Host
+from host import Host, wait_until
+from milter import CONTINUE, Milter, texts
 
 TO = "joe@mx.tappal"
 GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
@@ -98,6 +99,21 @@ def deliver(host, body):
     assert "250 2.0.0 Ok: queued" in transcript, transcript + host.log()[-3000:]
     mail = host.wait_mail(TO, before + 1)
     return next(m for m in mail if body.encode() in m)
+
+
+def test_quarantine_is_held_until_its_release():
+    """Held from its arrival on, with the reason; through a crash of queued; then delivered as if nothing had been."""
+    with Milter({"END": [texts(b"q", b"looks odd"), CONTINUE]}) as milter, receiver(f"{milter.line} name=own") as host:
+        host.add_mailbox(TO)
+        host.start()
+        assert "250 2.0.0 Ok: queued" in send(host, "a strange one")
+        held = wait_until(lambda: host.queue())
+        assert [(m["state"], m["held_by"], m["held_reason"]) for m in held] == [("held", "milters/own", "looks odd")]
+        host.restart("queued")
+        assert "by milters/own: looks odd. It is not tried" in host.tappal("queue", "why", held[0]["queue_id"])
+        assert wait_until(lambda: "1 recipient released" in host.tappal("queue", "release", held[0]["queue_id"], check=False))
+        assert b"a strange one" in host.wait_mail(TO)[0]
+        assert len(host.mail(TO)) == 1
 
 
 def test_opendkim_signs(daemon):

@@ -22,6 +22,7 @@ static void add_if(struct str *out, char tag, struct bytes value)
 
 static void add_attributes(struct str *out, const struct envelope *env)
 {
+	struct str hold = STR_INIT(ENVELOPE_VALUE_MAX + 1);
 	if (env->body_8bit)
 		require(envelope_add(out, 'B', LIT("")));
 	if (env->smtputf8)
@@ -33,6 +34,10 @@ static void add_attributes(struct str *out, const struct envelope *env)
 	add_if(out, 'E', env->envid);
 	add_if(out, 'R', env->ret);
 	add_if(out, 'M', env->message_id);
+	if (env->held_by.len > 0)
+		require(str_addf(&hold, "%.*s %.*s", (int)env->held_by.len, env->held_by.at, (int)env->held_reason.len, env->held_reason.at));
+	add_if(out, 'Q', str_bytes(&hold));
+	str_free(&hold);
 }
 
 static void rebuild(const struct envelope *env, struct str *out)

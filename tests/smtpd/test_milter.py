@@ -281,10 +281,19 @@ def test_without_end(run, server, answers, reply):
         c.ask("QUIT")
 
 
-def test_quarantine_is_put_off(run, server):
-    with Milter({"END": [texts(b"q", b"looks odd"), CONTINUE]}) as m, run(m) as c:
-        assert c.mail(BODY).startswith("451 4.7.1")
-    assert "quarantine is not at hand" in server.log() and "looks odd" in server.log()
+def test_quarantine_is_a_hold(run, server):
+    with Milter({"END": [texts(b"q", b"looks\x01 odd \xff"), add(b"X-Seen", b"yes"), CONTINUE]}) as m, run(m) as c:
+        assert c.mail(BODY).startswith("250 2.0.0")
+    envelope, body = message(server)
+    assert "Qmilters/own looks? odd ?" in envelope and "X-Seen: yes" in body
+
+
+def test_quarantine_and_refusal(run, server):
+    with Milter({"END": [texts(b"q", b"looks odd"), REJECT]}) as m, run(m) as c:
+        assert c.mail(BODY).startswith("550 5.7.1")
+        m.script["END"] = [CONTINUE]
+        assert c.mail(BODY).startswith("250 2.0.0")
+    assert not [line for line in message(server)[0] if line.startswith("Q")]
 
 
 def test_each_sees_what_those_before_made(run, server):

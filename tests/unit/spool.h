@@ -186,7 +186,7 @@ static inline void spool_crash(struct spool *sp)
 
 /* ---- mail ---- */
 
-/* "sender recipient recipient..." */
+/* "sender recipient recipient..."; !WHO among them: held, by WHO */
 static inline void spool_envelope(struct str *out, const char *words)
 {
 	struct bytes rest = bytes_of(words);
@@ -198,7 +198,12 @@ static inline void spool_envelope(struct str *out, const char *words)
 	assert_int_equal(mailaddr_parse(sender, &a), ADDR_OK);
 	assert_true(envelope_begin(out, &a));
 	while (rest.len > 0) {
-		assert_int_equal(mailaddr_parse(bytes_cut(&rest, ' '), &a), ADDR_OK);
+		struct bytes word = bytes_cut(&rest, ' ');
+		if (word.at[0] == '!') {
+			assert_true(envelope_add(out, 'Q', bytes_slice(word, 1, word.len)));
+			continue;
+		}
+		assert_int_equal(mailaddr_parse(word, &a), ADDR_OK);
 		assert_true(envelope_add_rcpt(out, &a));
 	}
 	assert_true(envelope_end(out));

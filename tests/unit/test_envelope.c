@@ -4,7 +4,7 @@
 
 #define E(text) { text, sizeof(text) - 1 }
 
-static const char full[] = "Fsender@example.org\0Cunknown[192.0.2.1]\0Hclient.example\0PESMTP\0Auser\0B\0U\0Eqq314\0RHDRS\0M<1@x>\0X01JD4ZZZZZZ9 7\0"
+static const char full[] = "Fsender@example.org\0Cunknown[192.0.2.1]\0Hclient.example\0PESMTP\0Auser\0B\0U\0Eqq314\0RHDRS\0M<1@x>\0X01JD4ZZZZZZ9 7\0Qmilters/clam two words\0"
 	"Ta@b\0NSUCCESS,delay\0Orfc822;a@b\0T\"c d\"@e\0Tf@[192.0.2.1]\0NNEVER\0\0";
 
 static void whole(void **state)
@@ -25,6 +25,8 @@ static void whole(void **state)
 	assert_bytes(env.message_id, "<1@x>");
 	assert_true(env.bounce_of != 0);
 	assert_int_equal(env.bounce_batch, 7);
+	assert_bytes(env.held_by, "milters/clam");
+	assert_bytes(env.held_reason, "two words");
 	unit_free(raw);
 }
 
@@ -155,6 +157,7 @@ static void building(void **state)
 	assert_true(envelope_add(&out, 'P', LIT("ESMTP")) && envelope_add(&out, 'A', LIT("user")) && envelope_add(&out, 'B', LIT("")));
 	assert_true(envelope_add(&out, 'U', LIT("")) && envelope_add(&out, 'E', LIT("qq314")) && envelope_add(&out, 'R', LIT("HDRS")));
 	assert_true(envelope_add(&out, 'M', LIT("<1@x>")) && envelope_add(&out, 'X', LIT("01JD4ZZZZZZ9 7")));
+	assert_true(envelope_add(&out, 'Q', LIT("milters/clam two words")));
 	assert_true(envelope_add_rcpt(&out, &a) && envelope_add(&out, 'N', LIT("SUCCESS,delay")) && envelope_add(&out, 'O', LIT("rfc822;a@b")));
 	assert_true(envelope_add_rcpt(&out, &c) && envelope_add_rcpt(&out, &f) && envelope_add(&out, 'N', LIT("NEVER")));
 	assert_true(envelope_end(&out));
@@ -163,7 +166,8 @@ static void building(void **state)
 }
 
 static const struct { char tag; struct bytes value; } refused_values[] = {
-	{ 'Q', E("x") }, { 'F', E("a@b") }, { 'T', E("a@b") }, { 'C', E("a\0b") }, { 'C', E("") }, { 'B', E("x") }, { 'R', E("full") },
+	{ 'Q', E(" x") }, { 'Q', E("a\nb") }, { 'Q', E("0123456789012345678901234567890123456789012345678901234567890123x") }, { 'Y', E("x") },
+	{ 'F', E("a@b") }, { 'T', E("a@b") }, { 'C', E("a\0b") }, { 'C', E("") }, { 'B', E("x") }, { 'R', E("full") },
 	{ 'N', E("LATER") }, { 'O', E("a b") }, { 'E', E("a\nb") }, { 'X', E("1 2") }, { 'P', E("ESMTPESMTPESMTP12") },
 };
 

@@ -94,6 +94,32 @@ static void test_hold_and_release(void **state)
 	spool_end(&sp);
 }
 
+/* Its envelope asks for it: it never was due, not even after a crash. */
+static void test_held_at_arrival(void **state)
+{
+	struct spool sp;
+	struct row_message m;
+	(void)state;
+	start(&sp);
+	msgid_t id = spool_accept_sync(&sp, "s@a.example !milters/own r@b.example bob@local.example");
+	for (int round = 0; round < 2; round++) {
+		assert_false(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+		assert_false(spool_deliver(&sp, CHANNEL_LOCAL, V_OK));
+		spool_check(&sp);
+		spool_crash(&sp);
+	}
+	assert_int_equal(sp.st->apply.status.held, 1);
+	assert_int_equal(index_get_message(sp.st->ix, id, &m), INDEX_OK);
+	assert_bytes(m.held_by, "milters/own");
+	assert_bytes(m.held_reason, "");
+	assert_int_equal(operate_all(&sp, OP_RELEASE, id), STORE_OK);
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
+	assert_true(spool_deliver(&sp, CHANNEL_LOCAL, V_OK));
+	assert_false(exists(&sp, id));
+	assert_int_equal(sp.st->apply.status.held, 0);
+	spool_end(&sp);
+}
+
 /* Its lifetime went by while it was held: the release ends it. */
 static void test_release_of_the_expired(void **state)
 {
@@ -610,6 +636,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hold_and_release),
+		cmocka_unit_test(test_held_at_arrival),
 		cmocka_unit_test(test_release_of_the_expired),
 		cmocka_unit_test(test_hold_in_flight),
 		cmocka_unit_test(test_delete),
