@@ -96,10 +96,15 @@ static uint64_t add(uint64_t a, uint64_t b)
 	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-static struct row *row_for(const struct counts *c, unsigned subject, unsigned what, uint32_t window_s, struct bytes name, wall_ms_t now)
+/* With peek: `aside`, as the row is or would be. */
+static struct row *row_for(const struct counts *c, unsigned subject, unsigned what, uint32_t window_s, struct bytes name, wall_ms_t now, struct row *aside)
 {
 	uint64_t key = keys_of(c->keys, subject, what, window_s, (const struct bytes[3]){ name });
-	struct row *row = table_place(c->table, key, now);
+	struct row *row = c->peek ? table_find(c->table, key, now) : table_place(c->table, key, now);
+	if (c->peek) {
+		*aside = row != NULL ? *row : (struct row){ 0 };
+		row = aside;
+	}
 	if (row->until == 0) {
 		row->until = now + (wall_ms_t)window_s * SECOND_MS;
 		row->subject = (uint8_t)subject;
@@ -108,6 +113,12 @@ static struct row *row_for(const struct counts *c, unsigned subject, unsigned wh
 		keys_name(row, name);
 	}
 	return row;
+}
+
+static void row_changed(const struct counts *c, const struct row *row)
+{
+	if (!c->peek)
+		table_changed(c->table, row);
 }
 
 static uint32_t seconds_until(wall_ms_t until, wall_ms_t now)
@@ -119,10 +130,10 @@ static uint32_t seconds_until(wall_ms_t until, wall_ms_t now)
 /* Add to the count of this limit, and say what it is then. */
 static struct guard_answer count_up(const struct counts *c, const struct limit *l, struct bytes name, uint64_t n, wall_ms_t now)
 {
-	struct row *row = row_for(c, l->subject, l->what, l->window_s, name, now);
+	struct row aside, *row = row_for(c, l->subject, l->what, l->window_s, name, now, &aside);
 	row->count = add(row->count, n);
 	row->limit = l->count;
-	table_changed(c->table, row);
+	row_changed(c, row);
 	return (struct guard_answer){ .subject = (uint8_t)l->subject, .what = (uint8_t)l->what, .window_s = l->window_s, .count = row->count, .limit = l->count,
 		.wait_s = seconds_until(row->until, now) };
 }
@@ -249,7 +260,7 @@ struct guard_answer counts_unknown(const struct counts *c, const struct visitor 
 	struct bytes name = keys_client(&v->client, text);
 	if (v->spared || v->login.len > 0 || v->client.family == 0)
 		return answer;
-	struct row *row = row_for(c, LIMIT_ADDRESS, ROW_UNKNOWN, (uint32_t)s->unknownwindow, name, now);
+	struct row aside, *row = row_for(c, LIMIT_ADDRESS, ROW_UNKNOWN, (uint32_t)s->unknownwindow, name, now, &aside);
 	row->count = add(row->count, 1);
 	answer = (struct guard_answer){ .verdict = GUARD_GO, .what = ROW_UNKNOWN, .window_s = row->window_s, .count = row->count, .wait_s = seconds_until(row->until, now) };
 	if (reached(row->count, s->banafter)) {
@@ -263,8 +274,10 @@ struct guard_answer counts_unknown(const struct counts *c, const struct visitor 
 		answer.limit = row->limit = s->tarpitafter;
 		answer.delay_ms = (uint32_t)(s->tarpitdelay * SECOND_MS);
 	}
-	table_changed(c->table, row);
-	if (answer.verdict == GUARD_BANNED) {
+	row_changed(c, row);
+	if (answer.verdict == GUARD_BANNED && c->peek) {
+		answer.wait_s = (uint32_t)s->bantime;
+	} else if (answer.verdict == GUARD_BANNED) {
 		table_forget(c->table, row);   /* the ban stands for it: who is let in again begins anew */
 		ban(c, name, &answer, now);
 	}

@@ -31,6 +31,7 @@ struct counts {
 	const struct keys *keys;
 	const struct rules *rules;
 	const struct settings *settings;
+	bool peek;                /* say what would be, and count nothing */
 };
 
 /* What the visitor did since the last question. */
@@ -39,7 +40,7 @@ void counts_charge(const struct counts *c, const struct visitor *v, uint32_t err
 struct guard_answer counts_event(const struct counts *c, const struct visitor *v, enum guard_event event, struct bytes domain, wall_ms_t now);
 /* GUARD_GO or GUARD_BANNED. */
 struct guard_answer counts_ban(const struct counts *c, const struct visitor *v, wall_ms_t now);
-/* One more unknown recipient. A ban that begins with it is logged. */
+/* One more unknown recipient. A ban that begins with it is logged; with peek, wait_s says how long it would be. */
 struct guard_answer counts_unknown(const struct counts *c, const struct visitor *v, wall_ms_t now);
 
 #endif

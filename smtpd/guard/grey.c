@@ -33,13 +33,11 @@ static struct row *network_row(const struct grey *g, struct bytes network, wall_
 	return table_find(g->table, keys_of(g->keys, LIMIT_NETWORK, ROW_NETWORK, 0, (const struct bytes[3]){ network }), now);
 }
 
-static bool network_passes(const struct grey *g, struct bytes network, wall_ms_t now)
+/* The network's row, if all that comes from there passes; else NULL. */
+static struct row *network_passes(const struct grey *g, struct bytes network, wall_ms_t now)
 {
 	struct row *row = network_row(g, network, now);
-	if (row == NULL || g->settings->greylistallow == 0 || row->count < g->settings->greylistallow)
-		return false;
-	remember(g, row, now);
-	return true;
+	return row == NULL || g->settings->greylistallow == 0 || row->count < g->settings->greylistallow ? NULL : row;
 }
 
 static void note_pass(const struct grey *g, struct bytes network, wall_ms_t now)
@@ -54,11 +52,15 @@ static void note_pass(const struct grey *g, struct bytes network, wall_ms_t now)
 	table_changed(g->table, row);
 }
 
-static struct row *triplet_row(const struct grey *g, struct bytes network, struct bytes sender, struct bytes recipient, wall_ms_t now)
+static uint64_t triplet_key(const struct grey *g, struct bytes network, struct bytes sender, struct bytes recipient)
 {
 	char text[ADDRESS_MAX + 1];
-	const struct bytes triplet[3] = { network, without_digits(sender, text), recipient };
-	struct row *row = table_place(g->table, keys_of(g->keys, LIMIT_NETWORK, ROW_TRIPLET, 0, triplet), now);
+	return keys_of(g->keys, LIMIT_NETWORK, ROW_TRIPLET, 0, (const struct bytes[3]){ network, without_digits(sender, text), recipient });
+}
+
+static struct row *triplet_row(const struct grey *g, struct bytes network, struct bytes sender, struct bytes recipient, wall_ms_t now)
+{
+	struct row *row = table_place(g->table, triplet_key(g, network, sender, recipient), now);
 	if (row->until != 0)
 		return row;
 	row->subject = LIMIT_NETWORK;
@@ -70,20 +72,25 @@ static struct row *triplet_row(const struct grey *g, struct bytes network, struc
 	return row;
 }
 
+static struct guard_answer come_again(const struct grey *g, wall_ms_t when, wall_ms_t now)
+{
+	bool log = bytes_equal(g->settings->greylist, LIT("log"));
+	return (struct guard_answer){ .verdict = log ? GUARD_GREY_LOG : GUARD_GREY, .wait_s = (uint32_t)((when - now + SECOND_MS - 1) / SECOND_MS) };
+}
+
 struct guard_answer grey_check(const struct grey *g, const struct netaddr *client, struct bytes sender, struct bytes recipient, wall_ms_t now)
 {
 	struct guard_answer answer = { .verdict = GUARD_GO };
 	char text[NETADDR_TEXT + 4];
 	struct bytes network = keys_address(client, true, text);
-	if (client->family == 0 || network_passes(g, network, now))
+	struct row *row = network_passes(g, network, now);
+	if (row != NULL)
+		remember(g, row, now);
+	if (client->family == 0 || row != NULL)
 		return answer;
-	struct row *row = triplet_row(g, network, sender, recipient, now);
-	if (row->limit > now) {
-		bool log = bytes_equal(g->settings->greylist, LIT("log"));
-		answer.verdict = log ? GUARD_GREY_LOG : GUARD_GREY;
-		answer.wait_s = (uint32_t)((row->limit - now + SECOND_MS - 1) / SECOND_MS);
-		return answer;
-	}
+	row = triplet_row(g, network, sender, recipient, now);
+	if (row->limit > now)
+		return come_again(g, row->limit, now);
 	if (row->rank == 0) {
 		row->rank = 1;
 		row->until = now;   /* remember() begins its life */
@@ -91,5 +98,22 @@ struct guard_answer grey_check(const struct grey *g, const struct netaddr *clien
 	}
 	remember(g, row, now);
 	row->count++;
+	return answer;
+}
+
+struct guard_answer grey_peek(const struct grey *g, const struct netaddr *client, struct bytes sender, struct bytes recipient, wall_ms_t now)
+{
+	char text[NETADDR_TEXT + 4];
+	struct bytes network = keys_address(client, true, text);
+	if (client->family == 0)
+		return (struct guard_answer){ .verdict = GUARD_GO };
+	const struct row *row = network_passes(g, network, now);
+	if (row == NULL)
+		row = table_find(g->table, triplet_key(g, network, sender, recipient), now);
+	if (row == NULL)
+		return come_again(g, now + g->settings->greylistdelay * SECOND_MS, now);
+	struct guard_answer answer = row->limit > now ? come_again(g, row->limit, now) : (struct guard_answer){ .verdict = GUARD_GO };
+	answer.what = row->what;
+	answer.count = row->count + 1;   /* a pass is counted when it comes, and it has come once before */
 	return answer;
 }

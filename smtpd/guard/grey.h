@@ -22,5 +22,7 @@ struct grey {
 
 /* GUARD_GO, GUARD_GREY with wait_s, or, as `greylist` says, GUARD_GREY_LOG. */
 struct guard_answer grey_check(const struct grey *g, const struct netaddr *client, struct bytes sender, struct bytes recipient, wall_ms_t now);
+/* What that would answer now; nothing is remembered. count: 0 for a sender that would be new; what: ROW_TRIPLET or ROW_NETWORK, which is known. */
+struct guard_answer grey_peek(const struct grey *g, const struct netaddr *client, struct bytes sender, struct bytes recipient, wall_ms_t now);
 
 #endif

@@ -81,7 +81,7 @@ static struct guard_answer judge_rcpt(struct guard *g, const struct counts *coun
 	bool greylisted = !bytes_equal(g->settings.greylist, LIT("off")) && !v->spared && v->login.len == 0;
 	if (answer.verdict != GUARD_GO || !greylisted || clientlist_has(&g->settings.greylistexempt, &v->client, ask->name))
 		return answer;
-	return grey_check(&grey, &v->client, ask->sender, ask->recipient, now);
+	return (counts->peek ? grey_peek : grey_check)(&grey, &v->client, ask->sender, ask->recipient, now);
 }
 
 static struct guard_answer judge(struct guard *g, const struct counts *counts, const struct visitor *v, const struct guard_ask *ask, wall_ms_t now)
@@ -101,9 +101,16 @@ static struct guard_answer judge(struct guard *g, const struct counts *counts, c
 	}
 }
 
+static struct visitor visitor_of(const struct guard *g, const struct netaddr *client, const struct guard_ask *ask, uint64_t domain[DOMAINS_COUNTED])
+{
+	return (struct visitor){ .client = *client, .login = ask->login, .domain = domain, .here_address = present_count(g->present, client),
+		.here_network = present_count_network(g->present, client),
+		.spared = client->family == 0 || ask->relay != 0 || clientlist_has(&g->settings.guardexempt, client, ask->name) };
+}
+
 static bool take_ask(struct guard *g, struct service_client *c, const struct guard_ask *ask)
 {
-	const struct counts counts = { g->table[TABLE_COUNTS], &g->keys, &g->rules, &g->settings };
+	const struct counts counts = { g->table[TABLE_COUNTS], &g->keys, &g->rules, &g->settings, .peek = false };
 	struct guest *guest = c->own;
 	struct netaddr client = { 0 };
 	wall_ms_t now = clock_wall_ms();
@@ -114,9 +121,7 @@ static bool take_ask(struct guard *g, struct service_client *c, const struct gua
 	arrive(g, guest, &client);
 	if (ask->event == GUARD_CONNECT || ask->event == GUARD_MAIL)
 		memset(guest->domain, 0, sizeof guest->domain);
-	struct visitor v = { .client = client, .login = ask->login, .domain = guest->domain, .here_address = present_count(g->present, &client),
-		.here_network = present_count_network(g->present, &client),
-		.spared = client.family == 0 || ask->relay != 0 || clientlist_has(&g->settings.guardexempt, &client, ask->name) };
+	struct visitor v = visitor_of(g, &client, ask, guest->domain);
 	counts_charge(&counts, &v, ask->errors, ask->octets, now);
 	if (ask->event == GUARD_END) {
 		leave(g, guest);
@@ -133,6 +138,24 @@ static bool is_root(const struct service_client *c)
 {
 	uid_t uid;
 	return sibling_uid(c->fd, &uid) && uid == 0;
+}
+
+/* As if this client came now, one more among those that are there. */
+static bool take_peek(struct guard *g, struct service_client *c, const struct guard_peek *peek)
+{
+	const struct counts counts = { g->table[TABLE_COUNTS], &g->keys, &g->rules, &g->settings, .peek = true };
+	const struct guard_ask ask = { .event = peek->event, .relay = peek->relay, .client = peek->client, .name = peek->name, .login = peek->login,
+		.sender = peek->sender, .recipient = peek->recipient };
+	uint64_t domain[DOMAINS_COUNTED] = { 0 };
+	struct netaddr client;
+	if (peek->event >= GUARD_END || !netaddr_parse(peek->client, &client) || !is_root(c))
+		return false;
+	struct visitor v = visitor_of(g, &client, &ask, domain);
+	v.here_address++;
+	v.here_network++;
+	struct guard_answer answer = judge(g, &counts, &v, &ask, clock_wall_ms());
+	service_send(c, guard_answer_encode(&answer, &c->out.buffer));
+	return true;
 }
 
 static bool take_list(struct guard *g, struct service_client *c, const struct guard_list *list)
@@ -177,11 +200,14 @@ static bool question_take(void *owner, struct service_client *c, const struct re
 	struct guard_ask ask;
 	struct guard_list list;
 	struct guard_drop drop;
+	struct guard_peek peek;
 	(void)now;
 	if (record->type == REC_guard_ask && guard_ask_decode(record->payload, &ask))
 		return take_ask(owner, c, &ask);
 	if (record->type == REC_guard_list && guard_list_decode(record->payload, &list))
 		return take_list(owner, c, &list);
+	if (record->type == REC_guard_peek && guard_peek_decode(record->payload, &peek))
+		return take_peek(owner, c, &peek);
 	return record->type == REC_guard_drop && guard_drop_decode(record->payload, &drop) && take_drop(owner, c, &drop);
 }
 

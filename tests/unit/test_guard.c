@@ -40,7 +40,7 @@ static void begin(const char *limits)
 	g.table = table_new(ROWS);
 	assert_non_null(g.table);
 	assert_true(rules_init(&g.rules, &g.settings.limits));
-	g.counts = (struct counts){ g.table, &g.keys, &g.rules, &g.settings };
+	g.counts = (struct counts){ g.table, &g.keys, &g.rules, &g.settings, .peek = false };
 	g.grey = (struct grey){ g.table, &g.keys, &g.settings };
 }
 
@@ -346,6 +346,52 @@ static void test_grey(void **state)
 	end();
 }
 
+/* What a peek says is what would be, and nothing is counted by it. */
+static void test_peek(void **state)
+{
+	struct netaddr client = address("192.0.2.1");
+	struct visitor v;
+	struct guard_answer a;
+	size_t place;
+	(void)state;
+	begin("address messages 2/1h\ndomain messages 1/1h far.example");
+	g.settings.banafter = 2;
+	(void)event("192.0.2.1", "", GUARD_MAIL, "", 1000);
+	(void)event("192.0.2.1", "", GUARD_MAIL, "", 1000);
+	(void)event("192.0.2.1", "", GUARD_RCPT, "far.example", 1000);
+	v = visitor("192.0.2.1", "");
+	(void)counts_unknown(&g.counts, &v, 1000);
+	(void)grey("192.0.2.1", "a@x", "b@y", 1000);
+	while (table_changed_next(g.table, &place))
+		;
+	g.counts.peek = true;
+	for (int i = 0; i < 3; i++) {
+		a = event("192.0.2.1", "", GUARD_MAIL, "", 2000);
+		assert_over(a, LIMIT_ADDRESS, LIMIT_MESSAGES);
+		assert_int_equal(a.count, 3);
+		assert_int_equal(a.wait_s, 3599);
+		assert_goes(event("192.0.2.2", "", GUARD_MAIL, "", 2000));
+		assert_over(event("192.0.2.2", "", GUARD_RCPT, "far.example", 2000), LIMIT_DOMAIN, LIMIT_MESSAGES);
+		v = visitor("192.0.2.1", "");
+		a = counts_unknown(&g.counts, &v, 2000);
+		assert_int_equal(a.verdict, GUARD_BANNED);
+		assert_int_equal(a.wait_s, 3600);
+		assert_int_equal(counts_ban(&g.counts, &v, 2000).verdict, GUARD_GO);
+		a = grey_peek(&g.grey, &client, LIT("a@x"), LIT("b@y"), 1000 + 60000);
+		assert_int_equal(a.verdict, GUARD_GREY);
+		assert_int_equal(a.wait_s, 240);
+		assert_int_equal(a.count, 1);
+		a = grey_peek(&g.grey, &client, LIT("new@x"), LIT("b@y"), 1000 + 60000);
+		assert_int_equal(a.verdict, GUARD_GREY);
+		assert_int_equal(a.count, 0);
+		a = grey_peek(&g.grey, &client, LIT("a@x"), LIT("b@y"), 1000 + 300000);
+		assert_goes(a);
+		assert_int_equal(a.what, ROW_TRIPLET);
+	}
+	assert_false(table_changed_next(g.table, &place));
+	end();
+}
+
 static void test_grey_network(void **state)
 {
 	const wall_ms_t later = 301 * SECOND_MS;
@@ -423,7 +469,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grammar), cmocka_unit_test(test_clientlist), cmocka_unit_test(test_window), cmocka_unit_test(test_subjects),
 		cmocka_unit_test(test_exceptions), cmocka_unit_test(test_nobody_fits), cmocka_unit_test(test_several_windows), cmocka_unit_test(test_charged), cmocka_unit_test(test_spared),
-		cmocka_unit_test(test_at_a_time), cmocka_unit_test(test_present), cmocka_unit_test(test_unknown), cmocka_unit_test(test_grey),
+		cmocka_unit_test(test_at_a_time), cmocka_unit_test(test_present), cmocka_unit_test(test_unknown), cmocka_unit_test(test_grey), cmocka_unit_test(test_peek),
 		cmocka_unit_test(test_grey_network), cmocka_unit_test(test_flood), cmocka_unit_test(test_changes),
 	};
 	return sodium_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
