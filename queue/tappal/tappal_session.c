@@ -1,8 +1,8 @@
 /*
  * tappal_session - `tappal session`: what smtpd would say to a client, without one. Room: queue, the operator's own uid.
  *
- * The decisions are smtpd's own objects (access, submission, policy/checks), in smtpd's order. The resolver answers root alone; for others
- * what the DNS would say is a temporary failure.
+ * The decisions are smtpd's own objects (access, submission, policy/checks), in smtpd's order, and guard's answers to a question that it does not count.
+ * The resolver and guard answer root alone; for others what the DNS would say is a temporary failure. Milters are named and not asked.
  */
 #include <getopt.h>
 #include <signal.h>
@@ -11,21 +11,24 @@
 #include <unistd.h>
 
 #include "common/keylist.h"
+#include "common/milterline.h"
 #include "common/paths.h"
 #include "common/route.h"
+#include "foresee.h"
 #include "show.h"
+#include "smtpd/ask/guardreply.h"
 #include "smtpd/session/access.h"
 #include "smtpd/policy/checks.h"
 #include "smtpd/session/submission.h"
 #include "tappal.h"
 
-#define STEPS_MAX 32u
+#define STEPS_MAX 64u
 #define LINE_WORDS 300
 
 struct step {
 	const char *what, *verdict;
 	char by[LINE_WORDS];             /* the file and line that decided */
-	char said[440];                  /* the reply, or the reason */
+	char said[500];                  /* the reply, or the reason */
 };
 
 struct query {
@@ -34,7 +37,7 @@ struct query {
 	struct check_facts facts;
 	struct mailaddr sender, rcpt;
 	const char *ip, *helo, *from, *to, *login;
-	bool json;
+	bool json, guard_away;
 	struct answers answers;
 	struct step step[STEPS_MAX];
 	size_t steps;
@@ -148,6 +151,69 @@ static uint32_t client_line(const struct query *q)
 	return 0;
 }
 
+/* Once is enough to say so. */
+static void step_guard_away(struct query *q)
+{
+	struct step *s = add(q, "guard", "away");
+
+	q->guard_away = true;
+	snprintf(s->said, sizeof(s->said), "%s", geteuid() != 0 ? "guard answers root alone" : "guard does not answer: sessions go on without limits, bans and greylisting");
+}
+
+/* What it remembers of network, sender and recipient. */
+static void step_grey_memory(struct query *q, const struct guard_answer *a)
+{
+	bool waits = a->verdict != GUARD_GO;
+	struct step *s = add(q, "greylist memory", a->count == 0 ? waits ? "new" : "exempt" : waits ? "waiting" : "known");
+
+	decided_by(s, a->count == 0 && !waits ? "greylistexempt" : "greylist", 0);
+	if (waits)
+		snprintf(s->said, sizeof(s->said), a->count == 0 ? "its network has not sent from this sender to this recipient" : "it was told to come again");
+	else if (a->count > 0)
+		snprintf(s->said, sizeof(s->said), a->what == ROW_NETWORK ? "its network has come again often enough (greylistallow)" : "it has come again");
+}
+
+static void step_guard_refused(struct query *q, const char *what, const struct guard_peek *peek, const struct guard_answer *a, const struct guard_reply *r, struct str *text)
+{
+	struct step *s = add(q, what, r->only_logged ? "log" : r->ends_session ? "hang up" : "defer");
+	char reply[440];
+
+	snprintf(reply, sizeof(reply), "%u %s %.*s%s%s", r->code, r->enhanced, r->ends_session ? (int)q->settings.me.len : 0, q->settings.me.at, r->ends_session ? " " : "",
+		str_c(text));
+	decided_by(s, r->check, a->verdict == GUARD_OVER ? foresee_line(&q->settings.limits, peek, a) : 0);
+	if (r->only_logged)
+		snprintf(s->said, sizeof(s->said), "%s", reply);
+	else
+		refuse(q, s, reply);
+}
+
+static void step_guard(struct query *q, enum guard_event event, const char *what, bool may_relay)
+{
+	const char *name = check_client_name(&q->facts, &q->answers);
+	const struct guard_peek peek = { .event = (uint8_t)event, .relay = may_relay, .client = bytes_of(q->ip), .name = bytes_of(name), .sender = q->sender.text,
+		.login = event == GUARD_CONNECT ? (struct bytes){ NULL, 0 } : bytes_of(q->login), .recipient = q->rcpt.text };
+	struct str text = STR_INIT(400);
+	struct guard_answer a;
+	struct guard_reply r;
+	bool greylists = event == GUARD_RCPT && q->login == NULL && !may_relay && !bytes_equal(q->settings.greylist, LIT("off"));
+
+	if (q->guard_away || !guard_needs_event(&q->access.guard, q->login != NULL, may_relay, event))
+		return;
+	if (!foresee(&peek, &a)) {
+		step_guard_away(q);
+		return;
+	}
+	if (greylists && a.verdict != GUARD_OVER)
+		step_grey_memory(q, &a);
+	if (guardreply_of(event, &a, &r, &text))
+		step_guard_refused(q, what, &peek, &a, &r, &text);
+	else if (a.verdict == GUARD_TARPIT)
+		snprintf(add(q, what, "late")->said, sizeof(q->step[0].said), "answered %u ms late (tarpitafter %llu)", a.delay_ms, (unsigned long long)a.limit);
+	else
+		snprintf(add(q, what, "pass")->said, sizeof(q->step[0].said), "nothing is over its limit");
+	str_free(&text);
+}
+
 static void step_sender(struct query *q)
 {
 	struct step *s;
@@ -198,13 +264,14 @@ static void step_relay(struct query *q, bool may_relay)
 	}
 }
 
-static void step_recipient(struct query *q, bool may_relay)
+/* False: there is none such, which guard counts. */
+static bool step_recipient(struct query *q, bool may_relay)
 {
 	enum access_result result = access_check(&q->access, may_relay, &q->rcpt);
 	struct step *s;
 
 	if (result == ACCESS_RELAY)
-		return;
+		return true;
 	s = add(q, "recipient", result == ACCESS_OK ? "pass" : result == ACCESS_UNKNOWN ? "reject" : "defer");
 	if (result == ACCESS_UNKNOWN)
 		refuse(q, s, "550 5.1.1 Recipient address rejected: User unknown");
@@ -212,6 +279,7 @@ static void step_recipient(struct query *q, bool may_relay)
 		refuse(q, s, "451 4.3.0 Recipient address rejected: cannot look it up now");
 	else
 		snprintf(s->said, sizeof(s->said), "there is such a mailbox, or it goes to another host");
+	return result != ACCESS_UNKNOWN;
 }
 
 static void step_failed(struct query *q, const struct check_row *row, const struct judgement *j)
@@ -229,6 +297,21 @@ static void step_failed(struct query *q, const struct check_row *row, const stru
 		refuse(q, s, reply);
 }
 
+/* It looks at what a client does in time, which is not known here; j_r: what it would say to one that does it. */
+static bool depends_on_behaviour(const struct query *q, const struct check_row *row, struct judgement *j_r)
+{
+	struct check_facts badly = q->facts;
+
+	badly.early = badly.hasty = true;
+	check_judge(&q->settings, &badly, &q->answers, row, j_r);
+	return j_r->finding == CHECK_FAILED;
+}
+
+static const char *action_says(enum check_action action)
+{
+	return action == ACTION_LOG ? "the log has" : action == ACTION_DEFER ? "it gets a temporary failure" : "it gets";
+}
+
 static void step_check(struct query *q, const struct check_row *row)
 {
 	struct judgement j;
@@ -241,6 +324,12 @@ static void step_check(struct query *q, const struct check_row *row)
 	check_judge(&q->settings, &q->facts, &q->answers, row, &j);
 	if (j.finding == CHECK_FAILED || j.finding == CHECK_UNSURE) {
 		step_failed(q, row, &j);
+		return;
+	}
+	if (j.finding == CHECK_FINE && depends_on_behaviour(q, row, &j)) {
+		s = add(q, row->name, "depends");
+		decided_by(s, row->name, 0);
+		snprintf(s->said, sizeof(s->said), "on what the client does; if it does that, %s: %u %s %s", action_says(check_action(&q->settings, row)), j.code, j.enhanced, j.text);
 		return;
 	}
 	s = add(q, row->name, j.finding == CHECK_EXEMPT ? "exempt" : "pass");
@@ -267,8 +356,38 @@ static void step_checks(struct query *q, bool may_relay)
 	}
 	check_learn(&q->settings, &q->facts, false, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
 	for (size_t i = 0; i < check_count; i++)
-		if (check_table[i].stage != STAGE_AT_CONNECT)
-			step_check(q, &check_table[i]);
+		step_check(q, &check_table[i]);
+}
+
+static void step_milters(struct query *q)
+{
+	const struct lines *milters = &q->settings.milters;
+	struct milter_line m;
+
+	for (size_t i = 0; i < milters->count; i++) {
+		if (!milter_line_parse(milters->at[i], &m))
+			continue;
+		struct step *s = add(q, "milter", "not asked");
+		decided_by(s, "milters", line_of(milters, i));
+		snprintf(s->said, sizeof(s->said), "smtpd asks %s from the connection to the end of the message; when it is away: %s", show_text(m.name),
+			m.when_away == MILTER_ACCEPT ? "mail is accepted" : m.when_away == MILTER_REJECT ? "550 5.7.1" : "451 4.7.1");
+	}
+}
+
+static void decide(struct query *q, bool may_relay)
+{
+	if (q->settings.clientnames && q->login == NULL && !may_relay)
+		(void)check_learn(&(struct settings){ 0 }, &q->facts, true, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
+	step_guard(q, GUARD_CONNECT, "guard at CONNECT", may_relay);
+	step_sender(q);
+	step_guard(q, GUARD_MAIL, "guard at MAIL", may_relay);
+	step_relay(q, may_relay);
+	if (step_recipient(q, may_relay))
+		step_guard(q, GUARD_RCPT, "guard at RCPT", may_relay);
+	else
+		step_guard(q, GUARD_UNKNOWN, "unknown recipient", may_relay);
+	step_checks(q, may_relay);
+	step_milters(q);
 }
 
 /* ---- the answer */
@@ -393,10 +512,7 @@ int command_session(int argc, char **argv)
 	load(&q);
 	(void)signal(SIGPIPE, SIG_IGN);     /* a resolver that turns us away */
 	may_relay = q.login != NULL || access_client_may_relay(&q.access, &q.facts.client);
-	step_sender(&q);
-	step_relay(&q, may_relay);
-	step_recipient(&q, may_relay);
-	step_checks(&q, may_relay);
+	decide(&q, may_relay);
 	if (geteuid() != 0 && q.answers.count > 0)
 		tool_say("the resolver answers root alone: what it was asked counts as a temporary failure");
 	if (q.json)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "guardreply.h"
 #include "smtpd/session/session.h"
 
 #include "common/io.h"
@@ -18,9 +19,7 @@
 
 static bool is_needed(const struct session *s, enum guard_event event)
 {
-	const struct guard_needs *needs = &s->access->guard;
-	unsigned events = needs->all | (s->login[0] != '\0' ? needs->login : s->may_relay ? 0 : needs->stranger);
-	return s->guard != NULL && (events & GUARD_BIT(event)) != 0;
+	return s->guard != NULL && guard_needs_event(&s->access->guard, s->login[0] != '\0', s->may_relay, event);
 }
 
 /* ---- the socket */
@@ -111,8 +110,7 @@ static void note_told(struct session *s)
 
 static bool take_answer(struct guardask *g, const struct record *record, struct guard_answer *answer_r)
 {
-	bool good = record->type == REC_guard_answer && guard_answer_decode(record->payload, answer_r) && answer_r->verdict < GUARD_VERDICTS
-		&& answer_r->subject < LIMIT_SUBJECTS && answer_r->what < ROW_WHATS && (answer_r->verdict != GUARD_OVER || answer_r->what < LIMIT_WHATS);
+	bool good = guardreply_take(record, answer_r);
 	if (!good)
 		away(g, "answered nonsense");
 	return good;
@@ -150,34 +148,6 @@ static bool ask(struct session *s, struct guard_ask *question, struct guard_answ
 
 /* ---- refusals */
 
-static const char *const from_whom[LIMIT_SUBJECTS] = { "from your address", "from your network", "by your login", "to this domain" };
-
-/* "connections at a time from your address: 21, and 20 are allowed" */
-static void say_limit(const struct guard_answer *a, struct str *out)
-{
-	str_addf(out, "Too many %s%s %s: %llu", limit_what_name[a->what], a->window_s == 0 ? " at a time" : "", from_whom[a->subject], (unsigned long long)a->count);
-	if (a->window_s > 0) {
-		str_add_c(out, " within ");
-		clock_span((uint64_t)a->window_s * SECOND_MS, out);
-	}
-	str_addf(out, ", and %llu are allowed", (unsigned long long)a->limit);
-	if (a->wait_s > 0) {
-		str_add_c(out, "; come again in ");
-		clock_span((uint64_t)a->wait_s * SECOND_MS, out);
-	}
-}
-
-static void say_unknown(const struct guard_answer *a, struct str *out)
-{
-	str_addf(out, "Too many unknown recipients from your address: %llu within ", (unsigned long long)a->count);
-	clock_span((uint64_t)a->window_s * SECOND_MS, out);
-	str_addf(out, ", and %llu are allowed", (unsigned long long)(a->limit > 0 ? a->limit - 1 : 0));
-	if (a->verdict != GUARD_BANNED)
-		return;
-	str_add_c(out, "; come again in ");
-	clock_span((uint64_t)a->wait_s * SECOND_MS, out);
-}
-
 /* guard is not told of a refusal of its own as an error of the client's: he would be refused for having been refused. */
 static void refuse(struct session *s, const char *check, const char *rcpt, unsigned code, const char *enhanced, const char *text)
 {
@@ -198,34 +168,16 @@ static void send_away(struct session *s, const char *check, const char *text)
 static bool carry_out(struct session *s, enum guard_event event, const char *rcpt, const struct guard_answer *a)
 {
 	struct str text = STR_INIT(300);
-	switch (a->verdict) {
-	case GUARD_OVER:
-		say_limit(a, &text);
-		if (event == GUARD_CONNECT)
-			send_away(s, "limits", str_c(&text));
-		else
-			refuse(s, "limits", rcpt, event == GUARD_RCPT ? 452 : 450, "4.7.1", str_c(&text));
-		break;
-	case GUARD_BANNED:
-	case GUARD_HANGUP:
-		say_unknown(a, &text);
-		send_away(s, a->verdict == GUARD_BANNED ? "banafter" : "hangupafter", str_c(&text));
-		break;
-	case GUARD_GREY:
-	case GUARD_GREY_LOG:
-		str_add_c(&text, "Greylisted: this network has not sent from this sender to this recipient before; come again in ");
-		clock_span((uint64_t)a->wait_s * SECOND_MS, &text);
-		if (a->verdict == GUARD_GREY)
-			refuse(s, "greylist", rcpt, 451, "4.7.1", str_c(&text));
-		else
-			session_reject_log(s, "greylist", "reject_warning", rcpt, 451, "4.7.1", str_c(&text));
-		break;
-	default:
-		break;
-	}
-	bool goes_on = text.len == 0 || a->verdict == GUARD_GREY_LOG;
+	struct guard_reply r;
+	bool refused = guardreply_of(event, a, &r, &text) && !r.only_logged;
+	if (refused && r.ends_session)
+		send_away(s, r.check, str_c(&text));
+	else if (refused)
+		refuse(s, r.check, rcpt, r.code, r.enhanced, str_c(&text));
+	else if (text.len > 0)
+		session_reject_log(s, r.check, "reject_warning", rcpt, r.code, r.enhanced, str_c(&text));
 	str_free(&text);
-	return goes_on;
+	return !refused;
 }
 
 /* ---- the session's questions */

@@ -4,8 +4,6 @@
  * guard is asked only for what the settings make it decide: with none of them set there is no socket and no question. The socket stays from
  * session to session of a process, and its end, however it comes, tells guard that the session is over. A guard that is away, slow or talks nonsense
  * lets everything pass, with a warning a minute at most; one that was slow is not asked again for a while.
- *
- * What it answers is numbers: no octet of guard's reaches a client or a log line.
  */
 #ifndef SMTPD_GUARDASK_H
 #define SMTPD_GUARDASK_H

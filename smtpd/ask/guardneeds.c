@@ -33,3 +33,9 @@ void guard_needs_of(const struct settings *settings, struct guard_needs *needs_r
 	if (settings->greylist.len > 0 && !bytes_equal(settings->greylist, LIT("off")))
 		needs_r->stranger |= GUARD_BIT(GUARD_RCPT);
 }
+
+bool guard_needs_event(const struct guard_needs *needs, bool has_login, bool may_relay, enum guard_event event)
+{
+	unsigned events = needs->all | (has_login ? needs->login : may_relay ? 0 : needs->stranger);
+	return (events & GUARD_BIT(event)) != 0;
+}

@@ -12,5 +12,6 @@
 /* Events, as bits: for a client without a login, with one, and for all. */
 struct guard_needs { unsigned stranger, login, all; };
 void guard_needs_of(const struct settings *settings, struct guard_needs *needs_r);
+bool guard_needs_event(const struct guard_needs *needs, bool has_login, bool may_relay, enum guard_event event);
 
 #endif

@@ -16,7 +16,7 @@ PROGRAMS = ["smtpd/smtpd", "smtpd/guard", "queue/enqueue", "queue/queued", "queu
 SETTINGS = {"me": "mx.test", "locals": "local.test", "users": "=joe@local.test:joe:4711:4711:/nonexistent/joe:::", "rcpthosts": "far.test", "maxerrors": "1000",
             "smtpdsessions": "40", "guardrows": "2000"}
 OURS = ("limits", "guardexempt", "tarpitafter", "tarpitdelay", "hangupafter", "banafter", "bantime", "unknownwindow", "greylist", "greylistdelay",
-        "greylistexempt", "greylistallow", "clients", "smtpdreuse")
+        "greylistexempt", "greylistallow", "clients", "smtpdreuse", "milters", "checkearly", "checkpipelining")
 RCPT, FAR, NOBODY = "RCPT TO:<joe@local.test>", "RCPT TO:<x@far.test>", "RCPT TO:<nobody@local.test>"
 CONNECT, MAIL, TO, UNKNOWN, END = range(5)
 GO, OVER, TARPIT, HANGUP, BANNED, GREY, GREY_LOG = range(7)
@@ -238,6 +238,46 @@ def test_settings_are_read_again(served):
     served.guard.send_signal(signal.SIGHUP)
     assert eventually(lambda: "settings read again: 1 limits" in served.log("guard"))
     assert served.once("MAIL FROM:<a@example.org>").startswith("450 4.7.1 Too many messages from your address: 3 within 1h, and 1 are allowed")
+
+
+def dry(served, ip="127.0.0.1", sender="a@example.org", rcpt="joe@local.test", login=None, **keys):
+    """What tappal session says: its reply, and the steps by their names."""
+    r = subprocess.run([f"{served.libexec}/tappal", "session", "--json", "--ip", ip, "--helo", "c.test", "--from", sender, "--to", rcpt,
+                        *(["--auth", login] if login else [])], capture_output=True, text=True, timeout=120, **keys)
+    answer = json.loads(r.stdout)
+    return answer["reply"], {step["step"]: step for step in answer["steps"]}
+
+
+@settings(limits=["# of the night", "address messages 2/1h", "login recipients 1/1h", "domain messages 1/1h far.test"], banafter="3", bantime="1h", greylist="defer",
+          greylistdelay="1h", milters="inet:127.0.0.1:9 name=nobody default=reject", checkearly="reject", checkpipelining="log")
+def test_dry_run_asks_without_counting(served):
+    for _ in range(3):
+        reply, steps = dry(served)
+        assert reply.startswith("451 4.7.1 Greylisted: "), reply
+        assert steps["guard at MAIL"]["verdict"] == "pass" and steps["greylist memory"]["verdict"] == "new"
+    assert served.listed("--all") == []
+    assert steps["guard at RCPT"]["decided_by"] == f"{served.etc}/greylist:1"
+    assert steps["checkearly"]["verdict"] == "depends" and "it gets: 521 5.5.1" in steps["checkearly"]["why"] and steps["checkpipelining"]["verdict"] == "depends"
+    assert steps["milter"]["decided_by"] == f"{served.etc}/milters:1" and "nobody" in steps["milter"]["why"] and "550 5.7.1" in steps["milter"]["why"]
+    served.set("milters", "")
+    served.set("checkearly", "off")
+    assert served.once("MAIL FROM:<a@example.org>", RCPT).startswith("451 4.7.1 Greylisted")
+    assert dry(served)[1]["greylist memory"]["verdict"] == "waiting"
+    assert served.once("MAIL FROM:<a@example.org>").startswith("250")
+    said = served.once("MAIL FROM:<a@example.org>")
+    reply, steps = dry(served)
+    assert said.startswith("450 4.7.1 Too many messages from your address: 3 within 1h, and 2 are allowed")
+    assert reply.startswith("450 4.7.1 Too many messages from your address: 4 within 1h, and 2 are allowed")
+    assert steps["guard at MAIL"] == {"step": "guard at MAIL", "verdict": "defer", "decided_by": f"{served.etc}/limits:2", "why": reply}
+    reply, steps = dry(served, "127.0.2.1", rcpt="nobody@local.test")
+    assert reply.startswith("550 5.1.1") and steps["unknown recipient"]["verdict"] == "pass"
+    served.once("MAIL FROM:<a@example.org>", *[NOBODY] * 3, source="127.0.2.1")
+    reply, steps = dry(served, "127.0.2.1")
+    assert reply.startswith("421 4.7.0 mx.test Too many unknown recipients") and steps["guard at CONNECT"]["verdict"] == "hang up"
+    assert steps["guard at CONNECT"]["decided_by"] == f"{served.etc}/banafter:1"
+    assert dry(served, user="nobody")[1]["guard"]["why"] == "guard answers root alone"
+    served.end(served.guard)
+    assert "sessions go on without" in dry(served)[1]["guard"]["why"]
 
 
 # ---- unknown recipients
