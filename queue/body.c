@@ -11,13 +11,13 @@
 
 #define STEP_OCTETS 65536u
 
-/* A second name would mean that somebody else than queued has put the file there. */
+/* A second name would mean that somebody else than queued has put the file there; none, that queued has just removed it. */
 static bool range_is_there(int fd, const struct body_place *place) {
 	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return false;
 	if (st.st_nlink != 1) {
-		errno = EINVAL;
+		errno = st.st_nlink == 0 ? ENOENT : EINVAL;
 		return false;
 	}
 	uint64_t size = (uint64_t)st.st_size;

@@ -93,7 +93,7 @@ static const char *judge(struct body_pass *p, const struct log_message *m, struc
 	uint32_t crc;
 	if (fstat(p->fd, &st) != 0 || io_pread_full(p->fd, head, sizeof head, 0) < 0)
 		return strerror(errno);
-	if (st.st_nlink != 1)
+	if (st.st_nlink > 1)
 		return "it has a second name";
 	if ((uint64_t)st.st_size < INTAKE_HEAD || !intake_head_decode(head, &p->head))
 		return "its head is damaged";
@@ -110,13 +110,23 @@ static const char *judge(struct body_pass *p, const struct log_message *m, struc
 	return envelope_differs(p, envelope) ? "its envelope is not that of the record" : NULL;
 }
 
+/* A live queued unlinks the file of a finished message, perhaps between the open and here. */
+static bool is_gone(int fd)
+{
+	struct stat st;
+	return fd < 0 ? errno == ENOENT : fstat(fd, &st) == 0 && st.st_nlink == 0;
+}
+
 bool check_body(struct check *c, const struct log_message *message, struct bytes envelope)
 {
 	struct body_pass p = { .c = c, .id = message->id };
 	place_large(message->id, p.file);
 	p.fd = io_open_regular(AT_FDCWD, p.file);
-	if (p.fd < 0 && errno == ENOENT)
+	if (is_gone(p.fd)) {
+		io_close(&p.fd);
+		errno = ENOENT;
 		return false;
+	}
 	c->sums.large++;
 	const char *wrong = p.fd < 0 ? strerror(errno) : judge(&p, message, envelope);
 	if (wrong)
