@@ -21,7 +21,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define SPOOL_QUARANTINE "quarantine"    /* tappal-queue:tappal-queue 0700    what `tappal queue check --repair` has set aside */
 #define SPOOL_GUARD    "guard"           /* tappal-guard:tappal-guard 0700    LMDB of guard's rows */
 #define SPOOL_LOCK     "lock"            /* tappal-queue:tappal-queue 0600    flock: one queued */
-#define SPOOL_DRAFT    "draft"           /* tappal-smtpd:tappal-smtpd 0700    messages that are judged (milters): files without names */
+#define SPOOL_DRAFT    "draft"           /* tappal-smtpd:tappal-smtpd 0700    messages that are judged (milters): files without names; `said`, times of warnings */
 #define FIFO_INTAKE    "fifo/intake"     /* tappal-intake:tappal-queue 0260   enqueue -> queued, which keeps a write end of its own: so it never ends */
 #define FIFO_CONTROL   "fifo/control"    /* tappal-queue:tappal 0620          tappal -> queued */
 #define FIFO_JOBS_LOCAL    "fifo/jobs-local"      /* tappal-queue:tappal-queue 0600   queued -> spawn local (root) */

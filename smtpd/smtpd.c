@@ -228,7 +228,7 @@ static int serve_session(const struct start *start, struct settings *settings)
 	if (!access_init(&access, settings) || (judged && !content_init(&content, settings)))
 		die_system("out of memory");
 	enqueuer_init(&enqueuer);
-	guardask_init(&guard, NULL);
+	guardask_init(&guard);
 	peer_of_session(start->in, &facts, &peer);
 	if (peer.is_socket)
 		catch_stop();   /* a wait for a pipe would not notice: there SIGTERM ends the process */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "guardreply.h"
+#include "seldom.h"
 #include "smtpd/session/session.h"
 
 #include "common/io.h"
@@ -24,9 +25,9 @@ static bool is_needed(const struct session *s, enum guard_event event)
 
 /* ---- the socket */
 
-void guardask_init(struct guardask *g, _Atomic uint64_t *warned)
+void guardask_init(struct guardask *g)
 {
-	*g = (struct guardask){ .fd = -1, .warned = warned };
+	*g = (struct guardask){ .fd = -1 };
 }
 
 static void hang_up(struct guardask *g)
@@ -44,24 +45,11 @@ void guardask_free(struct guardask *g)
 	hang_up(g);
 }
 
-static bool may_warn(struct guardask *g, deadline_t now)
-{
-	uint64_t silent = g->warned != NULL ? atomic_load(g->warned) : g->own_warned;
-	if (silent != 0 && !deadline_passed(silent, now))
-		return false;
-	if (g->warned == NULL) {
-		g->own_warned = deadline_in(now, GUARDASK_WARN_MS);
-		return true;
-	}
-	return atomic_compare_exchange_strong(g->warned, &silent, deadline_in(now, GUARDASK_WARN_MS));
-}
-
 /* No answer is to be had. */
 static void away(struct guardask *g, const char *why)
 {
-	deadline_t now = clock_monotonic_ms();
 	hang_up(g);
-	if (may_warn(g, now))
+	if (seldom("guard", (struct bytes){ NULL, 0 }))
 		log_warn("guard %s: sessions go on without limits, bans and greylisting", why);
 }
 

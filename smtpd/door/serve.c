@@ -283,7 +283,7 @@ int serve_connections(const struct server *server)
 	if (content_is_configured(server->access->settings) && !content_init(kept.content = &kept.judges, server->access->settings))
 		return EXIT_SYSTEM;
 	enqueuer_init(&kept.enqueuer);
-	guardask_init(&kept.guard, &server->board->guard_warned);
+	guardask_init(&kept.guard);
 	int code = serve_until_told(server, &kept, queue);
 	enqueuer_free(&kept.enqueuer);
 	if (kept.content != NULL)

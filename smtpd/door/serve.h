@@ -20,7 +20,6 @@ struct slot {
 struct board {
 	_Atomic int32_t idle;         /* sum of `waiting`; the parent counts anew and does not rely on it */
 	int32_t low;                  /* fewer idle than this: the parent is told */
-	_Atomic uint64_t guard_warned; /* when the next warning about guard may be written; 0: now */
 	struct slot slots[];
 };
 

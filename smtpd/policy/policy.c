@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "smtpd/session/command.h"
+#include "smtpd/ask/seldom.h"
 #include "smtpd/door/role.h"
 #include "checks.h"
 
@@ -58,11 +59,11 @@ static void warn_of_lists(const struct session *s, const struct check_facts *f)
 			continue;
 		enum dnslist_meaning meaning = l.answer->values > 0 ? dnslist_meaning(&l.list, &l.answer->value[0]) : LISTED;
 		const char *zone = log_text(l.list.zone);
-		if (answer_is_temporary(l.answer))
+		if (answer_is_temporary(l.answer) && seldom("list mute", l.list.zone))
 			log_info("warning: list %s does not answer for %s: %s", zone, l.answer->name, log_text(bytes_of(l.answer->text)));
-		else if (meaning == LIST_DEAD)
+		else if (meaning == LIST_DEAD && seldom("list dead", l.list.zone))
 			log_warn("list %s answers for %s outside of 127.0.0.0/8: it is not counted, is it dead?", zone, l.answer->name);
-		else if (meaning == LIST_REFUSES)
+		else if (meaning == LIST_REFUSES && seldom("list refuses", l.list.zone))
 			log_warn("list %s refuses our questions (%s): it is not counted", zone, log_text(bytes_of(l.answer->text)));
 	}
 }

@@ -77,6 +77,11 @@ class Instance:
         with open(f"{self.etc}/{key}", "w") as f:
             f.write("".join(f"{line}\n" for line in ([value] if isinstance(value, str) else value)))
 
+    def forget_warnings(self):
+        """What smtpd's sessions say once a minute together may be said again."""
+        if os.path.exists(f"{self.spool}/draft/said"):
+            os.unlink(f"{self.spool}/draft/said")
+
     def intake_files(self):
         return sorted(os.listdir(f"{self.spool}/intake"))
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 from conftest import Mouth, eventually, free_port, sessions
@@ -32,6 +33,7 @@ class House(Instance):
             self.set(key, value)
         for name in ("smtpd", "guard"):
             open(f"{self.root}/{name}.log", "w").close()
+        self.forget_warnings()
         for name in os.listdir(f"{self.spool}/guard"):
             os.unlink(f"{self.spool}/guard/{name}")
         self.guard = self.smtpd = None
@@ -71,11 +73,14 @@ class House(Instance):
     def hello(self, source="127.0.0.1"):
         return self.client(source).greet()
 
+    def alone(self, *commands, source="127.0.0.1", **keys):
+        """A session of a process of its own."""
+        return subprocess.run([f"{self.libexec}/smtpd"], input="".join(f"{c}\r\n" for c in ("EHLO c.test", *commands)), capture_output=True, text=True, timeout=120,
+                              env={"TCPREMOTEIP": source, "PROTO": "TCP"}, **keys)
+
     def once(self, *commands, source="127.0.0.1"):
-        """The last reply of a session of a process of its own."""
-        process = subprocess.run([f"{self.libexec}/smtpd"], input="".join(f"{c}\r\n" for c in ("EHLO c.test", *commands)), capture_output=True, text=True, timeout=120,
-                                 env={"TCPREMOTEIP": source, "PROTO": "TCP"})
-        return process.stdout.splitlines()[-1]
+        """Its last reply."""
+        return self.alone(*commands, source=source).stdout.splitlines()[-1]
 
     def tappal(self, *arguments):
         return subprocess.run([f"{self.libexec}/tappal", *arguments], capture_output=True, text=True, timeout=120)
@@ -384,6 +389,19 @@ def test_without_guard_mail_goes_on(served):
     for _ in range(5):
         assert served.first().startswith("220")
     assert served.log("smtpd").count("sessions go on without limits") == 1
+
+
+@settings(limits="address messages 1/1h")
+def test_sessions_by_themselves_say_it_once_together(served):
+    served.end(served.guard)
+    begin = time.monotonic()
+    said = [served.alone("MAIL FROM:<a@example.org>", user="tappal-smtpd") for _ in range(5)]
+    assert all(r.stdout.splitlines()[-1].startswith("250") for r in said)
+    assert "sessions go on without limits" in said[0].stderr
+    assert sum("sessions go on without limits" in r.stderr for r in said) <= 1 + (time.monotonic() - begin) // 60
+    served.forget_warnings()
+    assert "sessions go on without limits" in served.alone("MAIL FROM:<a@example.org>", user="tappal-smtpd").stderr
+    assert "sessions go on without limits" in served.alone("MAIL FROM:<a@example.org>", user="nobody").stderr    # who cannot see what the others said
 
 
 @settings(limits="address messages 1/1h")
