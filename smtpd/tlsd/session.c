@@ -45,21 +45,20 @@ struct session {
 static int next_connection(const struct room *room, struct watch *w)
 {
 	enum { LISTENER, LIFE };
-	/* Not EPOLLEXCLUSIVE: a process that ends with its door would take the one waking with it, and the client would wait for nobody. */
-	if (!watch_set(w, LISTENER, room->listener, EPOLLIN) || !watch_set(w, LIFE, room->life, EPOLLIN))
+	/* One process is woken for one client. It takes him even when its door has closed: nobody else would hear of him (its signer waits for it). */
+	if (!watch_set(w, LISTENER, room->listener, EPOLLIN | EPOLLEXCLUSIVE) || !watch_set(w, LIFE, room->life, EPOLLIN))
 		return -1;
-	for (;;) {
-		int ready = watch_wait(w, 0);
-		if (ready < 0 || (ready & 1 << LIFE))
-			return -1;
-		int fd = accept4(room->listener, NULL, NULL, SOCK_CLOEXEC);
+	for (int ready = 0; ready >= 0 && !(ready & 1 << LIFE);) {
+		ready = watch_wait(w, 0);
+		int fd = ready > 0 && ready & 1 << LISTENER ? accept4(room->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 		if (fd >= 0 && askers_admit(room->askers, fd))
 			return watch_set(w, LISTENER, -1, 0) && watch_set(w, LIFE, -1, 0) ? fd : -1;
 		if (fd >= 0)
 			close(fd);
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+		else if (ready > 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
 			usleep(PAUSE_US);
 	}
+	return -1;
 }
 
 static void limit_waits(int fd, uint64_t ms)
