@@ -179,6 +179,7 @@ static SSL_CTX *context_new(struct tls_contexts *all, const struct settings *s, 
 	}
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_read_ahead(ctx, 1);   /* one read for a record instead of two */
 	SSL_CTX_set_max_cert_list(ctx, CLIENT_CHAIN_OCTETS);
 	SSL_CTX_set_tlsext_servername_callback(ctx, choose_by_name);
 	SSL_CTX_set_tlsext_servername_arg(ctx, all);

@@ -27,6 +27,7 @@ static struct relay {
 	const char *text;
 	struct watch *watch;
 	struct lane up, down;         /* from the client; to it */
+	bool client_ready, plain_ready;       /* what epoll said, until a read has found the end */
 	bool read_wants_write, write_wants_read, write_wants_write;
 	bool broken;
 	bool left_alone;              /* smtpd has ended, but not all that it wrote has been read */
@@ -53,6 +54,7 @@ static bool up_read(struct relay *r)
 	ERR_clear_error();
 	int n = SSL_read(r->ssl, r->up.at, BUFFER);
 	r->read_wants_write = false;
+	r->client_ready = n == BUFFER || (n > 0 && SSL_has_pending(r->ssl) == 1);
 	if (n > 0) {
 		r->up.from = 0;
 		r->up.to = (size_t)n;
@@ -97,7 +99,7 @@ static bool move_up(struct relay *r)
 {
 	struct lane *l = &r->up;
 	bool moved = l->from < l->to && up_write(r);
-	if (l->from == l->to && !l->ended)
+	if (l->from == l->to && !l->ended && r->client_ready)
 		moved |= up_read(r);
 	if (l->from == l->to && l->ended && !l->shut) {
 		shutdown(r->plain, SHUT_WR);
@@ -112,6 +114,7 @@ static bool down_read(struct relay *r)
 {
 	struct lane *l = &r->down;
 	ssize_t n = recv(r->plain, l->at, BUFFER, MSG_DONTWAIT);
+	r->plain_ready = n == BUFFER;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n <= 0) {
@@ -164,7 +167,7 @@ static bool move_down(struct relay *r)
 {
 	struct lane *l = &r->down;
 	bool moved = false;
-	if (l->from == l->to && !l->ended)
+	if (l->from == l->to && !l->ended && r->plain_ready)
 		moved |= down_read(r);
 	if (l->from < l->to)
 		moved |= down_write(r);
@@ -192,6 +195,8 @@ static bool wait_for_more(struct relay *r)
 	if (!watch_set(r->watch, CLIENT, r->client, client) || !watch_set(r->watch, PLAIN, r->plain, plain))
 		return false;
 	int ready = watch_wait(r->watch, r->until);
+	r->client_ready |= ready > 0 && ready & 1 << CLIENT;
+	r->plain_ready |= ready > 0 && ready & 1 << PLAIN;
 	if (ready > 0 && (ready & 1 << PLAIN) && (r->watch->seen[PLAIN] & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && !r->left_alone) {
 		r->left_alone = true;
 		lane_limit(r, LEFTOVER_MS);
@@ -213,6 +218,7 @@ void relay_run(SSL *ssl, int client, int plain, const char *text, struct watch *
 	r->plain = plain;
 	r->text = text;
 	r->watch = watch;
+	r->client_ready = SSL_has_pending(ssl) == 1;
 	while (ok && !is_over(r))
 		if (!(move_up(r) | move_down(r)) && !is_over(r))
 			ok = wait_for_more(r);
