@@ -31,6 +31,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FILES 4096u
@@ -297,6 +298,7 @@ static void start(struct tlsd *t)
 	priv_limit(0, 0);
 	io_want_files(FILES);
 	(void)signal(SIGPIPE, SIG_IGN);
+	tzset();   /* a session can open no file, and its log lines are in local time, too */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || chdir("/") < 0)
 		die_system("cannot begin");
 	/* Made by root, in a directory that is the resolver's: smtpd asks whose the socket is, and whoever put another one there is found out. */
