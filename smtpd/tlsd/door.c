@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -317,6 +318,7 @@ int door_live(const struct door_start *start)
 	if (!prepare(d))
 		return EXIT_SYSTEM;
 	d->now = clock_monotonic_ms();
+	(void)malloc_trim(0);   /* the heap is tidied once, and not by each session in its copies of the pages */
 	children_start(d);
 	if (write(start->parent, "1", 1) != 1)
 		return EXIT_SYSTEM;

@@ -96,7 +96,7 @@ static bool asker_turn(const struct signer *s, struct asker *a)
 		log_warn("a session sent what is no question");
 		return false;
 	}
-	return answer(s, a->fd, &question);
+	return answer(s, a->fd, &question) && a->left > 0;
 }
 
 /* ---- sessions come and go */
