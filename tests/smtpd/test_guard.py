@@ -17,7 +17,7 @@ PROGRAMS = ["smtpd/smtpd", "smtpd/guard", "queue/enqueue", "queue/queued", "queu
 SETTINGS = {"me": "mx.test", "locals": "local.test", "users": "=joe@local.test:joe:4711:4711:/nonexistent/joe:::", "rcpthosts": "far.test", "maxerrors": "1000",
             "smtpdsessions": "40", "guardrows": "2000"}
 OURS = ("limits", "guardexempt", "tarpitafter", "tarpitdelay", "hangupafter", "banafter", "bantime", "unknownwindow", "greylist", "greylistdelay",
-        "greylistexempt", "greylistallow", "clients", "smtpdreuse", "milters", "checkearly", "checkpipelining")
+        "greylistexempt", "greylistallow", "xclientfrom", "checkours", "clients", "smtpdreuse", "milters", "checkearly", "checkpipelining")
 RCPT, FAR, NOBODY = "RCPT TO:<joe@local.test>", "RCPT TO:<x@far.test>", "RCPT TO:<nobody@local.test>"
 CONNECT, MAIL, TO, UNKNOWN, END = range(5)
 GO, OVER, TARPIT, HANGUP, BANNED, GREY, GREY_LOG = range(7)
@@ -223,6 +223,53 @@ def test_counts_survive_restarts(served):
         served.start_guard()
         assert c.ask("RSET").startswith("250")
         assert c.ask("MAIL FROM:<a@example.org>").startswith("450 4.7.1 Too many messages from your address: 3 ")   # the session asks the new one
+
+
+FROM_WHOM = {"address": "from your address", "network": "from your network", "login": "by your login", "domain": "to this domain"}
+LIMITS = [(subject, what) for subject, whats in (("address", "connections messages recipients errors octets"), ("network", "connections messages recipients errors octets"),
+                                                 ("login", "messages recipients errors octets"), ("domain", "messages recipients")) for what in whats.split()]
+
+
+def limit_line(i, subject, what):
+    who = {"login": f"l{i}", "domain": f"d{i}.test"}.get(subject, f"10.{i}.0.0/16")
+    return f"{subject} {what} {'2K' if what == 'octets' else '2'}/1d {who}"
+
+
+def one_session(served, i, subject, what, n):
+    """The nth visit of this row's client: all replies."""
+    address = f"10.{i}.{n if subject in ('login', 'domain') else 0}.{1 if subject == 'address' else n}"
+    login = f"l{i}" if subject == "login" else ""
+    with served.hello() as c:
+        replies = [c.ask(f"XCLIENT ADDR={address}" + (f" LOGIN={login}" if login else ""))]
+        for line in ("EHLO c.test", f"MAIL FROM:<{login or 'a'}@local.test>", f"RCPT TO:<x@d{i}.test>", *(["DATA", "x" * 900 + "\r\n" + "y" * 200 + "\r\n."] if what == "octets" else []),
+                     *(["NONSENSE"] if what == "errors" else []), "QUIT"):
+            if replies[-1] is None or replies[-1].startswith(("421", "450", "452")):
+                break
+            replies.append(c.ask(line))
+        return replies
+
+
+@settings(limits=[limit_line(i, *row) for i, row in enumerate(LIMITS)], rcpthosts=[f"d{i}.test" for i in range(len(LIMITS))], xclientfrom="127.0.0.1", checkours="off")
+def test_each_limit_over_processes_and_a_restart(served):
+    """Two visits to two smtpds, guard begins anew, and the third is one too many."""
+    first, port = served.smtpd, served.port
+    served.start_smtpd()
+    try:
+        for n, at in ((1, port), (2, served.port)):
+            served.port, other = at, served.port
+            for i, row in enumerate(LIMITS):
+                replies = one_session(served, i, *row, n)
+                assert [r[:1] for r in replies if r[:1] not in ("2", "3")] == (["5"] if row[1] == "errors" else []), (row, n, replies)
+            served.port = other
+        counted = {f"{subject} {what}": 2048 if what == "octets" else 2 for subject, what in LIMITS}
+        assert eventually(lambda: {r["what"]: r["count"] for r in served.listed("--all") if r["count"] >= counted[r["what"]]}.keys() == counted.keys()), served.listed("--all")
+        served.end(served.guard)
+        served.start_guard()
+        for i, row in enumerate(LIMITS):
+            last = one_session(served, i, *row, 3)[-1]
+            assert f"Too many {row[1]} {FROM_WHOM[row[0]]}: " in last and "within 1d, and 2" in last, (row, last)
+    finally:
+        served.end(first)
 
 
 @settings(limits="address connections 1")

@@ -2,6 +2,7 @@
 import base64
 import re
 import smtplib
+import ssl
 import subprocess
 
 import pytest
@@ -187,3 +188,34 @@ def test_no_binding_for_another_channel(station):
         other.close()
 
 
+
+
+# OpenSSL's SSL_OP_NO_EXTENDED_MASTER_SECRET, for which Python has no name.
+NO_EXTENDED_MASTER = 1
+
+
+@pytest.mark.parametrize("options, plus", [({"minimum_version": ssl.TLSVersion.TLSv1_3}, True), ({"maximum_version": ssl.TLSVersion.TLSv1_2}, True),
+                                           ({"maximum_version": ssl.TLSVersion.TLSv1_2, "options": ssl.OP_NO_COMPRESSION | NO_EXTENDED_MASTER}, False)],
+                         ids=["1.3", "1.2", "1.2 without extended master secret"])
+def test_no_binding_that_is_not_safe(station, options, plus):
+    """RFC 9266 4.2: without the extended master secret (RFC 7627) two channels can have one binding, so there is none; tls-unique (RFC 5929) never is."""
+    context = client_context(**options)
+
+    def scram(mechanism, header, binding=b""):
+        with Secure(Mouth(station.ports["submissions"]), context) as c:
+            assert c.hear().startswith("220 ")
+            offers = re.search(r"250[- ]AUTH ([A-Z0-9 -]+?) 250", c.ask("EHLO client.test") + " 250").group(1).split()
+            assert ("SCRAM-SHA-256-PLUS" in offers) == plus and "SCRAM-SHA-256" in offers
+            unique = c.socket.get_channel_binding("tls-unique") or bytes(12)
+            client = Scram("joe", "pencil", header=header, binding=unique if header.startswith("p=tls-unique") else binding)
+            reply = c.ask(f"AUTH {mechanism} " + b64(client.first()))
+            if reply.startswith("334 "):
+                reply = c.ask(b64(client.final(base64.b64decode(reply[4:]).decode())))
+            return c.ask("") if reply.startswith("334 ") else reply
+
+    refused = "535 5.7.8" if plus else "504 5.5.4"
+    for header in ("p=tls-unique,,", "p=tls-server-end-point,,", "p=tls-exporter,,", "y,,", "n,,"):
+        assert scram("SCRAM-SHA-256-PLUS", header, bytes(32)).startswith(refused), header
+        assert header[0] != "p" or scram("SCRAM-SHA-256", header, bytes(32)).startswith("535 5.7.8"), header
+    assert scram("SCRAM-SHA-256", "n,,").startswith("235")
+    assert scram("SCRAM-SHA-256", "y,,").startswith("535 5.7.8" if plus else "235")    # "y": nothing was offered; a lie when it was (RFC 5802 6)
