@@ -4,12 +4,14 @@ programs of a host cost meanwhile.
     with Disk(host, megabytes=300) as disk: disk.fill(leave=0) ... disk.empty()
     with inject(pid, "fdatasync:error=EIO:when=1"): ...
     with few_files(pid): ...
-    cpu_ms(pid), files(pid), programs(host), zombies(host), calm(pids)
+    cpu_ms(pid), files(pid), programs(host), zombies(host), calm(pids), fifo_holds(path), asleep(pid)
 """
 import contextlib
 import errno
+import fcntl
 import os
 import subprocess
+import termios
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -152,6 +154,20 @@ def calm(pids, window=1.0, share=0.05, patience=120):
         if max(used.values(), default=0) <= window * 1000 * share:
             return
         assert time.monotonic() < end, used
+
+
+def fifo_holds(path):
+    """Octets that were written to a fifo or pipe and not read yet."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), "little")
+    finally:
+        os.close(fd)
+
+
+def asleep(pid):
+    """It waits for something: it has done what it had to do."""
+    return status(pid, "State").startswith("S")
 
 
 def programs(host):

@@ -1,6 +1,5 @@
 """spawn against a queued made of python: real deliveries to real users, workers that lie and die, queued that goes and comes back."""
 import contextlib
-import fcntl
 import glob
 import os
 import pwd
@@ -8,14 +7,13 @@ import shutil
 import signal
 import stat
 import subprocess
-import termios
 import time
 
 import pytest
 
 import records
 from fakespawn import msgid
-from faults import calm, children
+from faults import asleep, children, fifo_holds
 from host import wait_until
 from instance import Instance, TOP
 
@@ -405,11 +403,7 @@ def stop_worker(instance):
 
 def wait_handed_over(worker):
     """Until spawn has written something for it."""
-    fd = os.open(f"/proc/{worker}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        assert wait_until(lambda: int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), "little") > 0)
-    finally:
-        os.close(fd)
+    assert wait_until(lambda: fifo_holds(f"/proc/{worker}/fd/0") > 0)
 
 
 def test_queued_dies_during_a_delivery(local):
@@ -437,7 +431,8 @@ def test_job_ends_while_no_queued_is_there(local):
     first.close()
     os.kill(worker, signal.SIGCONT)
     assert wait_until(lambda: len(box(local, "tappal-t1")) >= 2)
-    calm([worker, local.spawn.pid], window=0.5, share=0.01)
+    # it has told its results, then spawn has read them
+    assert wait_until(lambda: asleep(worker) and fifo_holds(f"/proc/{worker}/fd/1") == 0 and asleep(local.spawn.pid))
     second = FakeQueued(local, "local", first_job=4000).connect()
     assert [f.job for f in second.inflight] == [job]
     assert [r.name for r in second.early] == ["result", "result", "job_done"]

@@ -10,6 +10,8 @@ import time
 import pytest
 
 from fakespawn import FakeSpawn
+from faults import fifo_holds
+from host import wait_until
 from instance import Instance
 
 def by_first_letter(job, rcpt):
@@ -148,7 +150,7 @@ def test_why_in_sentences(queue, four):
     assert f"Message {four[1]} from <ann@a.example>, 24 octets, 3 recipients: 1 delivered, 2 waiting, 0 to be reported." in text
     assert "on this host, from user root (uid 0)" in text and "goes back to the sender" in text
     assert re.search(r"<t2@c\.example> is waiting\.\n  It goes by SMTP to c\.example\.\n  Tried 1 time, on .*; it came as far as: the server's answer to the whole "
-                     r"message at mx\.example \[192\.0\.2\.25\]\.\n  The answer, word for word: 451 temp\n  Next try: .* \(in [67]m\d*s?\)\.", text)
+                     r"message at mx\.example \[192\.0\.2\.25\]\.\n  The answer, word for word: 451 temp\n  Next try: .* \(in \w+\)\.", text)
     assert "<o3@c.example> is delivered." in text
     assert "is dropped, as its sender is empty" in queue.out("queue", "why", four[3])
 
@@ -167,11 +169,11 @@ def test_why_of_finished_and_unknown(queue):
     end = time.monotonic() + 120
     while not (ids := re.findall(r"(\w{12}): uid=0 from=<fin@a.example>", queue.i.log())) and time.monotonic() < end:
         time.sleep(0.05)
-    text = queue.out("queue", "why", ids[0])          # a second young: tappal waits for the index
-    w = queue.why(ids[0])
+    w = queue.why(ids[0])          # a second young: tappal waits for the index
     while not w["finished"] and time.monotonic() < end:
         time.sleep(0.1)
-        w, text = queue.why(ids[0]), queue.out("queue", "why", ids[0])
+        w = queue.why(ids[0])
+    text = queue.out("queue", "why", ids[0])
     assert (w["how"], w["delivered"], w["first_recipient"], w["last_reply"]) == ("delivered", 1, "o1@b.example", "250 ok")
     assert "is finished: it was delivered." in text and "The last answer, word for word: 250 ok" in text
     r = queue.run("queue", "why", "000000000001")
@@ -252,8 +254,7 @@ def test_bounce(queue, four):
     queue.find(lambda found: queue.why(four[2])["finished"])
     assert queue.why(four[2])["how"] == "bounced"
     assert f"{four[2]}: sender non-delivery notification: " in queue.i.log()
-    bounce = [d for d in queue.spawn.deliveries if d.address == "bob@a.example"][-1]
-    assert b"the domain is gone" in bounce.body
+    assert wait_until(lambda: any(d.address == "bob@a.example" and b"the domain is gone" in d.body for d in queue.spawn.deliveries))
 
 
 def test_limit_and_ids_from_stdin(queue, four):
@@ -293,7 +294,7 @@ def test_hundreds_in_one_command(queue, four):
     for n in range(600):
         session.message(b"Subject: x\r\n\r\nx\r\n", sender="bulk@a.example", recipients=["t@bulk.example"])
     for n in range(600):
-        assert session.stream.next(30).result == 0
+        assert session.stream.next().result == 0
     session.close()
     queue.find(lambda found: len(found) == 600, "--from", "bulk@a.example")
     out = queue.out("queue", "delete", "--from", "bulk@a.example")
@@ -339,12 +340,9 @@ def test_a_killed_command_leaves_no_fifo(queue, four):
     queue.queued.send_signal(signal.SIGSTOP)
     try:
         process = subprocess.Popen([f"{queue.i.libexec}/tappal", "queue", "hold", four[0]])
-        end = time.monotonic() + 120
-        while not os.listdir(f"{queue.i.spool}/reply") and time.monotonic() < end:
-            time.sleep(0.01)
+        assert wait_until(lambda: os.listdir(f"{queue.i.spool}/reply"))
         (name,) = os.listdir(f"{queue.i.spool}/reply")
-        st = os.stat(f"{queue.i.spool}/reply/{name}")
-        assert stat.S_ISFIFO(st.st_mode) and stat.S_IMODE(st.st_mode) == 0o620
+        assert wait_until(lambda: os.stat(f"{queue.i.spool}/reply/{name}").st_mode == stat.S_IFIFO | 0o620)
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 128 + signal.SIGTERM
         assert os.listdir(f"{queue.i.spool}/reply") == []
@@ -415,10 +413,7 @@ def test_an_unknown_control_file_is_in_the_log(queue):
 def test_queued_dies_in_the_middle(queue, four):
     queue.queued.send_signal(signal.SIGSTOP)
     process = subprocess.Popen([f"{queue.i.libexec}/tappal", "queue", "hold", four[0]], stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 120
-    while not os.listdir(f"{queue.i.spool}/reply") and time.monotonic() < end:
-        time.sleep(0.01)
-    time.sleep(0.2)
+    assert wait_until(lambda: fifo_holds(queue.i.fifo("control")) > 0)
     queue.i.kill(queue.queued, signal.SIGKILL)
     try:
         assert process.wait(120) == 111
