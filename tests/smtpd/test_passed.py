@@ -242,7 +242,7 @@ def test_pool_that_does_not_answer(passing, server):
     """It hangs, is given up, and finds the connection when it wakes up: the client must hear one server only."""
     passing.start_pool().start_tcpserver()
     passing.stop_all(signal.SIGSTOP)
-    with server.connect(timeout=60) as c:
+    with server.connect(timeout=120) as c:
         c.greet()
         assert passing.served_alone()
         passing.stop_all(signal.SIGCONT)
@@ -315,7 +315,7 @@ def test_systemd(passing, server, options, by_pool):
 
 def test_a_pipe_is_smtpds(passing, server):
     passing.start_pool()
-    p = subprocess.run([f"{server.place.libexec}/smtpd-start"], input=b"QUIT\r\n", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, timeout=60)
+    p = subprocess.run([f"{server.place.libexec}/smtpd-start"], input=b"QUIT\r\n", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, timeout=120)
     assert p.returncode == 0 and p.stdout.startswith(b"220 ") and b"221 " in p.stdout
 
 
@@ -344,7 +344,7 @@ def passed(*descriptors, record=None):
 def speak(door, octets, descriptors):
     """What the pool answers: b"t", or nothing."""
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(60)
+        s.settimeout(120)
         s.connect(door)
         s.sendmsg([octets], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else [])
         try:
@@ -421,6 +421,7 @@ def test_descriptors_do_not_stay(passing, server):
         with server.connect() as c:
             assert c.greet().mail().startswith("250 ")
             assert passing.served_by_pool()
+        assert eventually(lambda: not starters(passing.tcpserver))
     assert eventually(lambda: count() == before), (before, os.listdir(f"/proc/{pid}/fd"))
     assert kept is not None and sessions(passing.pool.pid) == [pid]
 
@@ -429,7 +430,7 @@ PASS_AS_NOBODY = """
 import array, socket, sys
 a, b = socket.socketpair()
 s = socket.socket(socket.AF_UNIX)
-s.settimeout(60)
+s.settimeout(120)
 s.connect(sys.argv[1])
 try:
     s.sendmsg([bytes.fromhex(sys.argv[2])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [b.fileno()]))])
@@ -444,7 +445,7 @@ print(answer, a.recv(100))
 def as_nobody(door):
     octets, _ = passed(record=b"\5\0relay" + b"\1" + b"\0\0" * 5)
     return subprocess.run([sys.executable, "-c", PASS_AS_NOBODY, door, octets.hex()], user="nobody", group="nogroup", extra_groups=[],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
 
 
 def test_strangers_may_not_pass(passing, server):
@@ -503,7 +504,7 @@ def test_many_at_once(passing, server):
     """More than there are processes, again and again."""
     passing.start_pool(smtpdsessions=50).start_tcpserver("-c", "100")
     for _ in range(3):
-        held = [Mouth(server.port, timeout=60) if i else server.connect(timeout=60) for i in range(30)]
+        held = [Mouth(server.port, timeout=120) if i else server.connect(timeout=60) for i in range(30)]
         for c in held:
             c.greet()
         for c in held:
