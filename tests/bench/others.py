@@ -1,5 +1,5 @@
 """The servers tappal is compared with, from Debian's packages: Postfix, OpenSMTPD and Exim, each tuned as a relay. OpenSMTPD and Exim have
-paths compiled in, so they live in a mount namespace of their own (tests/bench/room)."""
+paths compiled in, so they live in a mount namespace of their own (tests/lib/room)."""
 import contextlib
 import os
 import pwd
@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 from host import wait_until
-from peers import Postfix, ensure_account, wait_for_port
+from peers import OPENSMTPD_ACCOUNTS, OPENSMTPD_AT_ONCE, Postfix, ensure_account, in_room, make_opensmtpd_room, make_room, peer_folder, wait_for_port
 from servers import SINK, SINK_PORT, STATE, TOP, Server, Unavailable, certificate, disk_octets, first_lines, routes, users
 
 
@@ -97,7 +97,7 @@ class InRoom(Server):
     port = 2525
 
     def peer(self):
-        return f"{TOP}/build/peers/{self.name}"
+        return peer_folder(self.name)
 
     def prepare(self):
         if not os.path.exists(self.peer() + self.program):
@@ -114,22 +114,14 @@ class InRoom(Server):
         return self.known_version
 
     def inside(self, *argv):
-        return [f"{TOP}/tests/bench/room", self.peer(), self.dir, *argv]
+        return in_room(self.name, self.dir, *argv)
 
     def make_room(self):
         self.dir = f"{STATE}/{self.name}"
-        shutil.rmtree(self.dir, ignore_errors=True)
-        for folder in ("etc", "var", "run", "mail", "var/log", "var/lib", "var/spool", "var/tmp", "var/mail"):
-            os.makedirs(f"{self.dir}/{folder}", mode=0o755)
-        os.symlink("/run", f"{self.dir}/var/run")
+        make_room(self.dir, self.accounts, "bench.tappal")
         ensure_account("tappal-peer")
         self.me = pwd.getpwnam("tappal-peer")
         os.chown(f"{self.dir}/mail", self.me.pw_uid, self.me.pw_gid)
-        self.write("etc/passwd", open("/etc/passwd").read() + "".join(
-            f"{name}:x:{number}:{number}::{home}:/usr/sbin/nologin\n" for name, (number, home) in self.accounts.items()))
-        self.write("etc/group", open("/etc/group").read() + "".join(f"{name}:x:{number}:\n" for name, (number, _) in self.accounts.items()))
-        self.write("etc/resolv.conf", "lookup file\n")
-        self.write("etc/mailname", "bench.tappal\n")
         self.maildirs = f"{self.dir}/mail"
 
     def write(self, path, text):
@@ -173,14 +165,13 @@ class OpenSMTPD(InRoom):
     warm_relay = False   # after a moment without mail it waits nine seconds before it connects again, and that would be all one sees
     ip = "127.0.0.64"
     program, tell_version = "/usr/sbin/smtpd", ("/usr/sbin/smtpd", "-h")
-    accounts = {"opensmtpd": (64901, "/var/lib/opensmtpd/empty"), "opensmtpq": (64902, "/var/lib/opensmtpd/empty")}
+    accounts = OPENSMTPD_ACCOUNTS
     durability = "before 250: nothing. Its files are written and renamed, not synced: a loss of power takes what was acknowledged in the last seconds"
     delivery = "Maildir (mail.maildir): fsync of the file, none of the directory"
 
     def make_room(self):
         super().make_room()
-        os.makedirs(f"{self.dir}/var/lib/opensmtpd/empty")
-        os.makedirs(f"{self.dir}/var/spool/smtpd", mode=0o711)
+        make_opensmtpd_room(self.dir)
 
     def relays(self, mode):
         for n, (domain, ip) in enumerate(routes(mode).items()):
@@ -197,7 +188,7 @@ class OpenSMTPD(InRoom):
 
     def configure(self, mode):
         limits = [f"mta limit max-conn-per-{what} 50" for what in ("host", "route", "source", "connector", "relay", "domain")]
-        limits += [f"mta limit conn-delay-{what} 0" for what in ("route", "relay", "host", "source", "domain", "connector")]
+        limits += OPENSMTPD_AT_ONCE
         limits += ["mta limit session-mail-max 100000", "mta limit task-hiwat 2000", "mta limit task-lowat 1000", "mta limit task-release 100",
                    "smtp limit max-mails 1000000", "smtp limit max-rcpt 2000", "smtp max-message-size 100M"]
         ways = self.local() if mode == "local" else self.relays(mode)

@@ -148,6 +148,80 @@ smtpd_relay_restrictions = permit_mynetworks, reject
             os.unlink(self.link)
 
 
+# ---- servers with paths compiled in, in a mount namespace of their own (tests/lib/room)
+
+def peer_folder(name):
+    return f"{TOP}/build/peers/{name}"
+
+
+def in_room(name, base, *argv):
+    return [f"{TOP}/tests/lib/room", peer_folder(name), base, *argv]
+
+
+def make_room(base, accounts, mailname):
+    """What lies over this host's /etc, /var and /run; `accounts`: {name: (number, home)} that are in there only."""
+    shutil.rmtree(base, ignore_errors=True)
+    for folder in ("etc", "var", "run", "mail", "var/log", "var/lib", "var/spool", "var/tmp", "var/mail"):
+        os.makedirs(f"{base}/{folder}", mode=0o755)
+    os.symlink("/run", f"{base}/var/run")
+    passwd = "".join(f"{name}:x:{number}:{number}::{home}:/usr/sbin/nologin\n" for name, (number, home) in accounts.items())
+    group = "".join(f"{name}:x:{number}:\n" for name, (number, _) in accounts.items())
+    for path, text in (("passwd", open("/etc/passwd").read() + passwd), ("group", open("/etc/group").read() + group), ("resolv.conf", "lookup file\n"),
+                       ("mailname", mailname + "\n")):
+        with open(f"{base}/etc/{path}", "w") as f:
+            f.write(text)
+
+
+OPENSMTPD_ACCOUNTS = {"opensmtpd": (64901, "/var/lib/opensmtpd/empty"), "opensmtpq": (64902, "/var/lib/opensmtpd/empty")}
+
+
+# It waits seconds between connections to one host otherwise.
+OPENSMTPD_AT_ONCE = [f"mta limit conn-delay-{what} 0" for what in ("route", "relay", "host", "source", "domain", "connector")]
+
+
+def make_opensmtpd_room(base):
+    os.makedirs(f"{base}/var/lib/opensmtpd/empty")
+    os.makedirs(f"{base}/var/spool/smtpd", mode=0o711)
+
+
+class OpenSMTPD:
+    """Debian's OpenSMTPD, unpacked in build/peers, that takes mail from anybody. `routes`: {sender's domain: what stands behind "action relay host"};
+    `secrets`: {label: "login:password"}."""
+
+    def __init__(self, base, address, port, hostname, routes, secrets):
+        self.base, self.address, self.port, self.hostname, self.routes, self.secrets = base, address, port, hostname, routes, secrets
+
+    def available(self):
+        return os.path.exists(f"{peer_folder('opensmtpd')}/usr/sbin/smtpd")
+
+    def start(self):
+        make_room(self.base, OPENSMTPD_ACCOUNTS, self.hostname)
+        make_opensmtpd_room(self.base)
+        with open(f"{self.base}/etc/smtpd.conf", "w") as f:
+            f.writelines(f"{line}\n" for line in OPENSMTPD_AT_ONCE)
+            f.write("table secrets file:/mnt/secrets\n" + f"listen on {self.address} port {self.port} hostname {self.hostname}\n")
+            f.write("".join(f'action way{n} relay {way}\nmatch from any mail-from "@{domain}" for any action way{n}\n' for n, (domain, way) in enumerate(self.routes.items())))
+        with open(f"{self.base}/secrets", "w") as f:
+            f.writelines(f"{label} {secret}\n" for label, secret in self.secrets.items())
+        with open(f"{self.base}/log", "ab") as log:
+            self.process = subprocess.Popen(in_room("opensmtpd", self.base, "/usr/sbin/smtpd", "-d"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        if not wait_for_port(self.address, self.port, banner=b"220"):
+            self.stop()
+            raise RuntimeError(f"OpenSMTPD does not answer: {self.log()[-2000:]}")
+
+    def log(self):
+        return open(f"{self.base}/log", errors="replace").read()
+
+    def stop(self):
+        """Its processes are one group; they end with their parent."""
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
 class DovecotAuth:
     """Dovecot's auth for other servers: `users` with passwords, asked at self.socket."""
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from conftest import Mouth, eventually, free_port
 from house import PROGRAMS, Scram, Station, b64
-from peers import Postfix
+from peers import OpenSMTPD, Postfix
 from tlshost import Certificates, Secure, client_context
 
 
@@ -125,6 +125,29 @@ smtp_sasl_password_maps = inline:{{ {{ {relay} = joe:pencil }} }}
         assert len(re.findall(r"SASL [A-Z0-9-]+ authentication succeeded, sasl_username=joe", station.log("smtpd"))) == before + 1
     finally:
         postfix.stop()
+
+
+def test_opensmtpd_relays_through_us(station):
+    """Port 25 without TLS and with it, submission and submissions with AUTH."""
+    port, at = free_port(), station.ports
+    opensmtpd = OpenSMTPD(f"{station.root}/opensmtpd", "127.0.0.1", port, "os.test", secrets={"here": "joe:pencil"}, routes={
+        "plain.test": f"host smtp+notls://127.0.0.1:{at['relay']}", "tls.test": f"host smtp+tls://127.0.0.1:{at['relay']} tls no-verify",
+        "local.test": f"host smtp+tls://here@127.0.0.1:{at['submission']} auth <secrets> tls no-verify",
+        "example.org": f"host smtps://here@127.0.0.1:{at['submissions']} auth <secrets> tls no-verify"})
+    if not opensmtpd.available():
+        pytest.skip("Debian's OpenSMTPD could not be unpacked")
+    before = len(station.log("smtpd")), len(station.log())
+    opensmtpd.start()
+    try:
+        for sender, rcpt in (("x@plain.test", "joe@local.test"), ("x@tls.test", "joe@local.test"), ("joe@local.test", "bob@elsewhere.test"),
+                             ("alice@example.org", "bob@elsewhere.test")):
+            with smtplib.SMTP("127.0.0.1", port, local_hostname="client.test") as s:
+                s.sendmail(sender, [rcpt], "Subject: x\r\n\r\nby way of OpenSMTPD\r\n")
+        assert eventually(lambda: opensmtpd.log().count('result="Ok" stat="250 2.0.0 Ok: queued as') == 4), opensmtpd.log()
+    finally:
+        opensmtpd.stop()
+    sessions, queue = station.log("smtpd")[before[0]:], station.log()[before[1]:]
+    assert sessions.count("TLS connection established from") >= 3 and queue.count(", sasl_username=joe") == 2, (sessions, queue)
 
 
 class SClient:
