@@ -192,11 +192,14 @@ class OpenSMTPD:
         self.base, self.address, self.port, self.hostname, self.routes, self.secrets = base, address, port, hostname, routes, secrets
 
     def available(self):
-        return os.path.exists(f"{peer_folder('opensmtpd')}/usr/sbin/smtpd")
-
-    def start(self):
+        """It was unpacked, and this host lets it have its room."""
         make_room(self.base, OPENSMTPD_ACCOUNTS, self.hostname)
         make_opensmtpd_room(self.base)
+        return os.path.exists(f"{peer_folder('opensmtpd')}/usr/sbin/smtpd") and b"OpenSMTPD" in subprocess.run(
+            in_room("opensmtpd", self.base, "/usr/sbin/smtpd", "-h"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+
+    def start(self):
+        """After available()."""
         with open(f"{self.base}/etc/smtpd.conf", "w") as f:
             f.writelines(f"{line}\n" for line in OPENSMTPD_AT_ONCE)
             f.write("table secrets file:/mnt/secrets\n" + f"listen on {self.address} port {self.port} hostname {self.hostname}\n")
