@@ -94,11 +94,7 @@ static enum sasl_result take(struct sasl *s, struct bytes message)
 static enum sasl_result take_base64(struct sasl *s, struct bytes text)
 {
 	size_t len = 0;
-	const char *end = text.at;
-	if (text.len > sizeof s->line)
-		return SASL_NOT_BASE64;
-	if (text.len > 0 && (sodium_base642bin((unsigned char *)s->line, sizeof s->line, text.at, text.len, NULL, &len, &end, sodium_base64_VARIANT_ORIGINAL) != 0
-		|| end != text.at + text.len))
+	if (text.len > sizeof s->line || (text.len > 0 && !scram_decode(text, (uint8_t *)s->line, sizeof s->line, &len)))
 		return SASL_NOT_BASE64;
 	enum sasl_result result = take(s, (struct bytes){ s->line, len });
 	sodium_memzero(s->line, text.len);

@@ -78,16 +78,25 @@ void scram_made_up(const uint8_t secret[SCRAM_KEY], struct bytes name, struct sc
 	sodium_memzero(octets, sizeof octets);
 }
 
-static bool decode(struct bytes text, uint8_t *out, size_t max, size_t *len_r)
+/* libsodium 1.0.18 takes some octets above 127 for letters. */
+static bool is_ascii(struct bytes text)
+{
+	size_t i = 0;
+	while (i < text.len && (text.at[i] & 0x80) == 0)
+		i++;
+	return i == text.len;
+}
+
+bool scram_decode(struct bytes text, uint8_t *out, size_t max, size_t *len_r)
 {
 	const char *end = NULL;
-	return text.len > 0 && sodium_base642bin(out, max, text.at, text.len, NULL, len_r, &end, sodium_base64_VARIANT_ORIGINAL) == 0 && end == text.at + text.len;
+	return text.len > 0 && is_ascii(text) && sodium_base642bin(out, max, text.at, text.len, NULL, len_r, &end, sodium_base64_VARIANT_ORIGINAL) == 0 && end == text.at + text.len;
 }
 
 static bool decode_key(struct bytes text, uint8_t out[SCRAM_KEY])
 {
 	size_t len;
-	return decode(text, out, SCRAM_KEY, &len) && len == SCRAM_KEY;
+	return scram_decode(text, out, SCRAM_KEY, &len) && len == SCRAM_KEY;
 }
 
 bool scram_keys_parse(struct bytes text, struct scram_keys *keys_r)
@@ -98,7 +107,7 @@ bool scram_keys_parse(struct bytes text, struct scram_keys *keys_r)
 	if (!bytes_to_u64(count, SCRAM_ITERATIONS_MAX, &iterations) || iterations < SCRAM_ITERATIONS_MIN)
 		return false;
 	keys_r->iterations = (uint32_t)iterations;
-	return decode(salt, keys_r->salt, SCRAM_SALT_MAX, &keys_r->salt_len) && keys_r->salt_len > 0 && decode_key(stored, keys_r->stored)
+	return scram_decode(salt, keys_r->salt, SCRAM_SALT_MAX, &keys_r->salt_len) && keys_r->salt_len > 0 && decode_key(stored, keys_r->stored)
 		&& decode_key(text, keys_r->server);
 }
 
@@ -225,7 +234,7 @@ static bool binding_fits(const struct scram *s, struct bytes text)
 {
 	uint8_t got[SCRAM_MESSAGE_MAX];
 	size_t len, want = s->header.len + (s->plus ? s->binding_len : 0);
-	if (!decode(text, got, sizeof got, &len) || len != want || memcmp(got, s->header.at, s->header.len) != 0)
+	if (!scram_decode(text, got, sizeof got, &len) || len != want || memcmp(got, s->header.at, s->header.len) != 0)
 		return false;
 	return !s->plus || sodium_memcmp(got + s->header.len, s->binding, s->binding_len) == 0;
 }

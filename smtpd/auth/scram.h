@@ -29,6 +29,9 @@ struct scram_keys {
 	uint8_t stored[SCRAM_KEY], server[SCRAM_KEY];
 };
 
+/* base64 that is whole, in letters of base64 alone, with its padding. False: it is not, is empty, or makes more than `max` octets. */
+bool scram_decode(struct bytes text, uint8_t *out, size_t max, size_t *len_r);
+
 /* Keys of a password (RFC 5802 3). salt and iterations of *keys are given, or made when salt_len is 0. Takes milliseconds. */
 void scram_derive(struct bytes password, struct scram_keys *keys);
 /* Is it the password of these keys? Constant time in what is secret. */

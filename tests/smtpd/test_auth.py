@@ -182,6 +182,19 @@ def test_lines_of_every_kind(served):
         for n in range(1, 20):
             assert c.ask("AUTH PLAIN " + "A" * n).startswith("501 5.5.2" if n % 4 else "535 5.7.8"), n
         assert c.ask("AUTH PLAIN =").startswith("535")
+        for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256"):                    # behind the name, on a line of its own, and as a second one
+            for n in (*range(1, 20), 12283):
+                said = "A" * n
+                assert c.ask(f"AUTH {mechanism}").startswith("334")
+                reply = c.ask(said)
+                assert reply.startswith("501 5.5.2") if n % 4 else reply[:3] in ("334", "535"), (mechanism, n, reply)
+                if mechanism == "LOGIN" and n % 4 == 0:
+                    assert c.ask("A" * (n + 1)).startswith("501 5.5.2")
+                elif mechanism != "PLAIN" and n % 4 and n < 20:
+                    assert c.ask(f"AUTH {mechanism} {said}").startswith("501 5.5.2"), (mechanism, n)
+            for bad in ("AAA", "A===", "AA=A", "AAA=A", "=AAA", "AA==AAAA", "A AA", "AAA-", "AAA_", "\u00e4AA"):
+                assert c.ask(f"AUTH {mechanism}").startswith("334")
+                assert c.ask(bad).startswith(("501 5.5.2", "500 5.5.6")), (mechanism, bad)
         assert c.ask("AUTH LOGIN").startswith("334")
         assert c.ask("A" * 12284).startswith("334")     # it is base64 of no login, and no longer than may be
         assert c.ask("NOOP x").startswith("501 5.5.2")    # and a command is a line of the exchange

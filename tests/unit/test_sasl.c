@@ -93,7 +93,7 @@ static void test_login(void **state)
 static void test_base64(void **state)
 {
 	static const char *const bad[] = { "A", "AA", "AAA", "AAA==", "A===", "=AAA", "AA=A", "AAAA=", "AAAA====", "AAA\n", "AA A", "AAA*", "**", "AAA-", "AAA_", "AAAA\r\n", "AB==", "AAB=",
-		"====" };
+		"====", "\xc3\xa4" "AA" };
 	char text[64];
 	(void)state;
 	for (size_t i = 0; i < COUNT(bad); i++) {
