@@ -9,6 +9,7 @@ A dialog is read top to bottom:
     @sink ORDER        an order to echo_enqueue
     @exit N            smtpd's exit code (0)
     @pipe              smtpd's descriptors are pipes and no socket
+    @role NAME         what its listener would be for (smtpd -r)
     C: text            the client sends this line with CRLF; C*N: N times. Everything up to the next S line is one write
     ! text             the client sends these octets; Python escapes
     close              the client closes its sending side
@@ -112,18 +113,18 @@ def connected_pair():
 class Client:
     """The other end of a session: a socket, or two pipes."""
 
-    def __init__(self, place, log, environment, pipes):
+    def __init__(self, place, log, environment, pipes, arguments):
         self.buffer = b""
         if pipes:
             in_read, self.write_fd = os.pipe()
             self.read_fd, out_write = os.pipe()
-            self.process = place.start(in_read, out_write, environment, log)
+            self.process = place.start(in_read, out_write, environment, log, arguments)
             os.close(in_read)
             os.close(out_write)
             self.socket = None
         else:
             self.socket, server = connected_pair()
-            self.process = place.start(server, server, environment, log)
+            self.process = place.start(server, server, environment, log, arguments)
             server.close()
             self.read_fd = self.write_fd = self.socket.fileno()
 
@@ -195,7 +196,7 @@ def octets(text, raw):
 class Dialog:
     def __init__(self, path):
         self.name = os.path.basename(path)[:-len(".smtp")]
-        self.settings, self.environment, self.orders, self.pipes, self.steps, self.exit = dict(SETTINGS), {}, [], False, [], 0
+        self.settings, self.environment, self.orders, self.pipes, self.arguments, self.steps, self.exit = dict(SETTINGS), {}, [], False, [], [], 0
         with open(path, encoding="utf-8") as f:
             for number, line in enumerate(f, 1):
                 self.read_line(number, line.rstrip("\n"))
@@ -205,7 +206,7 @@ class Dialog:
     def read_line(self, number, line):
         if not line.strip():
             return
-        m = re.match(r"(#|!|@set|@unset|@env|@sink|@exit|@pipe|close|EOF|[CS](?:\*\d+)?:|R:|S~|E:|E~|E-|L:|L~|L-)(?: (.*))?$", line)
+        m = re.match(r"(#|!|@set|@unset|@env|@sink|@exit|@pipe|@role|close|EOF|[CS](?:\*\d+)?:|R:|S~|E:|E~|E-|L:|L~|L-)(?: (.*))?$", line)
         if not m:
             raise Failure(f"{self.name}.smtp:{number}: not understood: {line}")
         kind, text = m.group(1), m.group(2) or ""
@@ -223,6 +224,8 @@ class Dialog:
             self.exit = int(text)
         elif kind == "@pipe":
             self.pipes = True
+        elif kind == "@role":
+            self.arguments = ["-r", text]
         else:
             count = re.match(r"[CS]\*(\d+):", kind)
             self.steps.append((re.sub(r"\*\d+", "", kind), text, int(count.group(1)) if count else 1, number))
@@ -231,7 +234,7 @@ class Dialog:
         log = f"{place.root}/log"
         open(log, "w").close()
         place.prepare(self.settings, self.orders)
-        client = Client(place, log, self.environment, self.pipes)
+        client = Client(place, log, self.environment, self.pipes, self.arguments)
         try:
             self.play(client)
         finally:
