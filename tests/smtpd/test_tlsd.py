@@ -142,6 +142,23 @@ def test_descriptors_do_not_leak(host):
     assert all(descriptors(p) <= 12 for p in sessions(host.running["smtpd"].pid))
 
 
+def wakings(pid):
+    return int(status(pid, "voluntary_ctxt_switches")[0])
+
+
+def test_a_client_wakes_one(host):
+    """Not all who wait: of those that have waited through three clients at least one has slept all the time."""
+    host.start()
+    served(host)
+    waiting = host.processes()[2]
+    assert eventually(lambda: not host.busy() and all(status(p, "State")[0] == "S" for p in waiting if os.path.exists(f"/proc/{p}")))
+    before = {p: wakings(p) for p in host.processes()[2]}
+    for _ in range(3):
+        served(host)
+    left = [p for p in host.processes()[2] if p in before]
+    assert len(left) < len(before) and any(wakings(p) == before[p] for p in left), (before, {p: wakings(p) for p in left})
+
+
 def private_kib(pid):
     with open(f"/proc/{pid}/smaps_rollup") as f:
         return sum(int(line.split()[1]) for line in f if line.startswith("Private_"))
