@@ -21,6 +21,7 @@ import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from peers import ensure_account, wait_for_port
+from processes import end
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -401,20 +402,14 @@ class Cell:
         """In order, as an operator does. True: it ended well."""
         with self.lock:
             process = self.running[name]
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
             self.start_one(name)
             return process.returncode == 0
 
     def without(self, name, act):
         """Stop a daemon in order, act() while it is away, start it."""
         with self.lock:
-            self.running[name].terminate()
-            self.running[name].wait(10)
+            end(self.running[name])
             act()
             self.start_one(name)
 
@@ -426,14 +421,7 @@ class Cell:
                 self.going = False
             for name in names or ("smtpd", "bounce", "spawn-local", "spawn-remote", "queued"):
                 process = self.running.pop(name, None)
-                if process is None:
-                    continue
-                process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                if process is not None and not end(process):
                     bad.append(f"{name} does not end on TERM")
         return bad
 

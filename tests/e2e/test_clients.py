@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from host import Host
+from host import Host, wait_until
 from peers import Dovecot, ensure_account
 
 TO = "joe@alpha.tappal"
@@ -79,7 +79,7 @@ def test_large_message_goes_through_a_file_of_its_own(alpha):
     mail = alpha.wait_mail(TO, before + 1)
     assert any(m.count(b"x" * 70 + b"\n") == 30000 for m in mail)
     assert alpha.wait_empty()
-    assert os.listdir(f"{alpha.spool}/large") == []
+    assert wait_until(lambda: os.listdir(f"{alpha.spool}/large") == [])
 
 
 def test_headers_of_delivery(alpha):

@@ -60,7 +60,7 @@ def send(a, rcpt, mail_options=(), rcpt_options=(), message=MESSAGE, sender=SEND
 
 def report(a, marker, log=lambda: ""):
     """The one report to ann that holds this: its parts."""
-    found = wait_until(lambda: [m for m in a.mail(SENDER) if b"multipart/report" in m and marker.encode() in m], 60)
+    found = wait_until(lambda: [m for m in a.mail(SENDER) if b"multipart/report" in m and marker.encode() in m])
     assert found, a.log()[-5000:] + log()[-5000:]
     assert len(found) == 1
     message = email.message_from_bytes(found[0], policy=email.policy.default)

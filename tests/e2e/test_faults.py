@@ -436,8 +436,8 @@ def test_nothing_is_left_over(host, books):
     after_a_load(host, books)
     # libunbound closes the sockets of questions that nobody answers after 20 seconds
     assert wait_until(lambda: all(files(host.pid(name)) <= before[name] for name in DAEMONS)), (before, {n: files(host.pid(n)) for n in DAEMONS})
-    assert os.listdir(f"{host.spool}/large") == [] and os.listdir(f"{host.spool}/reply") == []
-    assert [n for n in os.listdir(f"{host.spool}/intake") if not n.endswith(".ack")] == []
+    assert wait_until(lambda: os.listdir(f"{host.spool}/large") == os.listdir(f"{host.spool}/reply") == [])
+    assert wait_until(lambda: all(n.endswith(".ack") for n in os.listdir(f"{host.spool}/intake")))
 
 
 def delete_all(host):

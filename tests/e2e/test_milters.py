@@ -8,6 +8,7 @@ import time
 import pytest
 
 from host import Host, wait_until
+from processes import end
 from milter import CONTINUE, Milter, texts
 
 TO = "joe@mx.tappal"
@@ -28,12 +29,7 @@ class Daemon:
 
     def __exit__(self, *_):
         for process in reversed(self.processes):
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, 20)
 
     def write(self, name, text, mode=0o644):
         path = f"{self.path}/{name}"

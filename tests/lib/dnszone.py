@@ -13,6 +13,8 @@ import subprocess
 import tempfile
 import time
 
+from processes import end
+
 RESERVED = ("test", "localhost", "invalid", "onion", "local")
 
 
@@ -108,13 +110,8 @@ class Zones:
         return False
 
     def stop(self):
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        if self.process is not None:
+            end(self.process)
         if self.directory:
             shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -16,6 +16,7 @@ import subprocess
 import time
 
 from peers import ensure_account, wait_for_port
+from processes import end
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
@@ -137,13 +138,7 @@ class Host:
 
     def stop(self):
         for name in list(self.running):
-            process = self.running.pop(name)
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(self.running.pop(name))
 
     def log(self):
         text = ""

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import time
 
+from processes import end
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -275,8 +277,7 @@ service anvil {{
             time.sleep(0.05)
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait(120)
+        end(self.process)
 
 
 class Dovecot:
@@ -325,5 +326,4 @@ service imap-login {{
 
     def stop(self):
         if self.process:
-            self.process.terminate()
-            self.process.wait(20)
+            end(self.process)

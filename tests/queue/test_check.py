@@ -42,7 +42,8 @@ def until(condition, what=None, seconds=120):
 
 
 def messages(i):
-    return json.loads(tappal(i, "status", "--json", code=None).stdout)["messages"]
+    """How many the queue has; -1 before the first commit of a new index."""
+    return json.loads(tappal(i, "status", "--json", code=None).stdout or '{"messages": -1}')["messages"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.join(TESTS, "dialog"), os.path.join(TESTS, "lib")]
 
+from processes import wait_or_kill  # noqa: E402
 from run import ROOTS, SETTINGS, TOP, Place  # noqa: E402
 
 
@@ -186,11 +187,7 @@ class Server:
             if process.poll() is None:
                 process.terminate()
         for process in self.processes:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            wait_or_kill(process)
         for pid in below:   # what a starter leaves behind: xinetd its wait services
             try:
                 os.kill(pid, signal.SIGTERM)

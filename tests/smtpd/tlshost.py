@@ -7,6 +7,7 @@ import subprocess
 import time
 
 from conftest import Mouth, children, eventually, free_port
+from processes import end
 from run import SETTINGS, TOP, VARIANT, Place
 
 ACCOUNTS = ("tappal-smtpd", "tappal-key", "tappal-tls")
@@ -141,13 +142,7 @@ class Host:
 
     def stop(self, *names):
         for name in names or list(self.running):
-            process = self.running.pop(name)
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(self.running.pop(name))
 
     def hup(self, line):
         seen = self.log().count(line)
