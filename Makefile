@@ -22,7 +22,7 @@ ALLCFLAGS = -std=c11 -D_GNU_SOURCE -I. -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)
 ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAGS)
 
 # ---- what may be used by all: no SMTP policy, no LMDB, no OpenSSL
-COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv passing passing_receive sibling service log settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline dns xtext
+COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv passing passing_receive sibling service log settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline dns xtext base64 quoted mimehead downgrade
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o $(DOOR:%=%.o) $(SESSION:%=%.o) $(ASK:%=%.o) smtpd/policy/policy.o $(CHECKS:%=%.o) $(CONTENT:%=%.o)
@@ -35,7 +35,7 @@ queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/send
 queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
 queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
 queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_guard.o queue/tappal/tappal_passwd.o queue/tappal/tappal_session.o queue/tappal/foresee.o smtpd/session/access.o smtpd/ask/guardneeds.o smtpd/ask/guardreply.o smtpd/session/submission.o $(CHECKS:%=%.o) smtpd/auth/passwords.o smtpd/auth/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
-remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/downgrade.o remote/mimehead.o remote/quoted.o remote/hosts.o
+remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/hosts.o
 remote/resolver  = remote/resolver.o remote/lookup.o remote/dnswire.o
 local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
 local/inject     = local/inject.o $(SUBMISSION)

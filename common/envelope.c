@@ -23,6 +23,19 @@ static bool check_none(struct bytes value)
 	return value.len == 0;
 }
 
+struct bytes body_type_name(unsigned type)
+{
+	static const char *const names[] = { [BODY_7BIT] = "7BIT", [BODY_8BITMIME] = "8BITMIME", [BODY_BINARYMIME] = "BINARYMIME" };
+
+	return bytes_of(type < sizeof names / sizeof names[0] ? names[type] : NULL);
+}
+
+/* Empty is 8BITMIME: envelopes knew no other once. */
+static bool check_body_type(struct bytes value)
+{
+	return value.len == 0 || bytes_equal(value, body_type_name(BODY_BINARYMIME));
+}
+
 static bool check_text(struct bytes value)
 {
 	return value.len > 0;
@@ -113,7 +126,7 @@ static const struct tag {
 	size_t max;
 	bool (*check)(struct bytes value);
 } tags[] = {
-	{ 'B', false, 0,                  check_none },
+	{ 'B', false, 10,                 check_body_type },
 	{ 'U', false, 0,                  check_none },
 	{ 'C', false, 400,                check_text },
 	{ 'H', false, 255,                check_text },
@@ -167,7 +180,7 @@ static bool field_next(struct bytes raw, size_t *offset_r, struct field *field_r
 static void attribute_set(struct envelope *env, struct field field)
 {
 	switch (field.tag) {
-	case 'B': env->body_8bit = true; break;
+	case 'B': env->body_type = field.value.len > 0 ? BODY_BINARYMIME : BODY_8BITMIME; break;
 	case 'U': env->smtputf8 = true; break;
 	case 'C': env->client = field.value; break;
 	case 'H': env->helo = field.value; break;
@@ -306,6 +319,11 @@ bool envelope_add(struct str *out, char tag, struct bytes value)
 	if (!envelope_value_fits(tag, value))
 		return refuse(out);
 	return add_field(out, tag, value);
+}
+
+bool envelope_add_body_type(struct str *out, enum body_type type)
+{
+	return type == BODY_7BIT || envelope_add(out, 'B', type == BODY_BINARYMIME ? body_type_name(type) : LIT(""));
 }
 
 bool envelope_add_rcpt(struct str *out, const struct mailaddr *addr)

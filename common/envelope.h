@@ -7,7 +7,7 @@
  * control octet is accepted in them. Each value's longest length is that of the record which stores it (envelope.c).
  *
  *   F sender       canonical address, empty for <>            T recipient    canonical address (one each)
- *   B              body is 8BITMIME                           U              SMTPUTF8
+ *   B body type    empty: 8BITMIME, or BINARYMIME             U              SMTPUTF8
  *   C client       "[ip]" or "name[ip]" as smtpd saw it       H helo         what the client called itself
  *   P protocol     ESMTP, SMTP, ESMTPS, ... or "local"        A login        authenticated user
  *   E envid        RFC 3461 ENVID, still xtext                R ret          FULL or HDRS
@@ -33,11 +33,16 @@
 #define ENVELOPE_ID_MAX 250u          /* octets of M */
 #define ENVELOPE_BY_MAX 64u           /* octets before the blank of Q */
 
+/* As MAIL's BODY= declared it (RFC 6152, RFC 3030). The numbers are formats on disk: row_message and job carry them. */
+enum body_type { BODY_7BIT = 0, BODY_8BITMIME = 1, BODY_BINARYMIME = 2 };
+struct bytes body_type_name(unsigned type);   /* "7BIT", "8BITMIME", "BINARYMIME"; empty for what is none */
+
 struct envelope {
 	struct bytes raw;              /* all octets, final NUL included */
 	struct mailaddr sender;
 	size_t rcpt_count;
-	bool body_8bit, smtputf8;
+	enum body_type body_type;
+	bool smtputf8;
 	struct bytes client, helo, protocol, login, envid, ret, message_id;  /* empty when absent */
 	struct bytes held_by, held_reason;  /* of Q: held_by.len > 0 says that there is one */
 	msgid_t bounce_of;             /* 0: not a bounce of ours */
@@ -70,6 +75,7 @@ bool envelope_notify_asks(struct bytes notify, struct bytes word);
  * without a domain (ADDR_BARE) is refused. False tells of refusal, and so does the str's failed flag from then on. */
 bool envelope_begin(struct str *out, const struct mailaddr *sender);
 bool envelope_add(struct str *out, char tag, struct bytes value);
+bool envelope_add_body_type(struct str *out, enum body_type type);   /* nothing for BODY_7BIT */
 bool envelope_add_rcpt(struct str *out, const struct mailaddr *addr);
 bool envelope_end(struct str *out);
 

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "common/base64.h"
 #include "common/clock.h"
 #include "common/io.h"
 #include "common/msgid.h"
@@ -306,18 +307,10 @@ enum compose_result compose_message(struct compose *c, int in_fd)
 
 static void add_base64(struct str *out, struct bytes in)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	struct base64 b = { 0 };
 
-	for (size_t i = 0; i < in.len; i += 3) {
-		uint32_t v = 0;
-
-		for (size_t k = 0; k < 3; k++)
-			v = v << 8 | (i + k < in.len ? (unsigned char)in.at[i + k] : 0u);
-		str_add_char(out, digits[v >> 18 & 63]);
-		str_add_char(out, digits[v >> 12 & 63]);
-		str_add_char(out, i + 1 < in.len ? digits[v >> 6 & 63] : '=');
-		str_add_char(out, i + 2 < in.len ? digits[v & 63] : '=');
-	}
+	base64_add(&b, in, out);
+	base64_end(&b, out);
 }
 
 /* Octets from the start of `in` that fit one encoded word (RFC 2047 2: 75 in all, so 45 octets of text), not cutting a UTF-8 sequence. */

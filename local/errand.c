@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/downgrade.h"
+#include "common/envelope.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/mailaddr.h"
@@ -17,6 +19,7 @@
 
 #define TEXT_MAX (400u * (ERRAND_RCPT_MAX + 1))
 #define CHUNK 32768u
+#define CONVERTED_MAX (8u << 20)    /* above what downgrade.h says of one call */
 #define MAILDIR "Maildir"
 
 void errand_init(struct errand *e, const char *home, bool may_create, struct bytes host) {
@@ -54,6 +57,7 @@ static bool take_job(struct errand *e, struct bytes payload) {
 	e->job = job.job;
 	e->id = job.id;
 	e->arrival = job.arrival_ms < msgid_time(job.id) ? job.arrival_ms : msgid_time(job.id);
+	e->binary = job.body_type == BODY_BINARYMIME;
 	e->left = job.body_size;
 	e->rcpt_count = job.rcpt_count;
 	e->sender_len = job.sender.len;
@@ -191,7 +195,9 @@ struct pass {
 	struct copy first;            /* the copy that the body streams into */
 	uint64_t first_head;          /* octets of its own header lines */
 	bool *there, *loops;          /* per recipient: already delivered; bears our Delivered-To */
+	struct trail trail;
 	int error;                    /* errno of the first failure of `first`, 0 none */
+	const char *unfit;            /* static: why a binary message cannot be converted */
 	bool cr;                      /* a CR is held back: the next octet decides */
 };
 
@@ -232,21 +238,55 @@ static void add_body(struct pass *p, struct bytes octets) {
 		p->error = errno;
 }
 
-/* 0, or -1: spawn is gone. A full disk is in p->error: the rest is read and let go. */
-static int stream_body(struct pass *p) {
-	char in[CHUNK], out[CHUNK + 1];
-	struct trail trail;
-	ssize_t got;
-	trail_init(&trail, see_delivered_to, p);
-	while ((got = read_body(p->e, in, sizeof in)) > 0) {
-		struct bytes lines = { out, to_lf((struct bytes){ in, (size_t)got }, &p->cr, out) };
-		trail_feed(&trail, lines);
+static void take_lines(struct pass *p, struct bytes octets) {
+	char out[CHUNK + 1];
+	while (octets.len > 0) {
+		struct bytes piece = bytes_slice(octets, 0, CHUNK), lines = { out, to_lf(piece, &p->cr, out) };
+		trail_feed(&p->trail, lines);
 		add_body(p, lines);
+		octets = bytes_slice(octets, piece.len, octets.len);
 	}
+}
+
+/* 0, or -1: spawn is gone. */
+static int stream_lines(struct pass *p) {
+	char in[CHUNK];
+	ssize_t got;
+	while ((got = read_body(p->e, in, sizeof in)) > 0)
+		take_lines(p, (struct bytes){ in, (size_t)got });
+	return (int)got;
+}
+
+/* The same. What cannot be converted is in p->unfit: the rest is read and let go. */
+static int stream_binary(struct pass *p) {
+	static struct downgrade converter;
+	struct str out = STR_INIT(CONVERTED_MAX);
+	char in[CHUNK];
+	ssize_t got = 1;
+	bool good = true;
+	downgrade_init(&converter, DOWNGRADE_MUST | DOWNGRADE_BINARY | DOWNGRADE_TO_8BIT);
+	while (good && (got = read_body(p->e, in, sizeof in)) > 0) {
+		str_clear(&out);
+		good = downgrade_add(&converter, (struct bytes){ in, (size_t)got }, &out) && (p->e->left > 0 || downgrade_end(&converter, &out));
+		take_lines(p, str_bytes(&out));
+	}
+	if (!good && converter.why != NULL)
+		p->unfit = converter.why;
+	else if (!good && p->error == 0)
+		p->error = ENOMEM;
+	downgrade_free(&converter);
+	str_free(&out);
+	return good ? (int)got : skip_body(p->e);
+}
+
+/* The same. A full disk is in p->error. */
+static int stream_body(struct pass *p) {
+	trail_init(&p->trail, see_delivered_to, p);
+	int got = p->e->binary ? stream_binary(p) : stream_lines(p);
 	if (p->cr)
 		add_body(p, LIT("\r"));
-	trail_end(&trail);
-	return (int)got;
+	trail_end(&p->trail);
+	return got;
 }
 
 static struct outcome looping(void) {
@@ -278,9 +318,15 @@ static struct outcome deliver_first(struct pass *p, uint32_t i) {
 	return system_fault("cannot write to Maildir", errno);
 }
 
+static struct outcome unfit(const char *why) {
+	static char text[200];
+	snprintf(text, sizeof text, "the message is binary, a Maildir takes text, and it cannot be converted: %s", why);
+	return outcome_make(V_PERM, STAGE_LOCAL, "5.6.3", bytes_of(text));
+}
+
 /* The body could not be written: all but those who have their copy from before. */
 static int answer_failure(struct pass *p) {
-	struct outcome why = system_fault("cannot write to Maildir", p->error);
+	struct outcome why = p->unfit != NULL ? unfit(p->unfit) : system_fault("cannot write to Maildir", p->error);
 	struct outcome before = delivered("delivered to Maildir by an earlier attempt");
 	copy_abort(&p->first);
 	for (uint32_t i = 0; i < p->e->rcpt_count; i++)
@@ -298,7 +344,7 @@ static int deliver_all(struct pass *p, uint32_t first) {
 		copy_abort(&p->first);
 		return -1;
 	}
-	if (p->error != 0)
+	if (p->error != 0 || p->unfit != NULL)
 		return answer_failure(p);
 	for (uint32_t i = 0; i < e->rcpt_count; i++) {
 		struct outcome o = delivered("");

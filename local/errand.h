@@ -4,6 +4,8 @@
  * A job comes on fd 0 as job, its job_rcpt records, job_mailbox and then the body, raw; for each recipient one result goes out
  * on fd 1, then job_done. Each recipient gets a copy of its own. The body is always read to its end, so that the next job can
  * follow, whatever became of this one.
+ *
+ * A file in a Maildir has lines that end with LF, and a binary message has octets that are no lines: it is converted (common/downgrade.h).
  */
 #ifndef LOCAL_ERRAND_H
 #define LOCAL_ERRAND_H
@@ -29,6 +31,7 @@ struct errand {
 	uint64_t job;
 	msgid_t id;
 	wall_ms_t arrival;
+	bool binary;                 /* BODY=BINARYMIME: to be converted */
 	uint64_t left;               /* octets of the body not yet read */
 	size_t sender_len;
 	uint32_t rcpt_count;

@@ -135,7 +135,7 @@ static bool say_mail(struct smtp *s, const struct envelope *envelope)
 	str_add_c(&s->out, "MAIL FROM:<");
 	str_add(&s->out, envelope->sender.text);
 	str_add_char(&s->out, '>');
-	if (envelope->body_8bit && s->has_8bit)
+	if (envelope->body_type != BODY_7BIT && s->has_8bit)
 		str_add_c(&s->out, " BODY=8BITMIME");
 	if (envelope->smtputf8 && s->has_utf8)
 		str_add_c(&s->out, " SMTPUTF8");

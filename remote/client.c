@@ -109,6 +109,10 @@ static void take_keyword(void *context, struct bytes line)
 		c->pipelining = true;
 	else if (bytes_equal_nocase(keyword, LIT("8BITMIME")))
 		c->eight_bit = true;
+	else if (bytes_equal_nocase(keyword, LIT("BINARYMIME")))
+		c->binary = true;
+	else if (bytes_equal_nocase(keyword, LIT("CHUNKING")))
+		c->chunking = true;
 	else if (bytes_equal_nocase(keyword, LIT("SMTPUTF8")))
 		c->utf8 = true;
 	else if (bytes_equal_nocase(keyword, LIT("DSN")))
@@ -119,7 +123,7 @@ static void take_keyword(void *context, struct bytes line)
 
 static void forget_extensions(struct client *c)
 {
-	c->esmtp = c->pipelining = c->eight_bit = c->utf8 = c->dsn = c->size = false;
+	c->esmtp = c->pipelining = c->eight_bit = c->binary = c->chunking = c->utf8 = c->dsn = c->size = false;
 	c->size_limit = 0;
 }
 

@@ -2,8 +2,9 @@
  * client - the sending side of SMTP (RFC 5321) over one connection: greeting, EHLO or HELO, any number of transactions, QUIT.
  *
  * Every recipient gets a verdict, whatever the server does; what is unknown is temporary. Extensions used when offered: PIPELINING
- * (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461). For a server without 8BITMIME the body is converted
- * (sevenbit.h), unless the setting convert8bit forbids it: then it goes as it is. A message with SMTPUTF8 goes to a server without it only when its addresses
+ * (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461), BINARYMIME with CHUNKING (RFC 3030) for what was declared to be
+ * binary; all else goes by DATA. For a server without 8BITMIME the body is converted (sevenbit.h), unless the setting convert8bit forbids it: then it goes
+ * as it is. A binary one is converted in any case where it cannot go as it is. A message with SMTPUTF8 goes to a server without it only when its addresses
  * and its first JOB_AHEAD_MAX octets are ASCII; else it fails.
  *
  * Replies are counted against commands. A server that says more than it was asked is not understood any more: before each group of
@@ -23,7 +24,7 @@ struct client {
 	char host[256];                           /* name of the server as the DNS or the route has it */
 	char ip[NETADDR_TEXT], source_ip[NETADDR_TEXT];
 	char text[400];                           /* text of outcomes of our own */
-	bool esmtp, pipelining, eight_bit, utf8, dsn, size;
+	bool esmtp, pipelining, eight_bit, binary, chunking, utf8, dsn, size;
 	uint64_t size_limit;                      /* 0: none was told */
 	bool used;                                /* a transaction was begun on this connection */
 	bool must_reset;                          /* the server may still be in the middle of one */

@@ -1,6 +1,7 @@
 /* sevenbit - the conversion of one delivery's body. Room: remote, bytes from strangers. */
 #include <stdlib.h>
 
+#include "common/envelope.h"
 #include "sevenbit.h"
 
 #define BLOCK 32768u
@@ -57,27 +58,35 @@ static enum sevenbit_result measure(struct sevenbit *s, struct bytes all)
 	return result;
 }
 
-static bool converter_make(struct sevenbit *s, bool must)
+static bool converter_make(struct sevenbit *s, unsigned wish)
 {
 	s->converter = malloc(sizeof *s->converter);
 	if (s->converter == NULL)
 		return false;
-	downgrade_init(s->converter, must);
+	downgrade_init(s->converter, wish);
 	str_init(&s->out, OUT_MAX);
 	return true;
 }
 
-enum sevenbit_result sevenbit_plan(struct sevenbit *s, struct delivery *d)
+static unsigned wish_of(const struct delivery *d, bool to_8bit)
 {
-	bool must = d->job.body_8bit, whole;
+	if (d->job.body_type == BODY_BINARYMIME)
+		return DOWNGRADE_MUST | DOWNGRADE_BINARY | (to_8bit ? DOWNGRADE_TO_8BIT : 0u);
+	return d->job.body_type != BODY_7BIT ? DOWNGRADE_MUST : 0u;
+}
+
+enum sevenbit_result sevenbit_plan(struct sevenbit *s, struct delivery *d, bool to_8bit)
+{
+	unsigned wish = wish_of(d, to_8bit);
+	bool whole;
 	enum sevenbit_result result;
 
 	if (!job_ahead(d))
 		return d->ahead.failed ? SEVENBIT_MEMORY : SEVENBIT_BROKEN;
 	whole = d->ahead.len == d->job.body_size;
-	if (whole && !has_8bit(str_bytes(&d->ahead)))
+	if (whole && (wish & DOWNGRADE_BINARY) == 0 && !has_8bit(str_bytes(&d->ahead)))
 		return SEVENBIT_OK;
-	if (!converter_make(s, must))
+	if (!converter_make(s, wish))
 		return SEVENBIT_MEMORY;
 	if (!whole)
 		return SEVENBIT_OK;
@@ -85,6 +94,6 @@ enum sevenbit_result sevenbit_plan(struct sevenbit *s, struct delivery *d)
 	if (result != SEVENBIT_OK)
 		return result;
 	downgrade_free(s->converter);
-	downgrade_init(s->converter, must);
+	downgrade_init(s->converter, wish);
 	return SEVENBIT_OK;
 }

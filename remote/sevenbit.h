@@ -1,14 +1,15 @@
 /*
- * sevenbit - whether a message must be converted for a server without 8BITMIME, and the conversion of a delivery's body (downgrade.h).
+ * sevenbit - whether a message must be converted for a server without 8BITMIME or BINARYMIME, and the conversion of a delivery's body
+ * (common/downgrade.h).
  *
  * A message of which the first JOB_AHEAD_MAX octets are all of it is known before the first command: whether it needs a conversion, whether it can be
  * converted, its size then. Of a longer one only its beginning is known, and it may turn out in the middle that it cannot be
- * converted. `must` of downgrade.h is what the sender declared (BODY=8BITMIME).
+ * converted. DOWNGRADE_MUST is what the sender declared (BODY=8BITMIME or BINARYMIME). What was declared to be binary is always converted.
  */
 #ifndef REMOTE_SEVENBIT_H
 #define REMOTE_SEVENBIT_H
 
-#include "downgrade.h"
+#include "common/downgrade.h"
 #include "job.h"
 
 enum sevenbit_result {
@@ -25,9 +26,9 @@ struct sevenbit {              /* zero: the message goes as it is */
 	uint64_t size;
 };
 
-/* Read ahead and decide; s is zero before. With SEVENBIT_OK and a converter every block of the body must go through sevenbit_block. Blocks on
- * the body's pipe. sevenbit_free in any case. */
-enum sevenbit_result sevenbit_plan(struct sevenbit *s, struct delivery *d);
+/* Read ahead and decide; s is zero before. to_8bit: the message is binary, and octets over 127 may stay. With SEVENBIT_OK and a converter every block of
+ * the body must go through sevenbit_block. Blocks on the body's pipe. sevenbit_free in any case. */
+enum sevenbit_result sevenbit_plan(struct sevenbit *s, struct delivery *d, bool to_8bit);
 void sevenbit_free(struct sevenbit *s);
 
 /* The next octets of the body, and whether they are the last: *out_r is what they became, valid until the next call. */

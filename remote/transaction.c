@@ -1,17 +1,19 @@
 /*
- * transaction - one message over an open connection: MAIL, RCPT..., DATA, the body, and which verdict each recipient gets from
+ * transaction - one message over an open connection: MAIL, RCPT..., DATA or BDAT, the body, and which verdict each recipient gets from
  * which reply. Room: remote, bytes from strangers.
  *
  *   MAIL refused                    all get MAIL's reply (later replies of a pipelined group are read and dropped)
  *   RCPT refused                    that one gets it; the others go on
  *   DATA refused                    the accepted ones get it
  *   354 although all were refused   a lone dot ends it (RFC 2920 3.1), its reply changes nothing
- *   reply to the final dot          the accepted ones get it
+ *   reply to the final dot or BDAT  the accepted ones get it
  *   connection lost, time over,     those without a verdict get a temporary failure of the stage it came to; the connection is closed
  *   garbage, a reply too many
  */
+#include <inttypes.h>
 #include <stdio.h>
 
+#include "common/envelope.h"
 #include "client_parts.h"
 #include "dotstuff.h"
 #include "sevenbit.h"
@@ -23,6 +25,7 @@ struct transaction {
 	struct delivery *d;
 	size_t accepted;         /* recipients */
 	bool data_ok;            /* 354 came */
+	bool binary;             /* it goes as BINARYMIME, by BDAT */
 	struct sevenbit sevenbit;
 	struct dotstuff stuff;
 };
@@ -64,6 +67,14 @@ static void say_size(struct client *c, uint64_t size)
 	conn_say(&c->conn, (struct bytes){ digits + at, sizeof digits - at });
 }
 
+static void say_body_type(const struct transaction *t)
+{
+	if (t->binary)
+		conn_say(&t->c->conn, LIT(" BODY=BINARYMIME"));
+	else if (t->d->job.body_type != BODY_7BIT && t->c->eight_bit)
+		conn_say(&t->c->conn, LIT(" BODY=8BITMIME"));
+}
+
 /* As it goes out, when that is known: a server must not be told less than comes (RFC 1870 6.2). */
 static uint64_t size_of(const struct transaction *t)
 {
@@ -80,8 +91,7 @@ static void say_mail(const struct transaction *t)
 	conn_say(&c->conn, LIT(">"));
 	if (t->sevenbit.converter == NULL || t->sevenbit.size_known)
 		say_size(c, size_of(t));
-	if (job->body_8bit && c->eight_bit)
-		conn_say(&c->conn, LIT(" BODY=8BITMIME"));
+	say_body_type(t);
 	if (t->d->needs_utf8 && c->utf8)
 		conn_say(&c->conn, LIT(" SMTPUTF8"));
 	if (c->dsn) {
@@ -111,7 +121,8 @@ static void say_group(const struct transaction *t)
 	say_mail(t);
 	for (uint32_t i = 0; i < t->d->job.rcpt_count; i++)
 		say_rcpt(t, i);
-	conn_say(&t->c->conn, LIT("DATA\r\n"));
+	if (!t->binary)
+		conn_say(&t->c->conn, LIT("DATA\r\n"));
 }
 
 /* ---- verdicts ---- */
@@ -205,7 +216,7 @@ static enum client_end take_mail(const struct transaction *t, enum conn_result r
 
 static bool data_wanted(const struct transaction *t)
 {
-	return t->c->pipelining || t->accepted > 0;
+	return (t->c->pipelining && !t->binary) || t->accepted > 0;
 }
 
 /* A recipient's reply by which the dialogue ends: it is the answer for all who have none. */
@@ -298,14 +309,20 @@ static enum client_end take_final(const struct transaction *t)
 	return CLIENT_DONE;
 }
 
+static bool is_binary(const struct delivery *d)
+{
+	return d->job.body_type == BODY_BINARYMIME;
+}
+
 /* It cannot be converted for this server, or not now. */
 static struct outcome unconverted(const struct transaction *t, enum sevenbit_result result, enum stage stage)
 {
 	struct client *c = t->c;
 
 	if (result == SEVENBIT_MEMORY)
-		return outcome_make(V_TEMP, stage, "4.3.0", LIT("no memory to convert the message for a server without 8BITMIME"));
-	(void)snprintf(c->text, sizeof c->text, "the message has 8-bit data, the server takes none (no 8BITMIME), and it cannot be converted: %s",
+		return outcome_make(V_TEMP, stage, "4.3.0", LIT("no memory to convert the message for this server"));
+	(void)snprintf(c->text, sizeof c->text, "the message %s, and it cannot be converted: %s",
+		is_binary(t->d) ? "is binary, the server takes none (no BINARYMIME)" : "has 8-bit data, the server takes none (no 8BITMIME)",
 		sevenbit_why(&t->sevenbit));
 	return outcome_make(V_PERM, stage, "5.6.3", bytes_of(c->text));
 }
@@ -318,6 +335,15 @@ static enum client_end break_off(const struct transaction *t, enum sevenbit_resu
 	report_rest(t, &o);
 	conn_close(&t->c->conn);
 	return CLIENT_DONE;
+}
+
+/* All of it in one chunk, whose size is known: nothing in it can end it, and no octet is touched. */
+static enum conn_result chunk_begin(struct transaction *t)
+{
+	char line[40];
+	int n = snprintf(line, sizeof line, "BDAT %" PRIu64 " LAST\r\n", t->d->job.body_size);
+
+	return conn_send(&t->c->conn, (struct bytes){ line, (size_t)n }, client_wait(t->c, STEP_BLOCK));
 }
 
 /* The end goes out with the last octets, and conn_send sends it only when the server is silent until then. */
@@ -338,11 +364,22 @@ static enum conn_result data_send(struct transaction *t, struct bytes body, bool
 	return result;
 }
 
+static enum conn_result block_send(struct transaction *t, struct bytes block, bool begun, bool last)
+{
+	enum conn_result result = CONN_OK;
+
+	if (!t->binary)
+		return data_send(t, block, last);
+	if (!begun)
+		result = chunk_begin(t);
+	return result == CONN_OK ? conn_send(&t->c->conn, block, client_wait(t->c, STEP_BLOCK)) : result;
+}
+
 /* The message, block by block. */
 static enum client_end body_send(struct transaction *t)
 {
 	char raw[BLOCK];
-	bool last = false;
+	bool begun = false, last = false;
 
 	while (!last) {
 		ssize_t got = job_body(t->d, raw, sizeof raw);
@@ -359,7 +396,8 @@ static enum client_end body_send(struct transaction *t)
 			converted = sevenbit_block(&t->sevenbit, block, last, &block);
 		if (converted != SEVENBIT_OK)
 			return break_off(t, converted);
-		result = data_send(t, block, last);
+		result = block_send(t, block, begun, last);
+		begun = true;
 		if (result == CONN_EARLY)
 			return take_early(t);
 		if (result != CONN_OK)
@@ -410,13 +448,15 @@ static bool refused_here(const struct transaction *t)
 /* Whether the message has to be converted. False: it ends here, as *end_r says. */
 static bool convert_plan(struct transaction *t, enum client_end *end_r)
 {
+	bool to_8bit = t->c->eight_bit || !t->c->settings->convert8bit;
 	enum sevenbit_result result;
 	struct outcome o;
 
 	*end_r = CLIENT_DONE;
-	if (t->c->eight_bit || !t->c->settings->convert8bit)
+	t->binary = is_binary(t->d) && t->c->binary && t->c->chunking;
+	if (t->binary || (to_8bit && !is_binary(t->d)))
 		return true;
-	result = sevenbit_plan(&t->sevenbit, t->d);
+	result = sevenbit_plan(&t->sevenbit, t->d, to_8bit);
 	if (result == SEVENBIT_OK)
 		return !refused_here(t);
 	if (result == SEVENBIT_BROKEN) {
@@ -456,7 +496,9 @@ static enum client_end run(struct transaction *t, bool kept)
 	end = take_mail(t, result, kept, &mail_ok);
 	if (end != CLIENT_DONE || !conn_is_open(&t->c->conn) || (!mail_ok && !t->c->pipelining))
 		return end;
-	if (!rcpts_run(t, mail_ok) || !data_wanted(t) || !data_run(t) || !t->data_ok)
+	if (!rcpts_run(t, mail_ok) || !data_wanted(t))
+		return CLIENT_DONE;
+	if (!t->binary && (!data_run(t) || !t->data_ok))
 		return CLIENT_DONE;
 	return t->accepted > 0 ? body_send(t) : lone_dot(t);
 }

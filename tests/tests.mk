@@ -46,12 +46,10 @@ UNIT_OBJ_reply = remote/reply.o
 UNIT_OBJ_hosts = remote/hosts.o
 UNIT_OBJ_dotstuff = remote/dotstuff.o
 UNIT_OBJ_dnswire = remote/dnswire.o
-UNIT_OBJ_downgrade = remote/downgrade.o remote/mimehead.o remote/quoted.o
 FUZZ += reply dotstuff dnswire downgrade
 FUZZ_SRC_reply = remote/reply.c
 FUZZ_SRC_dotstuff = remote/dotstuff.c
 FUZZ_SRC_dnswire = remote/dnswire.c
-FUZZ_SRC_downgrade = remote/downgrade.c remote/mimehead.c remote/quoted.c
 
 # smtpd
 # a session without its enqueue

@@ -258,7 +258,7 @@ static struct row_message row_of(const struct log_message *lm, const struct enve
 		.arrival_ms = lm->at_ms, .large = lm->large, .uid = lm->uid, .body_size = lm->body_size,
 		.rcpt_count = (uint32_t)env->rcpt_count, .unfinished = (uint32_t)env->rcpt_count, .batch = 1,
 		.held_ms = env->held_by.len > 0 ? lm->at_ms : 0, .held_by = env->held_by, .held_reason = env->held_reason,
-		.body_8bit = env->body_8bit, .smtputf8 = env->smtputf8, .bounce_of = lm->bounce_of, .bounce_batch = lm->bounce_batch,
+		.body_type = (uint8_t)env->body_type, .smtputf8 = env->smtputf8, .bounce_of = lm->bounce_of, .bounce_batch = lm->bounce_batch,
 		.sender = env->sender.text, .client = bytes_slice(env->client, 0, 400), .helo = bytes_slice(env->helo, 0, 255),
 		.protocol = bytes_slice(env->protocol, 0, 16), .login = bytes_slice(env->login, 0, 320), .envid = bytes_slice(env->envid, 0, 1000),
 		.ret = bytes_slice(env->ret, 0, 10), .message_id = bytes_slice(env->message_id, 0, 250),

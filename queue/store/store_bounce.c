@@ -165,9 +165,11 @@ static enum store_result claim_one(struct store *st, wall_ms_t due, msgid_t id, 
 	}
 	if (!put_out(st, id, m.segment, now + CLAIM_MS))
 		return store_fail(st, "out of memory");
+	/* A report is text: of a binary message it has the header, which is. */
+	struct bytes ret = m.body_type == BODY_BINARYMIME ? LIT("HDRS") : m.ret;
 	bounce_r->begin = (struct bounce_begin){
 		.id = id, .batch = b.number, .arrival_ms = m.arrival_ms, .segment = m.segment, .body_offset = m.body_offset, .body_size = m.body_size,
-		.large = m.large, .smtputf8 = m.smtputf8, .rcpt_count = b.wanted, .sender = m.sender, .envid = m.envid, .ret = m.ret,
+		.large = m.large, .smtputf8 = m.smtputf8, .rcpt_count = b.wanted, .sender = m.sender, .envid = m.envid, .ret = ret,
 	};
 	bounce_r->rcpts = st->bounce_rcpt;
 	return STORE_OK;

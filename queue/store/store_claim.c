@@ -30,7 +30,7 @@ static void fill_job(struct job *job, const struct turn_taken *turn, uint64_t nu
 	*job = (struct job){
 		.job = number, .id = turn->id, .arrival_ms = m->arrival_ms, .segment = m->segment, .body_offset = m->body_offset,
 		.body_size = m->body_size,
-		.large = m->large, .body_8bit = m->body_8bit, .smtputf8 = m->smtputf8, .rcpt_count = turn->count, .destination = turn->name,
+		.large = m->large, .body_type = m->body_type, .smtputf8 = m->smtputf8, .rcpt_count = turn->count, .destination = turn->name,
 		.sender = m->sender, .envid = m->envid, .ret = m->ret,
 	};
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/envelope.h"
 #include "common/io.h"
 #include "common/paths.h"
 #include "arguments.h"
@@ -228,6 +229,8 @@ static void show_envelope(msgid_t id, const struct row_message *row)
 	line("Protocol:", row->protocol);
 	line("Login:", row->login);
 	line("Envelope id:", row->envid);
+	if (row->body_type != BODY_7BIT)
+		line("Body:", body_type_name(row->body_type));
 	printf("%-14s%llu octets, %lu recipient%s\n", "Size:", (unsigned long long)row->body_size, (unsigned long)row->rcpt_count, row->rcpt_count == 1 ? "" : "s");
 	str_free(&text);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "common/envelope.h"
 #include "common/io.h"
 #include "arguments.h"
 #include "show.h"
@@ -277,6 +278,7 @@ static json_t *json_message(struct why *w, msgid_t id, const struct row_message 
 	set_text(o, "login", row->login);
 	set_text(o, "message_id", row->message_id);
 	set_text(o, "envid", row->envid);
+	set_text(o, "body", body_type_name(row->body_type));
 	if (row->held_ms != 0) {
 		json_object_set_new(o, "held_time", show_json_seconds(row->held_ms));
 		set_text(o, "held_by", row->held_by);

@@ -388,8 +388,8 @@ bool content_judge(struct session *s)
 	bool good = open_letter(s);
 	for (size_t i = 0; good && i < content->count && !content->discard; i++)
 		good = inspect_message(s, &content->milters[i]);
-	if (content->letter.has_8bit)
-		s->mail.body_8bit = true;
+	if (content->letter.has_8bit && s->mail.body == BODY_7BIT)
+		s->mail.body = BODY_8BITMIME;
 	return good && !is_dropped(s);
 }
 

@@ -70,7 +70,7 @@ const size_t command_rows = sizeof command_table / sizeof *command_table;
 _Static_assert(sizeof command_table / sizeof *command_table < COMMAND_KINDS, "a count for each row and one for unknown commands");
 
 /* What EHLO announces, after the name. */
-static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING" };
+static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING", "BINARYMIME" };
 
 /* ---- HELO and its kin */
 
@@ -207,7 +207,7 @@ static void act_mail(struct session *s, struct command *c)
 		session_dismiss(s, END_MEMORY, "4.3.0", "Out of memory");
 		return;
 	}
-	mail->body_8bit = c->body_8bit;
+	mail->body = c->body;
 	mail->smtputf8 = c->smtputf8;
 	bytes_to_cstring(c->ret, mail->ret, sizeof mail->ret);
 	bytes_to_cstring(c->envid, mail->envid, sizeof mail->envid);
@@ -303,9 +303,14 @@ static void act_rcpt(struct session *s, struct command *c)
 
 /* ---- the others */
 
+/* RFC 3030 3: binary octets and a final dot do not go together. */
 static bool check_data(struct session *s, struct command *c)
 {
 	(void)c;
+	if (s->mail.body == BODY_BINARYMIME) {
+		session_reply(s, 503, "5.5.1", "BODY=BINARYMIME was said: its message comes by BDAT");
+		return false;
+	}
 	return gate_data(s);
 }
 

@@ -17,7 +17,8 @@ struct command {
 	struct bytes argument;         /* ARG_PATH: the parameters */
 	struct str *text;              /* holds addr's text */
 	struct mailaddr addr;
-	bool body_8bit, smtputf8;
+	enum body_type body;
+	bool smtputf8;
 	uint64_t chunk_size;           /* BDAT */
 	bool chunk_last;
 	struct bytes ret, envid, notify, orcpt;   /* RFC 3461; empty: not given */

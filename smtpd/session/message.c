@@ -19,7 +19,7 @@ void message_begin(struct message *m, uint64_t size_max, uint64_t hops_max)
 	m->hops_max = hops_max;
 	m->faults = 0;
 	m->in_header = true;
-	m->begun = m->headless = m->awaits_id = m->has_date = m->has_id = false;
+	m->binary = m->begun = m->headless = m->awaits_id = m->has_date = m->has_id = false;
 	m->place = AT_LINE;
 	m->line_length = m->header_length = 0;
 	m->message_id[0] = '\0';
@@ -167,12 +167,13 @@ static size_t scan_step(struct message *m, const char *at, size_t n, bool *drop_
 	}
 }
 
-static void count_size(struct message *m, struct bytes *kept)
+/* The first `lines` octets of what was kept are lines. */
+static void count_size(struct message *m, struct bytes *kept, size_t lines)
 {
 	m->size += kept->len;
 	if (m->size_max > 0 && m->size > m->size_max)
 		message_blame(m, MESSAGE_TOO_BIG);
-	if (kept->len > 0 && memchr(kept->at, '\0', kept->len) != NULL)
+	if (lines > 0 && memchr(kept->at, '\0', lines) != NULL)
 		message_blame(m, MESSAGE_NUL);
 	if (m->faults != 0)
 		kept->len = 0;
@@ -202,15 +203,21 @@ enum scan_result message_scan(struct message *m, struct bytes in, struct bytes *
 		i += n;
 	}
 	*used_r = i;
-	count_size(m, kept_r);
+	count_size(m, kept_r, kept_r->len);
 	return result;
+}
+
+/* The header and the line that ended it are behind us: from here on there are no lines, so the place stays as it is. */
+static bool in_binary_body(const struct message *m)
+{
+	return m->binary && !m->in_header && m->place == AT_LINE;
 }
 
 void message_chunk(struct message *m, struct bytes in, struct bytes *kept_r)
 {
 	size_t i = 0;
 	*kept_r = in;
-	while (i < in.len) {
+	while (i < in.len && !in_binary_body(m)) {
 		if (m->place == AFTER_CR && in.at[i] == '\n') {
 			line_ended(m);
 			i++;
@@ -220,7 +227,7 @@ void message_chunk(struct message *m, struct bytes in, struct bytes *kept_r)
 			message_blame(m, MESSAGE_BARE);
 		i += scan_line(m, in.at + i, in.len - i);
 	}
-	count_size(m, kept_r);
+	count_size(m, kept_r, i);
 }
 
 void message_chunk_end(struct message *m, struct bytes *kept_r)

@@ -26,7 +26,7 @@ static const struct parameter {
 	bool (*check)(struct session *s, struct command *c, struct bytes value);   /* false: refused and answered */
 } parameters[] = {
 	{ "SIZE",     "MAIL", check_size },       /* RFC 1870 */
-	{ "BODY",     "MAIL", check_body },       /* RFC 6152 */
+	{ "BODY",     "MAIL", check_body },       /* RFC 6152, RFC 3030 */
 	{ "SMTPUTF8", "MAIL", check_smtputf8 },   /* RFC 6531 */
 	{ "RET",      "MAIL", check_ret },        /* RFC 3461 */
 	{ "ENVID",    "MAIL", check_envid },
@@ -66,8 +66,13 @@ static bool check_size(struct session *s, struct command *c, struct bytes value)
 
 static bool check_body(struct session *s, struct command *c, struct bytes value)
 {
-	c->body_8bit = bytes_equal_nocase(value, LIT("8BITMIME"));
-	return c->body_8bit || bytes_equal_nocase(value, LIT("7BIT")) || refuse(s, "BODY is 7BIT or 8BITMIME");
+	if (bytes_equal_nocase(value, LIT("8BITMIME")))
+		c->body = BODY_8BITMIME;
+	else if (bytes_equal_nocase(value, LIT("BINARYMIME")))
+		c->body = BODY_BINARYMIME;
+	else if (!bytes_equal_nocase(value, LIT("7BIT")))
+		return refuse(s, "BODY is 7BIT, 8BITMIME or BINARYMIME");
+	return true;
 }
 
 static bool check_smtputf8(struct session *s, struct command *c, struct bytes value)

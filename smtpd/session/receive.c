@@ -55,7 +55,7 @@ static bool write_envelope(const struct session *s, struct str *out)
 	const struct transaction *mail = &s->mail;
 	struct bytes message_id = bytes_of(s->message.message_id);
 	return envelope_begin(out, &mail->sender)
-		&& (!mail->body_8bit || envelope_add(out, 'B', (struct bytes){ 0 }))
+		&& envelope_add_body_type(out, mail->body)
 		&& (!mail->smtputf8 || envelope_add(out, 'U', (struct bytes){ 0 }))
 		&& (mail->ret[0] == '\0' || envelope_add(out, 'R', bytes_of(mail->ret)))
 		&& (mail->envid[0] == '\0' || envelope_add(out, 'E', bytes_of(mail->envid)))
@@ -77,6 +77,7 @@ void receive_start(struct session *s)
 	s->handed_over = s->no_memory = false;
 	str_clear(&s->head);
 	message_begin(&s->message, s->settings->databytes, s->settings->maxhops);
+	s->message.binary = s->mail.body == BODY_BINARYMIME;
 	authres_begin(&s->authres, s->settings->me);
 	s->authres.over = xclient_is_trusted(s);
 }

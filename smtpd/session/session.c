@@ -123,7 +123,8 @@ void session_end_transaction(struct session *s)
 	str_clear(&mail->recipients);
 	mail->sender = (struct mailaddr){ 0 };
 	mail->rcpt_count = mail->rcpt_refused = 0;
-	mail->body_8bit = mail->smtputf8 = false;
+	mail->body = BODY_7BIT;
+	mail->smtputf8 = false;
 	mail->ret[0] = mail->envid[0] = '\0';
 	if (s->state != ST_START)
 		s->state = ST_GREETED;

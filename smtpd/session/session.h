@@ -21,6 +21,7 @@
 #include "smtpd/ask/tls.h"
 
 #include "common/clock.h"
+#include "common/envelope.h"
 #include "common/linein.h"
 
 #include <signal.h>
@@ -56,7 +57,8 @@ struct transaction {
 	struct str recipients;           /* T fields of an envelope */
 	uint32_t rcpt_count, rcpt_refused;
 	char only_rcpt[ADDRESS_MAX + 1]; /* the first recipient */
-	bool body_8bit, smtputf8;
+	enum body_type body;
+	bool smtputf8;
 	char ret[5], envid[101];         /* RFC 3461; empty: not given */
 };
 

@@ -1,12 +1,13 @@
 /*
- * fuzz_downgrade - any octets as a message. The first says how it is cut, and whether 8-bit data was declared. The result is what it is octet by
- * octet; converted once more it stays as it is; and a reader that has the whole message at hand (below; the one parser shared is mimehead's)
- * finds in it the same leaves, with the same octets decoded. What was declared has no octet over 127 outside of headers.
+ * fuzz_downgrade - any octets as a message. The first says how it is cut, and whether 8-bit data or binary data was declared. The result is what it is
+ * octet by octet; converted once more it stays as it is; and a reader that has the whole message at hand (below; the one parser shared is mimehead's)
+ * finds in it the same leaves, with the same octets decoded. What was declared has no octet over 127 outside of headers, unless it may, and what was
+ * declared to be binary is lines.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "remote/downgrade.h"
+#include "common/downgrade.h"
 
 #define DEPTH_MAX 300u
 
@@ -24,6 +25,7 @@ struct reading {
 	struct str leaves;    /* what was found: "(" ")" around what has parts, each leaf's octets after its length */
 	bool high;            /* an octet over 127 where none may be */
 	bool long_line;       /* a line over 998 octets in a leaf that is not encoded */
+	bool is_signed;       /* a part of it may not be changed, be its lines as long as they are */
 	bool too_deep;        /* not all was read */
 };
 
@@ -34,8 +36,8 @@ static void require_room(const struct str *s)
 
 static struct bytes line_take(struct bytes *rest)
 {
-	size_t n = bytes_find(*rest, '\n');
-	struct bytes line = bytes_slice(*rest, 0, n < rest->len ? n + 1 : n);
+	const char *end = rest->len > 0 ? memmem(rest->at, rest->len, "\r\n", 2) : NULL;
+	struct bytes line = bytes_slice(*rest, 0, end != NULL ? (size_t)(end - rest->at) + 2 : rest->len);
 
 	*rest = bytes_slice(*rest, line.len, rest->len);
 	return line;
@@ -43,11 +45,7 @@ static struct bytes line_take(struct bytes *rest)
 
 static struct bytes without_end(struct bytes line)
 {
-	if (line.len > 0 && line.at[line.len - 1] == '\n')
-		line.len--;
-	if (line.len > 0 && line.at[line.len - 1] == '\r')
-		line.len--;
-	return line;
+	return bytes_slice(line, 0, bytes_ends_nocase(line, LIT("\r\n")) ? line.len - 2 : line.len);
 }
 
 static bool is_blank(char c)
@@ -120,21 +118,45 @@ static void look(struct bytes text, bool identity, struct reading *r)
 	}
 }
 
-static bool is_quoted(struct bytes header)
+static void decode_base64(struct bytes text, struct str *out)
 {
-	static const char label[] = "Content-Transfer-Encoding: quoted-printable\r\n";
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	uint32_t group = 0;
+	unsigned bits = 0;
 
-	return header.len > 0 && memmem(header.at, header.len, label, sizeof label - 1) != NULL;
+	for (size_t i = 0; i < text.len; i++) {
+		const char *digit = text.at[i] != '\0' ? strchr(digits, text.at[i]) : NULL;
+
+		if (digit == NULL)
+			continue;
+		group = (group << 6 | (uint32_t)(digit - digits)) & 0xffffffu;
+		bits += 6;
+		if (bits >= 8)
+			str_add_char(out, (char)(group >> (bits -= 8)));
+	}
 }
 
-/* A leaf: in the result those that became quoted-printable are decoded; others are compared as they stand. */
-static void leaf(struct bytes header, const struct mimehead *head, struct bytes body, struct reading *r)
+static bool is_labelled(struct bytes header, struct bytes label)
+{
+	while (header.len > 0)
+		if (bytes_equal(line_take(&header), label))
+			return true;
+	return false;
+}
+
+/* A leaf: in the result those that became quoted-printable or base64 are decoded; others are compared as they stand. bounded: a boundary follows, to which
+ * the last CRLF belongs. */
+static void leaf(struct bytes header, const struct mimehead *head, struct bytes body, bool bounded, struct reading *r)
 {
 	struct str decoded = STR_INIT(1 << 24);
 
 	look(body, head->kind != MIME_FIXED && head->label != LABEL_ENCODED, r);
-	if (head->label == LABEL_ENCODED && is_quoted(header))
+	if (bounded)
+		body = without_end(body);
+	if (head->label == LABEL_ENCODED && is_labelled(header, LIT("Content-Transfer-Encoding: quoted-printable\r\n")))
 		decode(body, &decoded);
+	else if (head->label == LABEL_ENCODED && is_labelled(header, LIT("Content-Transfer-Encoding: base64\r\n")))
+		decode_base64(body, &decoded);
 	else
 		str_add(&decoded, body);
 	require_room(&decoded);
@@ -160,10 +182,10 @@ static int boundary(struct bytes line, const struct mimehead *head)
 	return bytes_equal(bytes_slice(line, 0, own.len), own) && bytes_equal(bytes_slice(line, own.len, line.len), LIT("--")) ? 2 : 0;
 }
 
-static void entity(struct bytes text, bool in_digest, unsigned depth, struct reading *r);
+static void entity(struct bytes text, bool in_digest, bool bounded, unsigned depth, struct reading *r);
 
-/* The CRLF before a boundary belongs to it, but both sides of a comparison have it: it is left to the part. */
-static void parts(struct bytes text, const struct mimehead *head, unsigned depth, struct reading *r)
+/* bounded: as it is for the multipart itself, and for its last part if nothing closes that. */
+static void parts(struct bytes text, const struct mimehead *head, bool bounded, unsigned depth, struct reading *r)
 {
 	struct bytes seen = text, part = text;
 	bool in_part = false, last = false;
@@ -179,7 +201,7 @@ static void parts(struct bytes text, const struct mimehead *head, unsigned depth
 			continue;
 		}
 		if (in_part)
-			entity(bytes_slice(part, 0, n), head->digest, depth + 1, r);
+			entity(bytes_slice(part, 0, n), head->digest, true, depth + 1, r);
 		else
 			look(bytes_slice(part, 0, n), false, r);
 		part = seen;
@@ -188,13 +210,13 @@ static void parts(struct bytes text, const struct mimehead *head, unsigned depth
 		last = found == 2;
 	}
 	if (in_part && !last)
-		entity(bytes_slice(part, 0, n), head->digest, depth + 1, r);
+		entity(bytes_slice(part, 0, n), head->digest, bounded, depth + 1, r);
 	else
 		look(last ? seen : part, false, r);
 	str_add_c(&r->leaves, ")");
 }
 
-static void entity(struct bytes text, bool in_digest, unsigned depth, struct reading *r)
+static void entity(struct bytes text, bool in_digest, bool bounded, unsigned depth, struct reading *r)
 {
 	struct bytes header = header_take(&text);
 	struct mimehead head;
@@ -204,35 +226,37 @@ static void entity(struct bytes text, bool in_digest, unsigned depth, struct rea
 		return;
 	mimehead_read(header, in_digest, &head);
 	if (head.kind == MIME_MULTIPART) {
-		parts(text, &head, depth, r);
+		r->is_signed |= head.is_signed;
+		parts(text, &head, bounded, depth, r);
 	} else if (head.kind == MIME_MESSAGE && head.label != LABEL_ENCODED) {
 		str_add_c(&r->leaves, "<");
-		entity(text, false, depth + 1, r);
+		entity(text, false, bounded, depth + 1, r);
 		str_add_c(&r->leaves, ">");
 	} else {
-		leaf(header, &head, text, r);
+		leaf(header, &head, text, bounded, r);
 	}
 }
 
-static void read_all(struct bytes message, struct reading *r)
+static void read_all(struct bytes message, bool binary, struct reading *r)
 {
 	struct str normal = STR_INIT(1 << 24);
 
 	*r = (struct reading){ .leaves = STR_INIT(1 << 24) };
-	normalize(message, &normal);
-	entity(str_bytes(&normal), false, 0, r);
+	if (!binary)
+		normalize(message, &normal);
+	entity(binary ? message : str_bytes(&normal), false, false, 0, r);
 	require_room(&r->leaves);
 	str_free(&normal);
 }
 
 /* ---- the converter */
 
-static bool run(struct bytes message, bool must, size_t step, struct str *out)
+static bool run(struct bytes message, unsigned wish, size_t step, struct str *out)
 {
 	static struct downgrade d;
 	bool good = true;
 
-	downgrade_init(&d, must);
+	downgrade_init(&d, wish);
 	while (message.len > 0 && good) {
 		struct bytes piece = bytes_slice(message, 0, step);
 
@@ -240,35 +264,63 @@ static bool run(struct bytes message, bool must, size_t step, struct str *out)
 		message = bytes_slice(message, piece.len, message.len);
 	}
 	good = good && downgrade_end(&d, out);
-	require(good || (must && d.why != NULL));
+	require(good || ((wish & DOWNGRADE_MUST) != 0 && d.why != NULL));
 	downgrade_free(&d);
 	return good;
 }
 
+static unsigned wish_of(uint8_t first)
+{
+	static const unsigned wishes[] = { 0, DOWNGRADE_MUST, DOWNGRADE_MUST | DOWNGRADE_BINARY, DOWNGRADE_MUST | DOWNGRADE_BINARY | DOWNGRADE_TO_8BIT };
+
+	return wishes[first & 3];
+}
+
+static void check_is_lines(struct bytes text)
+{
+	for (size_t i = 0; i < text.len; i++) {
+		require(text.at[i] != '\0');
+		require(text.at[i] != '\r' || (i + 1 < text.len && text.at[i + 1] == '\n'));
+		require(text.at[i] != '\n' || (i > 0 && text.at[i - 1] == '\r'));
+	}
+}
+
+static void check(struct bytes in, struct bytes out, unsigned wish)
+{
+	bool must = (wish & DOWNGRADE_MUST) != 0, binary = (wish & DOWNGRADE_BINARY) != 0;
+	struct str again = STR_INIT(1 << 24);
+	struct reading before, after;
+
+	require(run(out, wish, 4096, &again) && bytes_equal(out, str_bytes(&again)));
+	read_all(in, binary, &before);
+	read_all(out, binary, &after);
+	require(before.too_deep || bytes_equal(str_bytes(&before.leaves), str_bytes(&after.leaves)));
+	require(!must || (wish & DOWNGRADE_TO_8BIT) != 0 || !after.high);
+	require(!must || !after.long_line || (binary && after.is_signed));
+	if (binary)
+		check_is_lines(out);
+	str_free(&before.leaves);
+	str_free(&after.leaves);
+	str_free(&again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct str one = STR_INIT(1 << 24), other = STR_INIT(1 << 24), again = STR_INIT(1 << 24);
+	struct str one = STR_INIT(1 << 24), other = STR_INIT(1 << 24);
 	struct bytes in = { (const char *)data + 1, size - 1 };
-	struct reading before, after;
-	bool must, good;
+	unsigned wish;
+	bool good;
 
 	if (size == 0 || size > 100000)
 		return 0;
-	must = (data[0] & 1) != 0;
-	good = run(in, must, 1, &one);
-	require(run(in, must, 2u + data[0] / 2u, &other) == good);
+	wish = wish_of(data[0]);
+	good = run(in, wish, 1, &one);
+	require(run(in, wish, 2u + data[0] / 4u, &other) == good);
 	if (good) {
 		require(bytes_equal(str_bytes(&one), str_bytes(&other)));
-		require(run(str_bytes(&one), must, 4096, &again) && bytes_equal(str_bytes(&one), str_bytes(&again)));
-		read_all(in, &before);
-		read_all(str_bytes(&one), &after);
-		require(before.too_deep || bytes_equal(str_bytes(&before.leaves), str_bytes(&after.leaves)));
-		require(!must || (!after.high && !after.long_line));
-		str_free(&before.leaves);
-		str_free(&after.leaves);
+		check(in, str_bytes(&one), wish);
 	}
 	str_free(&one);
 	str_free(&other);
-	str_free(&again);
 	return 0;
 }

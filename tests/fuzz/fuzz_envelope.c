@@ -23,8 +23,8 @@ static void add_if(struct str *out, char tag, struct bytes value)
 static void add_attributes(struct str *out, const struct envelope *env)
 {
 	struct str hold = STR_INIT(ENVELOPE_VALUE_MAX + 1);
-	if (env->body_8bit)
-		require(envelope_add(out, 'B', LIT("")));
+
+	require(envelope_add_body_type(out, env->body_type));
 	if (env->smtputf8)
 		require(envelope_add(out, 'U', LIT("")));
 	add_if(out, 'C', env->client);

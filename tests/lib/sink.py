@@ -4,7 +4,7 @@
         ... deliver to 127.0.0.1 port sink.port ...
         assert sink.messages()[0].data == b"..."
 
-Rules are keyed by verb: CONNECT (the greeting), EHLO, HELO, MAIL, RCPT, DATA, "." (the end of the data), RSET, NOOP, QUIT, STARTTLS,
+Rules are keyed by verb: CONNECT (the greeting), EHLO, HELO, MAIL, RCPT, DATA, BDAT (but the last), "." (the end of the data), RSET, NOOP, QUIT, STARTTLS,
 or any other word; "*" is for verbs without a rule of their own. A rule is
     a str or bytes      a whole reply; CRLF is added; "\\n" in it separates the lines of a multi-line reply and is sent as CRLF
     an action           Raw, Delay, Hangup, Reset, Stall, Flood, Dribble: see each class
@@ -71,11 +71,14 @@ class Message:
         self.mail = mail          # the MAIL line as it came, without CRLF
         self.rcpts = rcpts        # the RCPT lines that got a 2xx
         self.wire = b""           # octets after DATA's CRLF up to and with CRLF.CRLF, dots still stuffed
+        self.chunks = None        # or those of BDAT, one for each
         self.reply = b""          # what was answered to the final dot
 
     @property
     def data(self):
-        """The body: dots unstuffed, without the terminating dot line."""
+        """The body: dots unstuffed, without the terminating dot line; or what came in chunks."""
+        if self.chunks is not None:
+            return b"".join(self.chunks)
         body = self.wire[:-3]
         out = [line[1:] if line.startswith(b".") else line for line in body.split(b"\r\n")]
         return b"\r\n".join(out)
@@ -83,7 +86,7 @@ class Message:
 
 STANDARD = {
     "CONNECT": "220 sink.invalid ESMTP", "HELO": "250 sink.invalid", "MAIL": "250 2.1.0 sender ok", "RCPT": "250 2.1.5 recipient ok",
-    "DATA": "354 go on", ".": "250 2.0.0 taken", "RSET": "250 2.0.0 reset", "NOOP": "250 2.0.0 ok", "QUIT": "221 2.0.0 bye",
+    "DATA": "354 go on", "BDAT": "250 2.0.0 go on", ".": "250 2.0.0 taken", "RSET": "250 2.0.0 reset", "NOOP": "250 2.0.0 ok", "QUIT": "221 2.0.0 bye",
 }
 
 
@@ -97,7 +100,7 @@ class Connection:
         self.began = time.monotonic()
         self.ended = None         # "peer" closed, "we" closed, "stopped", or the error's text
         self.buffer = b""
-        self.mail, self.rcpts = None, []
+        self.mail, self.rcpts, self.chunked = None, [], None
 
     # ---- octets
     def fill(self):
@@ -135,6 +138,12 @@ class Connection:
                 return taken
             start = max(0, len(self.buffer) - len(mark) + 1)
             self.fill()
+
+    def exactly(self, n):
+        while len(self.buffer) < n:
+            self.fill()
+        taken, self.buffer = self.buffer[:n], self.buffer[n:]
+        return taken
 
     # ---- rules
     def standard(self, verb):
@@ -214,6 +223,9 @@ class Connection:
             line = self.until(b"\r\n")[:-2]
             self.commands.append(line)
             verb = line.split(b" ")[0].split(b":")[0].decode("latin-1").upper()
+            if verb == "BDAT":
+                self.chunk(line)
+                continue
             reply = self.act(self.rule(verb, line), verb) or b""
             self.follow(verb, line, reply)
             if verb == "QUIT":
@@ -222,9 +234,9 @@ class Connection:
     def follow(self, verb, line, reply):
         good = reply[:1] == b"2"
         if verb in ("EHLO", "HELO", "RSET") and good:
-            self.mail, self.rcpts = None, []
+            self.mail, self.rcpts, self.chunked = None, [], None
         elif verb == "MAIL" and good:
-            self.mail, self.rcpts = line, []
+            self.mail, self.rcpts, self.chunked = line, [], None
         elif verb == "RCPT" and good:
             self.rcpts.append(line)
         elif verb == "DATA" and reply[:3] == b"354":
@@ -241,6 +253,22 @@ class Connection:
             else:
                 self.fill()
         message.wire = self.until(b"\r\n.\r\n")[2:]
+        self.whole(message)
+
+    def chunk(self, line):
+        """RFC 3030: the octets, then a reply; the last chunk's is that of the rule "."."""
+        words = line.split(b" ")
+        octets = self.exactly(int(words[1]))
+        if self.chunked is None:
+            self.chunked = Message(self.mail, self.rcpts)
+            self.chunked.chunks = []
+        self.chunked.chunks.append(octets)
+        if words[2:] == [b"LAST"]:
+            self.whole(self.chunked)
+        else:
+            self.act(self.rule("BDAT", line), "BDAT")
+
+    def whole(self, message):
         rule = self.rule(".", b"")
         if isinstance(rule, (str, bytes)):     # in the journal before the peer can know: a test may look at once
             message.reply = self.reply_octets(rule)
@@ -249,7 +277,7 @@ class Connection:
         else:
             message.reply = self.act(rule, ".") or b""
             self.sink.take(message)
-        self.mail, self.rcpts = None, []
+        self.mail, self.rcpts, self.chunked = None, [], None
 
     def run(self):
         try:

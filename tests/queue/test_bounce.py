@@ -75,7 +75,7 @@ def mail():
 def test_the_sender_gets_a_report(mail):
     mail.send(["gone@bad.example"])
     [(delivery, job)] = mail.new()
-    assert (delivery.address, job.sender, job.body_8bit) == (FROM, b"", 0)
+    assert (delivery.address, job.sender, job.body_type) == (FROM, b"", 0)
     message, (text, status, original) = parts(delivery)
     assert message["To"] == FROM and "MAILER-DAEMON@queue.tappal" in message["From"]
     assert "gone@bad.example" in text.get_content() and "550 perm" in text.get_content()
@@ -163,7 +163,7 @@ def test_never_and_nobody_to_tell(mail):
 def test_eight_bit_messages_need_8bitmime(mail):
     mail.send(["a@bad.example"], message="Subject: gr\u00fc\u00df\r\n\r\n\u20ac\r\n".encode())
     [(delivery, job)] = mail.new()
-    assert job.body_8bit == 1 and b"Content-Transfer-Encoding: 8bit" in delivery.body and "\u20ac".encode() in delivery.body
+    assert job.body_type == 1 and b"Content-Transfer-Encoding: 8bit" in delivery.body and "\u20ac".encode() in delivery.body
 
 
 def test_mime_inside_does_not_break_out(mail):

@@ -82,13 +82,13 @@ def test_no_pipelining_after_helo(worker):
 
 def test_keywords_in_any_case_and_with_garbage(worker):
     with Sink(rules={"EHLO": "250-sink PIPELINING\n250-pipelining\n250-size\n250-8bitMIME \n250-\x01\x02\n250 AUTH=LOGIN"}) as sink:
-        assert worker.send(to(sink), body_8bit=1).one.verdict == OK
+        assert worker.send(to(sink), body_type=1).one.verdict == OK
         assert sink.connections[0].commands[1] == b"MAIL FROM:<sender@remote.tappal> SIZE=24 BODY=8BITMIME"
 
 
 def test_first_line_of_ehlo_is_no_keyword(worker):
     with Sink(rules={"EHLO": "250 8BITMIME"}) as sink:
-        assert worker.send(to(sink), body_8bit=1).one.verdict == OK
+        assert worker.send(to(sink), body_type=1).one.verdict == OK
         assert sink.connections[0].commands[1] == b"MAIL FROM:<sender@remote.tappal>"
 
 
@@ -305,7 +305,7 @@ def test_size_without_a_limit(worker, word):
 
 def test_8bit(worker):
     with Sink(extensions=["8BITMIME"]) as sink:
-        assert worker.send(to(sink), body="ä\r\n".encode(), body_8bit=1).one.verdict == OK
+        assert worker.send(to(sink), body="ä\r\n".encode(), body_type=1).one.verdict == OK
         assert b"BODY=8BITMIME" in sink.connections[0].commands[1]
 
 

@@ -24,7 +24,7 @@ def to(sink):
 def taken(worker, body, declared=True, extensions=("PIPELINING", "SIZE 0")):
     """What a server with these extensions gets: the octets, and the MAIL command."""
     with Sink(extensions=extensions) as sink:
-        r = worker.send(to(sink), body=body, body_8bit=int(declared)).one
+        r = worker.send(to(sink), body=body, body_type=int(declared)).one
         assert r.verdict == OK, r
         (message,) = sink.messages()
         return message.data, message.mail
@@ -47,7 +47,7 @@ def test_not_with_8bitmime(worker, declared):
 
 def test_after_helo(worker):
     with Sink(rules={"EHLO": "502 5.5.1 what?"}) as sink:
-        assert worker.send(to(sink), body=EIGHT, body_8bit=1).one.verdict == OK
+        assert worker.send(to(sink), body=EIGHT, body_type=1).one.verdict == OK
         assert sink.messages()[0].data == SEVEN
 
 
@@ -69,7 +69,7 @@ def test_8bit_data_in_the_header_goes_as_it_is(worker):
 @pytest.mark.parametrize("body", [PARTIAL, TEXT + b"Content-Transfer-Encoding: base64\r\n\r\n" + AUML + b"\r\n"], ids=["partial", "label"])
 def test_what_cannot_be_converted(worker, body):
     with Sink(extensions=["SIZE"]) as sink:
-        r = worker.send(to(sink), body=body, body_8bit=1).one
+        r = worker.send(to(sink), body=body, body_type=1).one
         assert (r.verdict, enhanced(r), stage(r), r.code) == (PERM, "5.6.3", "mail", 0)
         assert b"cannot be converted: a part that" in r.text
         assert sink.connections[0].commands == [b"EHLO remote.tappal"]
@@ -87,7 +87,7 @@ def test_switched_off(rooms, declared):
 
 def test_several_recipients(worker):
     with Sink(rules={"RCPT": {"bad@x.tappal": "550 5.1.1 no"}}, extensions=["PIPELINING"]) as sink:
-        answer = worker.send(to(sink), body=EIGHT, body_8bit=1, rcpts=["good@x.tappal", "bad@x.tappal"])
+        answer = worker.send(to(sink), body=EIGHT, body_type=1, rcpts=["good@x.tappal", "bad@x.tappal"])
         assert [answer[i].verdict for i in (0, 1)] == [OK, PERM]
         assert sink.messages()[0].data == SEVEN
 
@@ -97,7 +97,7 @@ def test_several_recipients(worker):
 def test_the_limit_counts_for_what_is_sent(worker):
     body = TEXT + b"\r\n" + (AUML * 40 + b"\r\n") * 10
     with Sink(extensions=["SIZE %d" % (len(body) + 10)]) as sink:
-        r = worker.send(to(sink), body=body, body_8bit=1).one
+        r = worker.send(to(sink), body=body, body_type=1).one
         assert (r.verdict, enhanced(r), stage(r)) == (PERM, "5.3.4", "mail")
         assert len(sink.connections[0].commands) == 1
 
@@ -131,11 +131,11 @@ def test_long_text_without_a_declaration(worker):
 def test_it_turns_out_late_that_it_cannot_be_converted(worker):
     body = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + LINE * 40000 + b"--b\r\n" + PARTIAL + b"--b--\r\n"
     with Sink(extensions=["SIZE"]) as sink:
-        r = worker.send(to(sink), body=body, body_8bit=1).one
+        r = worker.send(to(sink), body=body, body_type=1).one
         assert (r.verdict, enhanced(r), stage(r)) == (PERM, "5.6.3", "data")
         assert not sink.messages()
         # The data could only be ended by closing: the next message has a connection of its own.
-        assert worker.send(to(sink), body=EIGHT, body_8bit=1).one.verdict == OK
+        assert worker.send(to(sink), body=EIGHT, body_type=1).one.verdict == OK
         assert len(sink.connections) == 2 and [m.data for m in sink.messages()] == [SEVEN]
 
 
@@ -147,14 +147,14 @@ def test_kept_connection_is_dead(worker, size):
     body = EIGHT + LINE * (size // len(LINE))
     with Sink(rules={"MAIL": ["250 ok", "421 4.3.2 going down", "250 ok"]}, extensions=["PIPELINING"]) as sink:
         assert worker.send(to(sink)).one.verdict == OK
-        assert worker.send(to(sink), body=body, body_8bit=1).one.verdict == OK
+        assert worker.send(to(sink), body=body, body_type=1).one.verdict == OK
         assert len(sink.connections) == 2
         assert sink.messages()[1].data == SEVEN + LINE * (size // len(LINE))
 
 
 def test_starter_goes_away_while_it_looks(worker):
     with Sink(extensions=["PIPELINING"]) as sink:
-        worker.write(worker.head(to(sink), body_size=100000, body_8bit=1) + EIGHT)
+        worker.write(worker.head(to(sink), body_size=100000, body_type=1) + EIGHT)
         assert worker.close() == 111
         assert not sink.messages() and len(sink.connections[0].commands) <= 1
 
@@ -163,9 +163,9 @@ def test_starter_goes_away_while_it_looks(worker):
 def test_refusals(worker, verb):
     """Nothing of a message that was read ahead stands before the next job."""
     with Sink(rules={verb: ["450 4.7.1 later", None]}, extensions=[]) as sink:
-        r = worker.send(to(sink), body=EIGHT * 3000, body_8bit=1).one
+        r = worker.send(to(sink), body=EIGHT * 3000, body_type=1).one
         assert (r.verdict, stage(r)) == (TEMP, verb.lower())
-        assert worker.send(to(sink), body=EIGHT, body_8bit=1).one.verdict == OK
+        assert worker.send(to(sink), body=EIGHT, body_type=1).one.verdict == OK
         assert [m.data for m in sink.messages()] == [SEVEN]
 
 
@@ -178,7 +178,7 @@ def test_python_reads_the_same(worker, part):
     with Sink(extensions=["PIPELINING"]) as sink:
         for seed in range(part * 50, part * 50 + 50):
             body = mimetrees.message(random.Random(seed))
-            assert worker.send(to(sink), body=body, body_8bit=1).one.verdict == OK, seed
+            assert worker.send(to(sink), body=body, body_type=1).one.verdict == OK, seed
             data = sink.messages()[-1].data
             if max(body) < 128:
                 assert data in (body, body + b"\r\n"), seed

@@ -136,6 +136,18 @@ def test_bdat(run, server):
     assert parted(message(server)[1])[1:] == ("A: 1\nX-Seen: yes", "xyz\n")
 
 
+def test_binary(run, server):
+    """Octets that are no lines reach the milter and the queue as they came."""
+    with Milter({"END": [add(b"X-Seen", b"yes"), CONTINUE]}) as m, run(m) as c:
+        c.ask("MAIL FROM:<alice@example.org> BODY=BINARYMIME")
+        c.ask("RCPT TO:<joe@local.test>")
+        c.socket.sendall(b"BDAT 15 LAST\r\nA: 1\r\n\r\n\x00\n.\r\r\n.")
+        assert c.hear().startswith("250 2.0.0")
+        assert m.told("HEADER") == [b"A\0001\0"] and m.told("BODY") == [b"\x00\n.\r\r\n."]
+    envelope, body = message(server)
+    assert "BBINARYMIME" in envelope and parted(body)[1] == "A: 1\nX-Seen: yes" and parted(body)[2].startswith("\\x00")
+
+
 # ---- verdicts
 
 VERDICTS = [(REJECT, "550 5.7.1"), (TEMPFAIL, "451 4.7.1"), (reply(b"553 5.7.9 Not\t you"), "553 5.7.9 Not? you"), (reply(b"450 Later"), "450 4.0.0 Later"),

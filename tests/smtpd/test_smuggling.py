@@ -76,6 +76,26 @@ def test_bdat(server, session, where):
     assert server.queued() == taken and "EFsmuggler@evil.test" not in server.place.sink_lines()
 
 
+def test_binary(server, session):
+    """BODY=BINARYMIME frees one message's body: no end is in it. The next message is held to the rules again, in chunks and without."""
+    taken = 0
+    for before, after in itertools.product(ENDS, ENDS):
+        octets = PLACES["body"] + before + b"." + after + SMUGGLED
+        cut = len(octets) - len(SMUGGLED)
+        assert session.ask("MAIL FROM:<alice@example.org> BODY=BINARYMIME").startswith("250")
+        assert session.ask("RCPT TO:<joe@local.test>").startswith("250")
+        session.socket.sendall(b"BDAT %d\r\n%sBDAT %d LAST\r\n%s" % (cut, octets[:cut], len(octets) - cut, octets[cut:]))
+        replies = [session.hear(), session.hear()]
+        assert replies[0].startswith("250 2.0.0") and replies[1].startswith("250 2.0.0 Ok: queued as"), (before, after, replies)
+        check_in_step(session)
+        taken += 1
+    for last in (b"DATA\r\nx\ny\r\n.\r\n", b"BDAT 5 LAST\r\nx\ny\r\n"):
+        begin(session)
+        session.socket.sendall(last)
+        assert "554 5.5.2" in [session.hear()[:9] for _ in range(2 if last.startswith(b"DATA") else 1)]
+    assert server.queued() == taken and "EFsmuggler@evil.test" not in server.place.sink_lines()
+
+
 COMMANDS = [b"NOOP", b"HELO x.test", b"EHLO x.test", b"MAIL FROM:<a@b.test>", b"RCPT TO:<joe@local.test>", b"DATA", b"BDAT 4 LAST", b"RSET", b"VRFY joe", b"HELP", b"AUTH PLAIN", b"STARTTLS",
             b"XCLIENT ADDR=192.0.2.1", b"XFORWARD IDENT=x", b"ETRN x.test", b"EXPN x", b"NONSENSE"]
 

@@ -1,19 +1,21 @@
 /*
- * test_downgrade - messages of 8 bits as 7 bits. Each case, whole, byte by byte and split at every offset, against tests/golden/downgrade; then what
- * is about lengths: leaves that are not held to their end, headers, nesting, time.
+ * test_downgrade - messages of 8 bits as 7 bits, and binary ones as lines. Each case, whole, byte by byte and split at every offset, against
+ * tests/golden/downgrade; then what is about lengths: leaves that are not held to their end, headers, nesting, time.
  */
 #include <time.h>
 
 #include "unit.h"
-#include "remote/downgrade.h"
+#include "common/downgrade.h"
 
 #define V "MIME-Version: 1.0\r\n"
 #define TEXT "Content-Type: text/plain; charset=utf-8\r\n"
 #define BIT8 "Content-Transfer-Encoding: 8bit\r\n"
+#define BINARY_TO_7BIT (DOWNGRADE_MUST | DOWNGRADE_BINARY)
 #define MIXED(b) "Content-Type: multipart/mixed; boundary=" b "\r\n"
 
 /* B: also as a message of which nobody declared that it has 8-bit data. */
-static const struct { const char *name; const char *in; size_t len; bool both; } cases[] = {
+struct message_case { const char *name; const char *in; size_t len; bool both; };
+static const struct message_case cases[] = {
 #define C(name, in) { name, in, sizeof(in) - 1, false }
 #define B(name, in) { name, in, sizeof(in) - 1, true }
 	C("nothing", ""),
@@ -87,16 +89,50 @@ static const struct { const char *name; const char *in; size_t len; bool both; }
 	C("delivery-status", V "Content-Type: message/delivery-status\r\n" BIT8 "\r\nReporting-MTA: dns; a\r\n\r\nDiagnostic-Code: x-\xe4\r\n"),
 	C("Content-Type without a slash", V "Content-Type: text\r\n\r\n\xe4\r\n"),
 	C("two types, the first counts", V TEXT MIXED("b") "\r\n--b\r\n\r\n\xe4\r\n"),
-#undef C
 #undef B
 };
 
-static bool feed(struct bytes in, bool must, size_t first, size_t step, struct str *out, const char **why_r)
+#define BINARY "Content-Transfer-Encoding: binary\r\n"
+#define OCTETS "Content-Type: application/octet-stream\r\n" BINARY
+
+static const struct message_case binary_cases[] = {
+	C("octets", V OCTETS "\r\na\0\x01\xff\r\n.\r\n\n\r\r\n\r"),
+	C("octets that end with a line", V OCTETS "\r\na\0\r\n"),
+	C("no octets", V OCTETS "\r\n"),
+	C("octets that could be text", V OCTETS "\r\nplain\r\n"),
+	C("octets that nobody labelled", V "Content-Type: image/png\r\n\r\nplain\r\n\x89PNG\r\n\x1a\n\0\r\n"),
+	C("octets of which nobody said anything", "\r\na\0b"),
+	C("text", V TEXT BINARY "\r\nplain\r\n"),
+	C("text of 8 bits", V TEXT BINARY "\r\ngr\xc3\xbc\xc3\x9f""e\r\n"),
+	C("text without an end", V TEXT BINARY "\r\nplain"),
+	C("text with a bare LF", V TEXT BINARY "\r\none\ntwo\r\n"),
+	C("text with a bare CR at its end", V TEXT BINARY "\r\none\r"),
+	C("text labelled 8bit", V TEXT BIT8 "\r\ngr\xc3\xbc\xc3\x9f""e\r\n"),
+	C("text labelled 8bit, and a NUL", V TEXT BIT8 "\r\none\r\n\0\r\n"),
+	C("text that is quoted before the NUL", V TEXT BIT8 "\r\n\xe4\r\n\0\r\n"),
+	C("no empty line", V OCTETS "no field\0\n"),
+	C("multipart", V MIXED("b") BINARY "\r\nbefore\0\r\n--b\r\n" OCTETS "\r\n\0\r\n--b\n\r\n--b\r\n" OCTETS "\r\n--b\r\n" OCTETS "\r\n\r\n--b\r\n"
+		TEXT BINARY "\r\n\xe4\r\n--b\r\n" TEXT BINARY "\r\nplain\r\n--b--\r\nafter \xe4\r\n"),
+	C("not closed", V MIXED("b") "\r\n--b\r\n" OCTETS "\r\n\0\r\n"),
+	C("message", V "Content-Type: message/rfc822\r\n" BINARY "\r\nSubject: in\r\n" OCTETS "\r\n\0"),
+	C("encoded already", V "Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORw==\r\n"),
+	C("said to be encoded", V "Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n\0\r\n"),
+	C("partial", V "Content-Type: message/partial; id=1; number=1; total=2\r\n\r\nSubject: a\r\n\r\n\0\r\n"),
+	C("labelled partial", V "Content-Type: message/partial; id=1; number=1; total=2\r\n" BINARY "\r\nSubject: a\r\n\r\na\r\n"),
+	C("signed", V "Content-Type: multipart/signed; boundary=s\r\n" BINARY "\r\n--s\r\n" TEXT "\r\nplain\r\n--s\r\n\r\nsignature\r\n--s--\r\n"),
+	C("signed and binary", V "Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n" OCTETS "\r\nplain\r\n--s--\r\n"),
+	C("signed with a NUL", V "Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n" MIXED("b") "\r\n--b\r\n" TEXT "\r\n\0\r\n--b--\r\n--s--\r\n"),
+	C("a NUL in a header", V MIXED("b") "\r\n--b\r\nSubject: \0\r\n\r\nplain\r\n--b--\r\n"),
+	C("a bare LF in a header", V MIXED("b") "\r\n--b\r\nSubject: a\nBcc: b\r\n\r\nplain\r\n--b--\r\n"),
+#undef C
+};
+
+static bool feed(struct bytes in, unsigned wish, size_t first, size_t step, struct str *out, const char **why_r)
 {
 	static struct downgrade d;
 	bool good = true;
 
-	downgrade_init(&d, must);
+	downgrade_init(&d, wish);
 	for (size_t at = 0, end = first; at < in.len && good; at = end, end += step)
 		good = downgrade_add(&d, bytes_slice(in, at, end), out);
 	good = good && downgrade_end(&d, out);
@@ -123,14 +159,14 @@ static void show(struct str *to, struct bytes text)
 	}
 }
 
-static void show_case(struct str *to, size_t n, bool must)
+static void show_case(struct str *to, const struct message_case *c, unsigned wish, const char *note)
 {
-	struct bytes in = { cases[n].in, cases[n].len };
+	struct bytes in = { c->in, c->len };
 	struct str whole = STR_INIT(1 << 16), other = STR_INIT(1 << 16);
 	const char *why;
-	bool good = feed(in, must, in.len, 1, &whole, &why);
+	bool good = feed(in, wish, in.len, 1, &whole, &why);
 
-	str_addf(to, "== %s%s\n", cases[n].name, must ? "" : " (not declared)");
+	str_addf(to, "== %s%s\n", c->name, note);
 	if (good)
 		show(to, str_bytes(&whole));
 	else
@@ -138,7 +174,7 @@ static void show_case(struct str *to, size_t n, bool must)
 	str_add_c(to, "\n");
 	for (size_t split = 0; split <= in.len; split++) {
 		str_clear(&other);
-		assert_int_equal(feed(in, must, split, split == 0 ? 1 : in.len, &other, &why), good);
+		assert_int_equal(feed(in, wish, split, split == 0 ? 1 : in.len, &other, &why), good);
 		assert_true(!good || bytes_equal(str_bytes(&other), str_bytes(&whole)));
 	}
 	str_free(&whole);
@@ -151,10 +187,14 @@ static void test_golden(void **state)
 
 	(void)state;
 	for (size_t n = 0; n < COUNT(cases); n++)
-		show_case(&shown, n, true);
+		show_case(&shown, &cases[n], DOWNGRADE_MUST, "");
 	for (size_t n = 0; n < COUNT(cases); n++)
 		if (cases[n].both)
-			show_case(&shown, n, false);
+			show_case(&shown, &cases[n], 0, " (not declared)");
+	for (size_t n = 0; n < COUNT(binary_cases); n++) {
+		show_case(&shown, &binary_cases[n], BINARY_TO_7BIT, " (binary)");
+		show_case(&shown, &binary_cases[n], BINARY_TO_7BIT | DOWNGRADE_TO_8BIT, " (binary, to 8 bits)");
+	}
 	unit_golden("downgrade", &shown);
 	str_free(&shown);
 }
@@ -173,7 +213,7 @@ static void test_unchanged(void **state)
 		for (size_t i = 0; i < COUNT(same); i++)
 			if (strcmp(cases[n].name, same[i]) == 0) {
 				str_clear(&out);
-				assert_true(feed((struct bytes){ cases[n].in, cases[n].len }, true, 1, 1, &out, &why));
+				assert_true(feed((struct bytes){ cases[n].in, cases[n].len }, DOWNGRADE_MUST, 1, 1, &out, &why));
 				assert_true(bytes_equal(str_bytes(&out), (struct bytes){ cases[n].in, cases[n].len }));
 				found++;
 			}
@@ -213,17 +253,46 @@ static void test_long_leaf(void **state)
 	(void)state;
 	str_add_c(&in, V TEXT "\r\n");
 	add_times(&in, "A line of a log file that nobody ever reads = 50 octets.\r\n", 20000);
-	assert_true(feed(str_bytes(&in), false, 1000, 1000, &out, &why));
+	assert_true(feed(str_bytes(&in), 0, 1000, 1000, &out, &why));
 	assert_true(bytes_equal(str_bytes(&in), str_bytes(&out)));
 	str_add_c(&in, "\xe4\r\n");
 	str_clear(&out);
-	assert_true(feed(str_bytes(&in), false, 1000, 1000, &out, &why));
+	assert_true(feed(str_bytes(&in), 0, 1000, 1000, &out, &why));
 	assert_true(bytes_equal(str_bytes(&in), str_bytes(&out)));
 	str_clear(&out);
-	assert_true(feed(str_bytes(&in), true, 1000, 1000, &out, &why));
+	assert_true(feed(str_bytes(&in), DOWNGRADE_MUST, 1000, 1000, &out, &why));
 	has(&out, "Content-Transfer-Encoding: quoted-printable\r\n", true);
 	has(&out, " =3D 50", true);
 	has(&out, "\r\n=E4\r\n", true);
+	check_lines(&out, 76);
+	str_free(&in);
+	str_free(&out);
+}
+
+/* Binary octets of any number become base64 in lines, and octets that nobody labelled do when they are held no longer. */
+static void test_long_binary(void **state)
+{
+	struct str in = STR_INIT(4 << 20), out = STR_INIT(16 << 20);
+	const char *why;
+
+	(void)state;
+	for (size_t times = 57; times < 60; times++) {
+		str_clear(&in);
+		str_clear(&out);
+		str_add_c(&in, V OCTETS "\r\n");
+		add_times(&in, "x", times);
+		assert_true(feed(str_bytes(&in), BINARY_TO_7BIT, 1000, 1000, &out, &why));
+		has(&out, "Content-Transfer-Encoding: base64\r\n\r\neHh4", true);
+		assert_int_equal(out.len, in.len - times + 2 + (times > 57 ? 78 + 4 : 76));
+		check_lines(&out, 76);
+	}
+	str_clear(&in);
+	str_clear(&out);
+	str_add_c(&in, V TEXT BINARY "\r\n");
+	add_times(&in, "A line of a log file that nobody ever reads = 50 octets.\r\n", 20000);
+	str_add(&in, (struct bytes){ "", 1 });
+	assert_true(feed(str_bytes(&in), BINARY_TO_7BIT | DOWNGRADE_TO_8BIT, 1000, 1000, &out, &why));
+	has(&out, "Content-Transfer-Encoding: base64\r\n", true);
 	check_lines(&out, 76);
 	str_free(&in);
 	str_free(&out);
@@ -242,7 +311,7 @@ static void test_long_lines(void **state)
 		str_add_c(&in, V TEXT "\r\n");
 		add_times(&in, "x", 998 + more);
 		str_add_c(&in, "\r\nend\r\n");
-		assert_true(feed(str_bytes(&in), true, 100, 7, &out, &why));
+		assert_true(feed(str_bytes(&in), DOWNGRADE_MUST, 100, 7, &out, &why));
 		has(&out, "quoted-printable", more > 0);
 		check_lines(&out, more > 0 ? 76 : 998);
 	}
@@ -259,10 +328,10 @@ static void test_long_header(void **state)
 	str_add_c(&in, V TEXT);
 	add_times(&in, "X-Other: this is one of many fields\r\n", 20000);
 	str_add_c(&in, "\r\n\xe4\r\n");
-	assert_false(feed(str_bytes(&in), true, 1000, 1000, &out, &why));
+	assert_false(feed(str_bytes(&in), DOWNGRADE_MUST, 1000, 1000, &out, &why));
 	assert_string_equal(why, "a header is too long");
 	str_clear(&out);
-	assert_true(feed(str_bytes(&in), false, 1000, 1000, &out, &why));
+	assert_true(feed(str_bytes(&in), 0, 1000, 1000, &out, &why));
 	assert_true(bytes_equal(str_bytes(&in), str_bytes(&out)));
 	str_free(&in);
 	str_free(&out);
@@ -282,7 +351,7 @@ static void test_long_boundary(void **state)
 		str_add_c(&in, "\r\n\r\n--");
 		add_times(&in, "b", len);
 		str_add_c(&in, "\r\n\r\n\xe4\r\n");
-		assert_int_equal(feed(str_bytes(&in), true, 50, 50, &out, &why), len <= MIMEHEAD_BOUNDARY_MAX);
+		assert_int_equal(feed(str_bytes(&in), DOWNGRADE_MUST, 50, 50, &out, &why), len <= MIMEHEAD_BOUNDARY_MAX);
 	}
 	str_free(&in);
 	str_free(&out);
@@ -303,13 +372,13 @@ static void test_nesting(void **state)
 
 	(void)state;
 	nest(&in, DOWNGRADE_DEPTH);
-	assert_true(feed(str_bytes(&in), true, 9, 9, &out, &why));
+	assert_true(feed(str_bytes(&in), DOWNGRADE_MUST, 9, 9, &out, &why));
 	has(&out, "=E4\r\n", true);
 	nest(&in, DOWNGRADE_DEPTH + 1);
-	assert_false(feed(str_bytes(&in), true, 9, 9, &out, &why));
+	assert_false(feed(str_bytes(&in), DOWNGRADE_MUST, 9, 9, &out, &why));
 	assert_string_equal(why, "its parts are nested too deeply");
 	str_clear(&out);
-	assert_true(feed(str_bytes(&in), false, 9, 9, &out, &why));
+	assert_true(feed(str_bytes(&in), 0, 9, 9, &out, &why));
 	assert_true(bytes_equal(str_bytes(&in), str_bytes(&out)));
 	str_free(&in);
 	str_free(&out);
@@ -325,7 +394,7 @@ static double seconds(const char *head, const char *text, size_t octets)
 	str_add_c(&in, head);
 	add_times(&in, text, octets / strlen(text));
 	start = clock();
-	(void)feed(str_bytes(&in), false, 32768, 32768, &out, &why);
+	(void)feed(str_bytes(&in), 0, 32768, 32768, &out, &why);
 	str_free(&in);
 	str_free(&out);
 	return (double)(clock() - start) / CLOCKS_PER_SEC;
@@ -354,7 +423,8 @@ static void test_time_is_linear(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_golden), cmocka_unit_test(test_unchanged), cmocka_unit_test(test_long_leaf), cmocka_unit_test(test_long_lines),
+		cmocka_unit_test(test_golden), cmocka_unit_test(test_unchanged), cmocka_unit_test(test_long_leaf),
+		cmocka_unit_test(test_long_binary), cmocka_unit_test(test_long_lines),
 		cmocka_unit_test(test_long_header), cmocka_unit_test(test_long_boundary), cmocka_unit_test(test_nesting), cmocka_unit_test(test_time_is_linear),
 	};
 

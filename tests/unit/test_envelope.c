@@ -15,7 +15,7 @@ static void whole(void **state)
 	assert_int_equal(envelope_parse(raw, &env), ENV_OK);
 	assert_bytes(env.sender.text, "sender@example.org");
 	assert_int_equal(env.rcpt_count, 3);
-	assert_true(env.body_8bit && env.smtputf8);
+	assert_true(env.body_type && env.smtputf8);
 	assert_bytes(env.client, "unknown[192.0.2.1]");
 	assert_bytes(env.helo, "client.example");
 	assert_bytes(env.protocol, "ESMTP");

@@ -219,12 +219,13 @@ static void test_long_line(void **state)
 }
 
 /* A chunk (BDAT) at once, and cut at every place: the same size, the same faults, the same octets. */
-static void chunked(struct bytes in, uint64_t size, unsigned faults)
+static void chunked(struct bytes in, bool binary, uint64_t size, unsigned faults)
 {
 	for (size_t cut = 0; cut <= in.len; cut++) {
 		struct message m;
 		struct bytes a, b, end;
 		message_begin(&m, 0, 100);
+		m.binary = binary;
 		message_chunk(&m, bytes_slice(in, 0, cut), &a);
 		message_chunk(&m, bytes_slice(in, cut, in.len), &b);
 		message_chunk_end(&m, &end);
@@ -240,14 +241,48 @@ static void chunked(struct bytes in, uint64_t size, unsigned faults)
 static void test_chunks(void **state)
 {
 	(void)state;
-	chunked(LIT("a: b\r\n\r\n.\r\n..\r\n"), 15, 0);        /* a dot is a dot */
-	chunked(LIT("a: b\r\n\r\nno end"), 16, 0);                /* the end of the line is added */
-	chunked(LIT(""), 0, 0);
-	chunked(LIT("a\nb\r\n"), 5, MESSAGE_BARE);
-	chunked(LIT("a\r\rb\r\n"), 6, MESSAGE_BARE);
-	chunked(LIT("a\r\n\n.\r\n"), 7, MESSAGE_BARE);
-	chunked(LIT("a\r"), 2, MESSAGE_BARE);
-	chunked(LIT("a\0b\r\n"), 5, MESSAGE_NUL);
+	chunked(LIT("a: b\r\n\r\n.\r\n..\r\n"), false, 15, 0);        /* a dot is a dot */
+	chunked(LIT("a: b\r\n\r\nno end"), false, 16, 0);                /* the end of the line is added */
+	chunked(LIT(""), false, 0, 0);
+	chunked(LIT("a\nb\r\n"), false, 5, MESSAGE_BARE);
+	chunked(LIT("a\r\rb\r\n"), false, 6, MESSAGE_BARE);
+	chunked(LIT("a\r\n\n.\r\n"), false, 7, MESSAGE_BARE);
+	chunked(LIT("a\r"), false, 2, MESSAGE_BARE);
+	chunked(LIT("a\0b\r\n"), false, 5, MESSAGE_NUL);
+}
+
+/* BODY=BINARYMIME frees the body, and nothing before it. */
+static void test_binary_chunks(void **state)
+{
+	(void)state;
+	chunked(LIT("a: b\r\n\r\n\0\r\n.\r\n\n\r\r"), true, 17, 0);
+	chunked(LIT("a: b\r\n\r\nno end"), true, 14, 0);
+	chunked(LIT("\r\n\0"), true, 3, 0);
+	chunked(LIT("a: b"), true, 6, 0);                         /* no body: the header's line ends */
+	chunked(LIT("a: b\r\nno field\r\n\0\n"), true, 18, 0);
+	chunked(LIT(" x\r\n\0\n"), true, 6, 0);
+	chunked(LIT("a: \0\r\n\r\n\0"), true, 9, MESSAGE_NUL);
+	chunked(LIT("a: b\nc: d\r\n\r\n\0"), true, 14, MESSAGE_BARE);
+	chunked(LIT("a: b\rc: d\r\n\r\n\0"), true, 14, MESSAGE_BARE);
+	chunked(LIT("a: b\r\n\n\0\r\n\n"), true, 11, MESSAGE_BARE | MESSAGE_NUL);
+	chunked(LIT("a: b\r\n\rx\r\n\n"), true, 11, MESSAGE_BARE);
+	chunked(LIT("no\0field\r\n\0"), true, 11, MESSAGE_NUL);
+	chunked(LIT(" x\ny\r\n\0"), true, 7, MESSAGE_BARE);
+	chunked(LIT("a: b\r"), true, 5, MESSAGE_BARE);
+}
+
+/* DATA knows no binary message. */
+static void test_binary_is_not_for_data(void **state)
+{
+	struct message m;
+	struct bytes in = LIT("a: b\r\n\r\n\0\n.\r\n.\r\n"), kept;
+	size_t used;
+	(void)state;
+	message_begin(&m, 0, 100);
+	m.binary = true;
+	assert_int_equal(message_scan(&m, in, &kept, &used), SCAN_PART);
+	assert_int_equal(message_scan(&m, bytes_slice(in, used, in.len), &kept, &used), SCAN_END);
+	assert_int_equal(m.faults, MESSAGE_BARE | MESSAGE_NUL);
 }
 
 static void test_chunk_header(void **state)
@@ -286,7 +321,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_first_line_that_continues_a_field),
-		cmocka_unit_test(test_chunks), cmocka_unit_test(test_chunk_header), cmocka_unit_test(test_dots),
+		cmocka_unit_test(test_chunks), cmocka_unit_test(test_binary_chunks), cmocka_unit_test(test_binary_is_not_for_data),
+		cmocka_unit_test(test_chunk_header), cmocka_unit_test(test_dots),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_nul),
 		cmocka_unit_test(test_header),

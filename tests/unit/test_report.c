@@ -169,14 +169,14 @@ static void envelopes(void **state)
 	assert_true(report_envelope(&r, &out));
 	assert_int_equal(envelope_parse(str_bytes(&out), &env), ENV_OK);
 	assert_int_equal(env.sender.kind, ADDR_NULL);
-	assert_true(env.bounce_of == SOME_ID && env.bounce_batch == 2 && !env.body_8bit && !env.smtputf8);
+	assert_true(env.bounce_of == SOME_ID && env.bounce_batch == 2 && !env.body_type && !env.smtputf8);
 	assert_true(bytes_starts_nocase(env.message_id, LIT("<")) && bytes_ends_nocase(env.message_id, LIT(".2.bounce@mx.example.org>")));
 	r.eight_bit = true;
 	begin.smtputf8 = 1;
 	str_clear(&out);
 	assert_true(report_envelope(&r, &out));
 	assert_int_equal(envelope_parse(str_bytes(&out), &env), ENV_OK);
-	assert_true(env.body_8bit && env.smtputf8);
+	assert_true(env.body_type && env.smtputf8);
 	str_free(&out);
 }
 

@@ -1,4 +1,4 @@
-/* mimehead - the header fields by which MIME is built. Room: remote, bytes from strangers. */
+/* mimehead - the header fields by which MIME is built. Room: common, bytes from strangers. */
 #include <string.h>
 
 #include "mimehead.h"
@@ -147,7 +147,7 @@ static enum mimehead_label label_of(struct bytes value)
 {
 	static const struct { struct bytes word; enum mimehead_label label; } known[] = {
 		{ { "", 0 }, LABEL_7BIT }, { { "7bit", 4 }, LABEL_7BIT }, { { "7-bit", 5 }, LABEL_7BIT },
-		{ { "8bit", 4 }, LABEL_8BIT }, { { "8-bit", 5 }, LABEL_8BIT }, { { "binary", 6 }, LABEL_8BIT },
+		{ { "8bit", 4 }, LABEL_8BIT }, { { "8-bit", 5 }, LABEL_8BIT }, { { "binary", 6 }, LABEL_BINARY },
 	};
 
 	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -251,7 +251,9 @@ static void type_read(struct bytes value, struct mimehead *head)
 	head->kind = MIME_LEAF;
 	if (!type_take(&value, text, &major, &minor))
 		return;
+	head->is_text = bytes_equal_nocase(major, LIT("text"));
 	if (bytes_equal_nocase(major, LIT("multipart"))) {
+		head->is_signed = bytes_equal_nocase(minor, LIT("signed"));
 		head->digest = bytes_equal_nocase(minor, LIT("digest"));
 		boundary_read(value, head);
 	} else if (bytes_equal_nocase(major, LIT("message"))) {
@@ -268,7 +270,7 @@ void mimehead_read(struct bytes header, bool in_digest, struct mimehead *head_r)
 {
 	struct bytes field, value;
 
-	*head_r = (struct mimehead){ .kind = in_digest ? MIME_MESSAGE : MIME_LEAF };
+	*head_r = (struct mimehead){ .kind = in_digest ? MIME_MESSAGE : MIME_LEAF, .is_text = true };
 	while (field_next(&header, &field)) {
 		if (field_is(field, encoding_field, &value)) {
 			enum mimehead_label label = label_of(value);

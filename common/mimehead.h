@@ -5,10 +5,10 @@
  * length and allocate nothing of their own. Of several Content-Type fields the first counts, of several boundaries the first. Of several
  * Content-Transfer-Encoding fields the one counts that forbids most.
  */
-#ifndef REMOTE_MIMEHEAD_H
-#define REMOTE_MIMEHEAD_H
+#ifndef COMMON_MIMEHEAD_H
+#define COMMON_MIMEHEAD_H
 
-#include "common/bytes.h"
+#include "bytes.h"
 
 #define MIMEHEAD_BOUNDARY_MAX 255u    /* RFC 2046 5.1.1 allows 70; longer ones exist */
 
@@ -21,13 +21,16 @@ enum mimehead_kind {
 };
 enum mimehead_label {
 	LABEL_7BIT,       /* or none */
-	LABEL_8BIT,       /* or binary */
+	LABEL_8BIT,
+	LABEL_BINARY,
 	LABEL_ENCODED,    /* quoted-printable, base64, or something that nobody here knows */
 };
 struct mimehead {
 	enum mimehead_kind kind;
 	enum mimehead_label label;
 	bool has_type, has_version;          /* Content-Type, MIME-Version */
+	bool is_text;                        /* text/..., or no type */
+	bool is_signed;                      /* multipart/signed: its first part is not to be changed (RFC 1847) */
 	bool digest;                         /* parts without a Content-Type are messages (RFC 2046 5.1.5) */
 	char boundary[MIMEHEAD_BOUNDARY_MAX];
 	size_t boundary_len;

@@ -1,4 +1,4 @@
-/* quoted - quoted-printable text. Room: remote. */
+/* quoted - quoted-printable text. Room: common. */
 #include "quoted.h"
 
 #define COLUMN_MAX 75u     /* a soft break's '=' goes behind it */

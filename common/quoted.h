@@ -5,10 +5,10 @@
  * encoded, too (RFC 2049 3): space at the end of a line, "From " at its start, a dot there. So is a '-' at the start of a line that has
  * another behind it: neither an encoded octet nor a soft break can make a MIME boundary of a line that was none.
  */
-#ifndef REMOTE_QUOTED_H
-#define REMOTE_QUOTED_H
+#ifndef COMMON_QUOTED_H
+#define COMMON_QUOTED_H
 
-#include "common/bytes.h"
+#include "bytes.h"
 
 struct quoted {          /* zero is the start of a line */
 	size_t column;
