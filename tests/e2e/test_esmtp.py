@@ -2,6 +2,7 @@
 import email
 import email.message
 import email.policy
+import json
 import subprocess
 
 import pytest
@@ -23,9 +24,16 @@ def sink():
 
 
 @pytest.fixture(scope="module")
-def a(sink):
+def binary_sink():
+    with Sink(extensions=["8BITMIME", "PIPELINING", "CHUNKING", "BINARYMIME"], host="127.0.0.35") as sink:
+        yield sink
+
+
+@pytest.fixture(scope="module")
+def a(sink, binary_sink):
     settings = {"me": "mx.a.esmtp.tappal", "locals": ["a.esmtp.tappal", "löcal.esmtp.tappal"], "clients": ["127.0.0.0/8"],
-                "smtproutes": ["b.esmtp.tappal:[127.0.0.32]:2525", "pf.esmtp.tappal:[127.0.0.33]:2525", f"old.esmtp.tappal:[127.0.0.34]:{sink.port}"]}
+                "smtproutes": ["b.esmtp.tappal:[127.0.0.32]:2525", "pf.esmtp.tappal:[127.0.0.33]:2525", f"old.esmtp.tappal:[127.0.0.34]:{sink.port}",
+                               f"binary.esmtp.tappal:[127.0.0.35]:{binary_sink.port}"]}
     with Host("esmtp-a", "127.0.0.31", settings=settings) as a:
         a.add_mailboxes([SENDER, JOE_A, JUERGEN])
         a.start()
@@ -199,16 +207,16 @@ def test_utf8_shown_by_the_tools(a):
 
 # ---- CHUNKING
 
-def bdat(a, sender, rcpt, chunks):
+def bdat(a, sender, rcpts, chunks, options=""):
     """A transaction in chunks, all of it in one write; the replies' codes."""
     with a.smtp() as s:
         s.ehlo()
-        assert s.has_extn("chunking")
-        out = f"MAIL FROM:<{sender}>\r\nRCPT TO:<{rcpt}>\r\n".encode()
+        assert s.has_extn("chunking") and s.has_extn("binarymime")
+        out = f"MAIL FROM:<{sender}>{options}\r\n".encode() + b"".join(f"RCPT TO:<{rcpt}>\r\n".encode() for rcpt in rcpts)
         for n, chunk in enumerate(chunks, 1):
             out += b"BDAT %d%s\r\n" % (len(chunk), b" LAST" if n == len(chunks) else b"") + chunk
         s.sock.sendall(out)
-        return [s.getreply()[0] for _ in range(2 + len(chunks))]
+        return [s.getreply()[0] for _ in range(1 + len(rcpts) + len(chunks))]
 
 
 def test_chunks_to_a_mailbox_and_to_postfix(a, postfix):
@@ -216,7 +224,7 @@ def test_chunks_to_a_mailbox_and_to_postfix(a, postfix):
     body = b"Subject: chunks\r\n\r\n.\r\nQUIT\r\n..two\r\n" + b"line of text\r\n" * 30000 + b"the end of chunks\r\n"
     chunks = [body[:5], body[5:7], *(body[at:at + 70000] for at in range(7, len(body), 70000))]
     for rcpt in (JOE_A, JOE_PF):
-        assert set(bdat(a, SENDER, rcpt, chunks)) == {250}
+        assert set(bdat(a, SENDER, [rcpt], chunks)) == {250}
     wanted = body.replace(b"\r\n", b"\n")
     assert wait_until(lambda: any(m.endswith(wanted) for m in a.mail(JOE_A))), a.log()[-3000:]
     assert wait_until(lambda: any(m.rstrip(b"\n").endswith(wanted.rstrip(b"\n")) for m in postfix.mail(JOE_PF))), postfix.log()[-3000:]
@@ -227,5 +235,50 @@ def test_chunks_that_would_smuggle_stay_out(a, sink):
     before = len(sink.messages())
     for chunks in ([b"x: smuggler\r\n\r\na\n.\nMAIL FROM:<e@evil.example>\r\n"], [b"x: smuggler\r\n\r\na\n", b".\r\nMAIL FROM:<e@evil.example>\r\n"],
                    [b"x: smuggler\r\n\r\na\r", b".\r\n"]):
-        assert 554 in bdat(a, SENDER, "joe@old.esmtp.tappal", chunks)
+        assert 554 in bdat(a, SENDER, ["joe@old.esmtp.tappal"], chunks)
     assert a.wait_empty() and len(sink.messages()) == before
+
+
+# ---- BINARYMIME
+
+OCTETS = b"\x00.\r\n.\r\n..\n\r\r\nMAIL FROM:<e@evil.example>\r\n\xff\n.\n" + bytes(range(256)) * 1000 + b"no end"
+
+
+def binary(mark, mime_type=b"application/octet-stream"):
+    return b"Subject: %s\r\nMIME-Version: 1.0\r\nContent-Type: %s\r\nContent-Transfer-Encoding: binary\r\n\r\n" % (mark, mime_type) + OCTETS
+
+
+def marked(mails, mark):
+    return [m for m in mails if b"Subject: " + mark in m]
+
+
+def test_binary_untouched_and_converted(a, sink, binary_sink):
+    """A server that takes binary mail gets its octets; one that does not, and a Maildir, get a message that decodes to them. The queue knows what it has."""
+    message = binary(b"octets")
+    a.kill("spawn-local")
+    try:
+        rcpts = ["joe@binary.esmtp.tappal", "joe@old.esmtp.tappal", JOE_A]
+        assert set(bdat(a, SENDER, rcpts, [message[:100], message[100:70000], message[70000:]], " BODY=BINARYMIME")) == {250}
+        [waiting] = wait_until(a.queue)
+        assert "BINARYMIME" in a.tappal("queue", "show", waiting["queue_id"])
+        assert json.loads(a.tappal("queue", "why", "--json", waiting["queue_id"]))["body"] == "BINARYMIME"
+    finally:
+        a.start("spawn-local")
+    assert a.wait_empty(), a.log()[-5000:]
+    [taken] = marked([m.data for m in binary_sink.messages()], b"octets")
+    assert taken.endswith(b"\r\n" + message)
+    for [found] in (marked([m.data for m in sink.messages()], b"octets"), marked(a.mail(JOE_A), b"octets")):
+        mail = email.message_from_bytes(found)
+        assert (mail["Content-Transfer-Encoding"], mail.get_payload(decode=True)) == ("base64", OCTETS)
+
+
+def test_binary_that_cannot_be_converted_comes_back(a, sink):
+    """For lack of BINARYMIME at the next server, and for a Maildir; the report is text, so it has the header alone."""
+    message = binary(b"piece", b"message/partial; id=1; number=1; total=2")
+    for rcpt in ("joe@old.esmtp.tappal", JOE_A):
+        assert set(bdat(a, SENDER, [rcpt], [message], f" RET=FULL ENVID=piece-{rcpt} BODY=BINARYMIME".replace("@", "-at-"))) == {250}
+        parts = report(a, f"piece-{rcpt}".replace("@", "-at-"))
+        _, status = fields(parts[1])
+        assert (status["Status"], status["Action"]) == ("5.6.3", "failed") and parts[2].get_content_type() == "text/rfc822-headers"
+    assert not marked(a.mail(JOE_A), b"piece") and not marked([m.data for m in sink.messages()], b"piece")
+    assert a.wait_empty()
