@@ -22,7 +22,7 @@ ALLCFLAGS = -std=c11 -D_GNU_SOURCE -I. -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)
 ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAGS)
 
 # ---- what may be used by all: no SMTP policy, no LMDB, no OpenSSL
-COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv passing passing_receive sibling service log settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline dns xtext base64 quoted mimehead downgrade
+COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv passing passing_receive sibling service log settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline commandline dns xtext base64 quoted mimehead downgrade
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o $(DOOR:%=%.o) $(SESSION:%=%.o) $(ASK:%=%.o) smtpd/policy/policy.o $(CHECKS:%=%.o) $(CONTENT:%=%.o)
@@ -30,6 +30,7 @@ smtpd/smtpd-start = smtpd/starter/starter.o
 smtpd/auth       = smtpd/auth/auth.o smtpd/auth/crew.o smtpd/auth/table.o smtpd/auth/verify.o smtpd/auth/failures.o smtpd/auth/sasl.o smtpd/auth/scram.o smtpd/auth/passwords.o
 smtpd/tlsd       = smtpd/tlsd/tlsd.o smtpd/tlsd/keys.o smtpd/tlsd/signer.o smtpd/tlsd/keyless.o smtpd/tlsd/context.o smtpd/tlsd/door.o smtpd/tlsd/session.o smtpd/tlsd/relay.o smtpd/tlsd/watch.o
 smtpd/guard      = $(GUARD:%=%.o) smtpd/guard/state.o smtpd/guard/guard.o
+smtpd/filterd    = smtpd/filterd/filterd.o smtpd/filterd/run.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
 queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/retrier.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
 queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
@@ -45,7 +46,7 @@ GUARD = smtpd/guard/table smtpd/guard/keys smtpd/guard/counts smtpd/guard/grey s
 CONTENT = smtpd/content/content smtpd/content/macros smtpd/content/inspect smtpd/content/edit smtpd/content/letter smtpd/content/draft smtpd/content/milter smtpd/content/wire
 DOOR = smtpd/door/pool smtpd/door/serve smtpd/door/passed smtpd/door/peer smtpd/door/proxy smtpd/door/proxyhead smtpd/door/role
 SESSION = smtpd/session/session smtpd/session/command smtpd/session/parameters smtpd/session/access smtpd/session/gate smtpd/session/authenticate smtpd/session/starttls smtpd/session/submission smtpd/session/receive smtpd/session/message smtpd/session/chunk smtpd/session/authres smtpd/session/xclient smtpd/session/attributes smtpd/session/etrn
-ASK = smtpd/ask/enqueuer smtpd/ask/authask smtpd/ask/guardask smtpd/ask/guardneeds smtpd/ask/guardreply smtpd/ask/seldom smtpd/ask/tls
+ASK = smtpd/ask/enqueuer smtpd/ask/authask smtpd/ask/guardask smtpd/ask/guardneeds smtpd/ask/guardreply smtpd/ask/filterask smtpd/ask/seldom smtpd/ask/tls
 CHECKS = smtpd/policy/checks smtpd/policy/helo smtpd/policy/lists smtpd/policy/answers
 STORE = queue/store/store.o queue/store/store_accept.o queue/store/store_claim.o queue/store/store_bounce.o queue/store/store_operate.o queue/store/tokens.o queue/store/apply.o queue/store/apply_operation.o \
 	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o
@@ -60,7 +61,7 @@ LIBS_smtpd/auth      = -lsodium -Wl,--no-as-needed -lcrypt
 LIBS_queue/tappal    = -llmdb -lpthread -ljansson -lsmartcols -lsodium
 LIBS_remote/resolver = -lunbound -lidn2
 
-PROGRAMS = smtpd/smtpd smtpd/guard smtpd/smtpd-start smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
+PROGRAMS = smtpd/smtpd smtpd/guard smtpd/filterd smtpd/smtpd-start smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
 
 COMMON_OBJ = $(COMMON:%=$(OBJ)/common/%.o)
 

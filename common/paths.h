@@ -7,7 +7,7 @@
 
 extern const char path_etc[];      /* ROOT/etc/tappal       control files, root */
 extern const char path_spool[];    /* ROOT/var/spool/tappal */
-extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver, auth, guard, tlsd and smtpd */
+extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver, auth, guard, filterd, tlsd and smtpd */
 extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
 extern const char path_bin[];      /* ROOT PREFIX/bin */
 
@@ -21,7 +21,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define SPOOL_QUARANTINE "quarantine"    /* tappal-queue:tappal-queue 0700    what `tappal queue check --repair` has set aside */
 #define SPOOL_GUARD    "guard"           /* tappal-guard:tappal-guard 0700    LMDB of guard's rows */
 #define SPOOL_LOCK     "lock"            /* tappal-queue:tappal-queue 0600    flock: one queued */
-#define SPOOL_DRAFT    "draft"           /* tappal-smtpd:tappal-smtpd 0700    messages that are judged (milters): files without names; `said`, times of warnings */
+#define SPOOL_DRAFT    "draft"           /* tappal-smtpd:tappal-smtpd 0700    messages that are judged (milters, filters): files without names; `said`, times of warnings */
 #define FIFO_INTAKE    "fifo/intake"     /* tappal-intake:tappal-queue 0260   enqueue -> queued, which keeps a write end of its own: so it never ends */
 #define FIFO_CONTROL   "fifo/control"    /* tappal-queue:tappal 0620          tappal -> queued */
 #define FIFO_JOBS_LOCAL    "fifo/jobs-local"      /* tappal-queue:tappal-queue 0600   queued -> spawn local (root) */
@@ -36,6 +36,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 
 #define SOCKET_SMTPD    "smtpd"          /* under path_run, tappal-smtpd 0600; made by the pool as root, which smtpd-start checks; peers checked by SO_PEERCRED */
 #define SOCKET_GUARD    "guard"          /* the same of guard */
+#define SOCKET_FILTER   "filter"         /* the same of filterd */
 #define SOCKET_TLSD    "tlsd"            /* under path_run; made by tlsd as root, which smtpd checks; peers checked by SO_PEERCRED */
 
 /* The accounts (etc/accounts). Each has a primary group of its own name, but tappal-spawn and tappal-bounce have tappal-log. */
@@ -43,6 +44,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define ACCOUNT_KEY    "tappal-key"       /* holds private keys and passwords */
 #define ACCOUNT_TLS    "tappal-tls"       /* speaks TLS with clients, without them */
 #define ACCOUNT_GUARD  "tappal-guard"     /* counts what clients do */
+#define ACCOUNT_FILTER "tappal-filter"    /* runs filter programs, and is what they run as */
 #define ACCOUNT_INTAKE "tappal-intake"
 #define ACCOUNT_QUEUE  "tappal-queue"
 #define ACCOUNT_SPAWN  "tappal-spawn"

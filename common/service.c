@@ -109,6 +109,12 @@ static void client_wipe(struct service_client *c)
 		explicit_bzero(c->in.buffer.at, c->in.buffer.room);
 }
 
+static void passed_close(struct service_client *c)
+{
+	for (size_t i = 0; i < PASSING_MAX; i++)
+		io_close(&c->passed[i]);
+}
+
 static void client_close(struct service *s, struct service_client *c)
 {
 	if (s->kind->closing != NULL)
@@ -117,6 +123,7 @@ static void client_close(struct service *s, struct service_client *c)
 		client_wipe(c);
 	record_reader_free(&c->in);
 	record_writer_free(&c->out);
+	passed_close(c);
 	close(c->fd);
 	c->fd = -1;
 }
@@ -152,6 +159,8 @@ static struct service_client *client_place(struct service *s)
 static void client_begin(const struct service *s, struct service_client *c, int fd, deadline_t now)
 {
 	*c = (struct service_client){ .fd = fd, .last = now, .own = c->own };
+	for (size_t i = 0; i < PASSING_MAX; i++)
+		c->passed[i] = -1;
 	if (s->kind->own_size > 0)
 		memset(c->own, 0, s->kind->own_size);
 	record_reader_init(&c->in, fd);
@@ -197,9 +206,24 @@ static void records_take(struct service *s, struct service_client *c, deadline_t
 	}
 }
 
+/* As record_reader_fill, with what came along. */
+static ssize_t fill_passed(struct service_client *c, size_t passes)
+{
+	char piece[4096];
+	int got[PASSING_MAX];
+	ssize_t n = passing_receive(c->fd, piece, sizeof piece, 0, got, passes);
+	if (got[0] >= 0) {
+		passed_close(c);
+		memcpy(c->passed, got, passes * sizeof *got);
+	}
+	if (n > 0 && !str_add(&c->in.buffer, (struct bytes){ piece, (size_t)n }))
+		return 0;
+	return n;
+}
+
 static void client_read(struct service *s, struct service_client *c, deadline_t now)
 {
-	ssize_t got = record_reader_fill(&c->in);
+	ssize_t got = s->kind->passes > 0 ? fill_passed(c, s->kind->passes) : record_reader_fill(&c->in);
 	if (got == 0 || (got < 0 && errno != EAGAIN))
 		c->gone = true;
 	records_take(s, c, now);

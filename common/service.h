@@ -21,6 +21,7 @@
 
 #include "channel.h"
 #include "clock.h"
+#include "passing.h"
 
 #define SERVICE_BACKLOG 512
 
@@ -55,6 +56,7 @@ struct service_client {
 	void *own;                     /* kind->own_size octets for the owner; zero when the client comes */
 	struct record_reader in;
 	struct record_writer out;      /* NAME_encode into out.buffer, then service_send */
+	int passed[PASSING_MAX];       /* descriptors that came last (kind->passes), -1: none. Who takes one puts -1 in its place */
 	size_t place;                  /* the service's: in its poll set */
 };
 
@@ -65,6 +67,7 @@ struct service_kind {
 	size_t answers_max;            /* octets that wait for one client; what would be more cannot be encoded */
 	size_t secret_room;            /* not 0: clients tell secrets. So much room is had at once, that no buffer grows and leaves one behind, and is
 	                                * wiped when it has been read */
+	size_t passes;                 /* not 0: descriptors that come with a record, just so many. A connection takes RECORD_MAX octets in all then */
 	size_t own_fds;                /* most descriptors that prepare adds */
 	/* One record of a client's. False: it may not say that (now); it is logged and closed. */
 	bool (*take)(void *owner, struct service_client *c, const struct record *record, deadline_t now);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "checklines.h"
+#include "commandline.h"
 #include "domain.h"
 #include "limits.h"
 #include "log.h"
@@ -296,6 +297,14 @@ static void check_milters(struct parse *p, uint32_t n, struct bytes line)
 			log_text(line));
 }
 
+static void check_filters(struct parse *p, uint32_t n, struct bytes line)
+{
+	struct commandline ignored;
+	if (!commandline_parse(line, &ignored))
+		parse_fault(p, n, "\"%s\" is no program; write its full path and its arguments, blanks between: at most %u words and %u octets", log_text(line), COMMANDLINE_WORDS,
+			COMMANDLINE_MAX);
+}
+
 static void check_authbackend(struct parse *p, uint32_t n, struct bytes line)
 {
 	struct bytes rest = line, word = bytes_cut(&rest, ' ');
@@ -373,6 +382,7 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "senderlogins", check_senderlogins },
 	{ "authbackend", check_authbackend },
 	{ "milters", check_milters },
+	{ "filters", check_filters },
 	{ "limits", check_limits },
 	{ "guardexempt", check_clientlist },
 	{ "greylistexempt", check_clientlist },

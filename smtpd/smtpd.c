@@ -3,7 +3,7 @@
  *   runs as   tappal-smtpd; started as root it binds, then becomes that account; started as anybody else (sendmail -bs) it stays who it is
  *   in        fd 0: a client, or a listening socket; LISTEN_FDS; or the addresses of -l or of smtpdlisten; path_run/smtpd: clients from smtpd-start
  *   reads     the control files of /etc/tappal, the system's user data base     environment: RELAYCLIENT, DATABYTES, TCPREMOTE*, REMOTE_ADDR (one session only)
- *   writes    the client's connection, a pipe to `enqueue -s`, the sockets of auth and guard, log lines
+ *   writes    the client's connection, a pipe to `enqueue -s`, the sockets of auth, guard and filterd, log lines
  *   never     queue files, keys, passwords, DNS, liblmdb, libssl; it executes nothing but enqueue
  *   exit      0 | 100 usage or settings | 111 the system
  *   killed    clients lose their connection; what was answered 250 is on disk, what was not is not promised
@@ -214,6 +214,14 @@ static void read_environment(struct settings *settings)
 		settings->databytes = octets;
 }
 
+/* Who runs smtpd himself (sendmail -bs) could as well give his mail to enqueue: filters, which are not for him to ask, are not asked. */
+static void spare_who_came_himself(struct settings *settings)
+{
+	struct account ours;
+	if (settings->filters.count > 0 && priv_account(ACCOUNT_SMTPD, &ours) == ACCOUNT_FOUND && ours.uid != geteuid())
+		settings->filters.count = 0;
+}
+
 static int serve_session(const struct start *start, struct settings *settings)
 {
 	const char *relay = getenv("RELAYCLIENT");
@@ -223,6 +231,7 @@ static int serve_session(const struct start *start, struct settings *settings)
 	struct peer_facts facts = peer_environment();
 	struct guardask guard;
 	struct peer peer;
+	spare_who_came_himself(settings);
 	bool judged = content_is_configured(settings);
 	read_environment(settings);
 	if (!access_init(&access, settings) || (judged && !content_init(&content, settings)))

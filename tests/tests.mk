@@ -77,7 +77,7 @@ FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
 FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
 
 # smtpd's filters
-UNIT += milterwire letter milterline
+UNIT += milterwire letter milterline commandline
 UNIT_OBJ_milterwire = smtpd/content/wire.o
 UNIT_OBJ_letter = smtpd/content/letter.o smtpd/content/draft.o smtpd/content/wire.o
 FUZZ += milter

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/commandline.h"
 #include "common/io.h"
 #include "common/paths.h"
 #include "common/route.h"
@@ -23,6 +24,7 @@
 static const struct { unsigned bit; const char *name; bool keeps; /* its settings until SIGHUP */ } users[] = {
 	{ USED_SMTPD, "smtpd", true }, { USED_QUEUED, "queued", true }, { USED_SPAWN, "spawn", true }, { USED_BOUNCE, "bounce", true }, { USED_REMOTE, "remote", false },
 	{ USED_RESOLVER, "resolver", true }, { USED_INJECT, "inject and sendmail", false }, { USED_AUTH, "auth", true }, { USED_TLSD, "tlsd", true }, { USED_GUARD, "guard", true },
+	{ USED_FILTERD, "filterd", true },
 };
 #define USERS (sizeof(users) / sizeof(users[0]))
 
@@ -167,6 +169,22 @@ static void note_other_uid(const struct settings *s)
 	}
 }
 
+/* A filter that cannot be used puts every message off: that is a fault. */
+static bool filters_check(const struct settings *s)
+{
+	struct commandline line;
+	bool good = true;
+
+	for (size_t i = 0; i < s->filters.count; i++) {
+		const char *fault = commandline_parse(s->filters.at[i], &line) ? commandline_fault(line.word[0]) : "it is no program";
+
+		if (fault != NULL)
+			fprintf(stderr, "%s/filters:%lu: %s: %s\n", path_etc, (unsigned long)s->filters.number[i], show_text(bytes_of(line.word[0])), fault);
+		good = good && fault == NULL;
+	}
+	return good;
+}
+
 static int config_check(int argc, char **argv)
 {
 	struct str faults = STR_INIT(1 << 20);
@@ -176,7 +194,9 @@ static int config_check(int argc, char **argv)
 	(void)argv;
 	if (argc > 1)
 		tool_usage("`tappal config check` takes no arguments");
-	good = settings_load(&s, path_etc, USED_ALL, &faults) && passwd_check();
+	good = settings_load(&s, path_etc, USED_ALL, &faults);
+	if (good && !(good = passwd_check() && filters_check(&s)))
+		settings_free(&s);
 	if (good) {
 		printf("The settings in %s are good.\n", path_etc);
 		note_nothing_local(&s);

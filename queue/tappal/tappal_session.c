@@ -374,6 +374,17 @@ static void step_milters(struct query *q)
 	}
 }
 
+static void step_filters(struct query *q)
+{
+	const struct lines *filters = &q->settings.filters;
+
+	for (size_t i = 0; i < filters->count; i++) {
+		struct step *s = add(q, "filter", "not asked");
+		decided_by(s, "filters", line_of(filters, i));
+		snprintf(s->said, sizeof(s->said), "filterd runs %.200s when the message is whole; when it cannot: 451 4.3.0", show_text(filters->at[i]));
+	}
+}
+
 static void decide(struct query *q, bool may_relay)
 {
 	if (q->settings.clientnames && q->login == NULL && !may_relay)
@@ -388,6 +399,7 @@ static void decide(struct query *q, bool may_relay)
 		step_guard(q, GUARD_UNKNOWN, "unknown recipient", may_relay);
 	step_checks(q, may_relay);
 	step_milters(q);
+	step_filters(q);
 }
 
 /* ---- the answer */

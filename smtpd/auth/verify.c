@@ -16,12 +16,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/commandline.h"
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
 
 #define CHECKPASSWORD_MAX 512u    /* octets on descriptor 3: the contract's */
-#define WORDS_MAX 16
 #define DOVECOT_LINE_MAX 8192u
 
 static char costly[crypto_pwhash_STRBYTES];   /* a hash of no known password: what a question costs that has none of its own */
@@ -88,23 +88,6 @@ enum verify_result verify_own(const struct auth_check *check)
 
 /* ---- checkpassword ---- */
 
-static size_t split_words(char *text, char *words[WORDS_MAX + 2])
-{
-	static char truth[] = "/bin/true";
-	size_t n = 0;
-	for (char *at = text; *at != '\0' && n < WORDS_MAX;) {
-		words[n++] = at;
-		at += strcspn(at, " ");
-		if (*at != '\0')
-			*at++ = '\0';
-		at += strspn(at, " ");
-	}
-	if (n == 1)
-		words[n++] = truth;
-	words[n] = NULL;
-	return n;
-}
-
 /* In the child: descriptor 3 and nothing else of ours, a group of its own. */
 static _Noreturn void become_program(char *words[], int in, const char *ip)
 {
@@ -160,23 +143,29 @@ static bool write_question(int fd, const struct auth_check *check)
 
 enum verify_result verify_checkpassword(const struct auth_check *check, struct bytes command, uint64_t timeout_ms)
 {
-	char text[1000], ip[64], *words[WORDS_MAX + 2];
+	static char truth[] = "/bin/true";
+	struct commandline line;
+	char ip[64];
 	int pipe_fd[2];
 	if (check->login.len + check->password.len + 3 > CHECKPASSWORD_MAX)
 		return VERIFY_NO;
-	if (!bytes_to_cstring(command, text, sizeof text) || split_words(text, words) == 0 || !bytes_to_cstring(check->client, ip, sizeof ip))
+	if (!commandline_parse(command, &line) || !bytes_to_cstring(check->client, ip, sizeof ip))
 		return VERIFY_LATER;
+	if (line.count == 1) {   /* the contract: a program to become */
+		line.word[1] = truth;
+		line.word[2] = NULL;
+	}
 	if (pipe2(pipe_fd, O_CLOEXEC) < 0)
 		return VERIFY_LATER;
 	/* All of it fits into the pipe: the program may read it or not. */
 	pid_t pid = write_question(pipe_fd[1], check) ? fork() : -1;
 	if (pid == 0)
-		become_program(words, pipe_fd[0], ip);
+		become_program(line.word, pipe_fd[0], ip);
 	close(pipe_fd[0]);
 	close(pipe_fd[1]);
 	int code = pid > 0 ? await(pid, deadline_in(clock_monotonic_ms(), timeout_ms)) : -1;
 	if (code != 0 && code != 1)
-		log_warn("the checkpassword program %s ended with %d: not 0, yes, nor 1, no", words[0], code);
+		log_warn("the checkpassword program %s ended with %d: not 0, yes, nor 1, no", line.word[0], code);
 	return code == 0 ? VERIFY_YES : code == 1 ? VERIFY_NO : VERIFY_LATER;
 }
 

@@ -18,7 +18,7 @@
 
 bool content_is_configured(const struct settings *settings)
 {
-	return settings->milters.count > 0;
+	return settings->milters.count > 0 || settings->filters.count > 0;
 }
 
 bool content_init(struct content *content, const struct settings *settings)
@@ -27,7 +27,7 @@ bool content_init(struct content *content, const struct settings *settings)
 	*content = (struct content){ 0 };
 	letter_init(&content->letter);
 	str_init(&content->hold, ENVELOPE_VALUE_MAX);
-	content->milters = calloc(settings->milters.count, sizeof *content->milters);
+	content->milters = calloc(settings->milters.count + 1, sizeof *content->milters);
 	if (content->milters == NULL)
 		return false;
 	for (size_t i = 0; i < settings->milters.count; i++)
@@ -332,7 +332,7 @@ void content_octets(struct session *s, const struct bytes *spans, size_t count)
 			draft_add(&s->content->letter.draft, spans[i]);
 }
 
-static bool refuse_draft(struct session *s, int error)
+bool content_refuse_draft(struct session *s, int error)
 {
 	log_warn("a message cannot be kept aside: %s", strerror(error));
 	if (error == ENOSPC || error == EDQUOT)
@@ -345,12 +345,12 @@ static bool open_letter(struct session *s)
 	struct letter *l = &s->content->letter;
 	struct str own = STR_INIT(4096);
 	if (l->draft.error != 0)
-		return refuse_draft(s, l->draft.error);
+		return content_refuse_draft(s, l->draft.error);
 	if (letter_open(l) != LETTER_OK)
 		return refuse(s, NULL, CONTENT_MESSAGE, NULL, 552, "5.3.4", "The header of the message is too large");
 	bool done = s->login[0] == '\0' || (submission_headers(s, &own) && letter_prepend(l, str_bytes(&own)) == LETTER_OK);
 	str_free(&own);
-	return done || refuse_draft(s, ENOMEM);
+	return done || content_refuse_draft(s, ENOMEM);
 }
 
 /* What stands in an envelope must be text: other octets come out as "?". */
@@ -410,16 +410,28 @@ bool content_front(const struct content *content, struct str *out)
 }
 
 /* A header without its empty line would let the first line of the body join it. */
-bool content_give(const struct content *content, struct enqueuer *e)
+bool content_each(const struct content *content, bool (*take)(void *to, struct bytes piece), void *to)
 {
 	const struct letter *l = &content->letter;
 	static char piece[GIVE_PIECE];
-	ssize_t n;
-	for (size_t i = place_of_trace(l) + 1; i < l->count; i++)
-		enqueuer_body(e, &(struct bytes){ l->fields[i].text, l->fields[i].len }, 1);
-	if (letter_has_body(l))
-		enqueuer_body(e, &LIT("\r\n"), 1);
-	for (uint64_t at = 0; (n = letter_read_body(l, at, piece, sizeof piece)) > 0; at += (size_t)n)
-		enqueuer_body(e, &(struct bytes){ piece, (size_t)n }, 1);
-	return n == 0;
+	ssize_t n = 0;
+	bool good = true;
+	for (size_t i = place_of_trace(l) + 1; good && i < l->count; i++)
+		good = take(to, (struct bytes){ l->fields[i].text, l->fields[i].len });
+	if (good && letter_has_body(l))
+		good = take(to, LIT("\r\n"));
+	for (uint64_t at = 0; good && (n = letter_read_body(l, at, piece, sizeof piece)) > 0; at += (size_t)n)
+		good = take(to, (struct bytes){ piece, (size_t)n });
+	return good && n == 0;
+}
+
+static bool give_piece(void *to, struct bytes piece)
+{
+	enqueuer_body(to, &piece, 1);
+	return true;
+}
+
+bool content_give(const struct content *content, struct enqueuer *e)
+{
+	return content_each(content, give_piece, e);
 }

@@ -1,5 +1,6 @@
 /*
- * content - what judges a message by more than its envelope: milters (setting `milters`), asked at each command and shown the whole message at its end.
+ * content - what judges a message by more than its envelope: milters (setting `milters`), asked at each command and shown the whole message at its end;
+ * then filters (`filters`, smtpd/ask/filterask.h), which see it as it will be queued.
  *
  * With any configured a message is kept aside (draft.h) until all have judged it, in the order of the lists, each seeing what those before it made of
  * the message; only then does the queue hear of it. With none, s->content is NULL and nothing of this is ever called.
@@ -45,6 +46,9 @@ bool content_judge(struct session *s);
 /* Fields that stand before our own Received:, then everything behind it, for the enqueuer. */
 bool content_front(const struct content *content, struct str *out);
 bool content_give(const struct content *content, struct enqueuer *e);
+/* The same piece by piece, for anybody. False: `take` said so, or it cannot be read. */
+bool content_each(const struct content *content, bool (*take)(void *to, struct bytes piece), void *to);
+bool content_refuse_draft(struct session *s, int error);   /* it could not be kept aside: answered; false */
 void content_whole(struct session *s);    /* it is answered: forget it */
 
 /* The message is to be held in the queue. The first who wants it is told of there. False: no memory. */

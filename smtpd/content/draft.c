@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,4 +67,27 @@ ssize_t draft_read(const struct draft *d, uint64_t offset, char *at, size_t room
 		return io_pread_full(d->fd, at, room, offset);
 	memcpy(at, d->memory.at + offset, room);
 	return (ssize_t)room;
+}
+
+static int memory_file(struct bytes octets)
+{
+	int fd = memfd_create("message", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd >= 0 && (io_write_full(fd, octets.at, octets.len) < 0 || fchmod(fd, 0444) < 0
+		|| fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0))
+		io_close(&fd);
+	return fd;
+}
+
+int draft_share(struct draft *d)
+{
+	int fd = -1;
+	if (d->error != 0)
+		return -1;
+	if (d->fd < 0)
+		fd = memory_file(str_bytes(&d->memory));
+	else if (fchmod(d->fd, 0444) == 0)
+		fd = fcntl(d->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		d->error = errno;
+	return fd;
 }

@@ -1,6 +1,7 @@
 /* receive - smtpd's room: a message from DATA to its answer. See receive.h. */
 #include "receive.h"
 
+#include "smtpd/ask/filterask.h"
 #include "smtpd/content/content.h"
 #include "starttls.h"
 #include "submission.h"
@@ -89,22 +90,27 @@ void receive_begin(struct session *s)
 	session_reply(s, 354, NULL, "End data with <CR><LF>.<CR><LF>");
 }
 
+static void begin_message(struct session *s, bool traced, const struct str *trace, size_t id_offset)
+{
+	struct str envelope = STR_INIT(ENVELOPE_MAX);
+	s->handed_over = true;
+	if (!traced || !write_envelope(s, &envelope))
+		s->no_memory = true;
+	else
+		enqueuer_begin(s->enqueuer, str_bytes(&envelope), str_bytes(trace), id_offset);
+	str_free(&envelope);
+}
+
 /* The envelope carries the Message-ID, so it leaves when the header has been seen: usually with the first read, and at the
  * latest when so much of the message has come that it must move on. */
 static void hand_over(struct session *s, bool header_is_whole)
 {
-	struct str envelope = STR_INIT(ENVELOPE_MAX), trace = STR_INIT(TRACE_MAX);
+	struct str trace = STR_INIT(TRACE_MAX);
 	size_t id_offset = 0;
-	bool complete = s->login[0] != '\0' && header_is_whole && s->content == NULL;
-	s->handed_over = true;
-	bool traced = write_trace(s, &trace, &id_offset) && (!complete || submission_headers(s, &trace));
-	if (s->message.headless && s->content == NULL)
+	bool traced = write_trace(s, &trace, &id_offset) && (s->login[0] == '\0' || !header_is_whole || submission_headers(s, &trace));
+	if (s->message.headless)
 		traced = traced && str_add_c(&trace, "\r\n");
-	if (!traced || !write_envelope(s, &envelope))
-		s->no_memory = true;
-	else
-		enqueuer_begin(s->enqueuer, str_bytes(&envelope), str_bytes(&trace), id_offset);
-	str_free(&envelope);
+	begin_message(s, traced, &trace, id_offset);
 	str_free(&trace);
 	if (s->head.len > 0 && !s->no_memory)
 		enqueuer_body(s->enqueuer, &(struct bytes){ s->head.at, s->head.len }, 1);
@@ -228,13 +234,6 @@ static void answer_result(struct session *s, int result, msgid_t id)
 	}
 }
 
-/* The judged message goes to the queue at once. */
-static bool hand_over_judged(struct session *s)
-{
-	hand_over(s, true);
-	return !s->no_memory && content_give(s->content, s->enqueuer);
-}
-
 static void commit(struct session *s)
 {
 	msgid_t id = 0;
@@ -248,6 +247,24 @@ static void commit(struct session *s)
 	answer_result(s, result, id);
 }
 
+/* It was kept aside and has passed its milters. What filters see is what goes to the queue, octet for octet. */
+static void queue_judged(struct session *s)
+{
+	struct str trace = STR_INIT(TRACE_MAX);
+	size_t id_offset = 0;
+	bool traced = write_trace(s, &trace, &id_offset);
+	if (!traced || filterask(s, str_bytes(&trace))) {
+		begin_message(s, traced, &trace, id_offset);
+		if (!s->no_memory && content_give(s->content, s->enqueuer)) {
+			commit(s);
+		} else {
+			receive_abandon(s);
+			session_reject(s, NULL, 451, "4.3.0", "The message cannot be kept now");
+		}
+	}
+	str_free(&trace);
+}
+
 static void answer(struct session *s)
 {
 	enum message_fault fault = message_fault(&s->message);
@@ -258,12 +275,7 @@ static void answer(struct session *s)
 	} else if (s->content == NULL) {
 		commit(s);
 	} else if (content_judge(s)) {
-		if (hand_over_judged(s)) {
-			commit(s);
-		} else {
-			receive_abandon(s);
-			session_reject(s, NULL, 451, "4.3.0", "The message cannot be kept now");
-		}
+		queue_judged(s);
 	}
 	if (s->content != NULL)
 		content_whole(s);
