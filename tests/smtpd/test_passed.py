@@ -232,8 +232,10 @@ def test_session_is_killed(passing, server):
 
 def test_parent_is_killed(passing, server):
     passing.start_pool().start_tcpserver()
+    processes = sessions(passing.pool.pid)
     passing.pool.kill()
     passing.pool.wait()
+    assert eventually(lambda: not any(os.path.exists(f"/proc/{p}") for p in processes))     # till then they may take a client, and tell him 421
     with server.connect() as c:
         assert c.greet().mail().startswith("250 ")
 
