@@ -11,6 +11,7 @@
 
 #include "common/downgrade.h"
 #include "common/envelope.h"
+#include "common/crc32c.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/mailaddr.h"
@@ -22,8 +23,10 @@
 #define CONVERTED_MAX (8u << 20)    /* above what downgrade.h says of one call */
 #define MAILDIR "Maildir"
 
-void errand_init(struct errand *e, const char *home, bool may_create, struct bytes host) {
-	*e = (struct errand){ .home = home, .may_create = may_create, .home_fd = -1, .host = host };
+void errand_init(struct errand *e, const char *home, struct bytes host) {
+	*e = (struct errand){ .is_virtual = !home, .home_fd = -1, .host = host };
+	if (home)
+		memcpy(e->home, home, strlen(home) + 1);
 	record_reader_init(&e->in, 0);
 	str_init(&e->out, RECORD_MAX);
 	str_init(&e->text, TEXT_MAX);
@@ -65,6 +68,14 @@ static bool take_job(struct errand *e, struct bytes payload) {
 	return add_address(e, job.sender);
 }
 
+static bool take_home(struct errand *e) {
+	struct record record;
+	struct job_home given;
+	if (!next_record(e, REC_job_home, &record) || !job_home_decode(record.payload, &given) || given.job != e->job)
+		return false;
+	return given.home.len > 0 && given.home.at[0] == '/' && bytes_to_cstring(given.home, e->home, sizeof e->home);
+}
+
 /* 1, 0 end of file, -1. */
 static int read_job(struct errand *e) {
 	struct record record;
@@ -82,7 +93,7 @@ static int read_job(struct errand *e) {
 	struct job_mailbox box;
 	if (!next_record(e, REC_job_mailbox, &record) || !job_mailbox_decode(record.payload, &box) || box.job != e->job)
 		return -1;
-	return 1;
+	return !e->is_virtual || take_home(e) ? 1 : -1;
 }
 
 static struct bytes sender_of(const struct errand *e) {
@@ -164,7 +175,7 @@ static int enter_home(struct errand *e) {
 		close(e->home_fd);
 	e->home_fd = -1;
 	if (chdir(e->home) < 0) {
-		if (errno != ENOENT || !e->may_create || mkdir(e->home, 0700) < 0 || chdir(e->home) < 0)
+		if (errno != ENOENT || !e->is_virtual || mkdir(e->home, 0700) < 0 || chdir(e->home) < 0)
 			return -1;
 		if (io_sync_dir(AT_FDCWD, "..") < 0)
 			return -1;
@@ -393,7 +404,7 @@ static int deliver_into(struct pass *p) {
 static int deliver(struct errand *e) {
 	static struct pass p;
 	p = (struct pass){ .e = e, .first = { .fd = -1 } };
-	if (maildir_open(&p.box, e->home_fd, MAILDIR, &e->seen) < 0) {
+	if (maildir_open(&p.box, e->home_fd, MAILDIR, &e->seen[crc32c(0, e->home, strlen(e->home)) % ERRAND_SEEN]) < 0) {
 		struct outcome why = system_fault("cannot open Maildir", errno);
 		return fail_all(e, &why);
 	}

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -100,14 +102,6 @@ static struct worker *find_worker(const struct crew *crew, struct bytes destinat
 	return NULL;
 }
 
-static bool start_remote(struct crew *crew, struct flight *f, struct launched *launched) {
-	if (launch_remote(launched) == 0)
-		return true;
-	log_warn("cannot start a delivery process: %m");
-	fail_flight(crew, f, V_TEMP, "4.3.2", "no delivery process could be started");
-	return false;
-}
-
 /* A mailbox that was added a moment ago is known to an smtpd that reads the settings for each connection, and to sendmail: mail for it must
  * not be returned only because nobody has told spawn. */
 static enum mailbox_result find_mailbox(struct crew *crew, const struct flight *f, struct mailbox *box, const char **text_r) {
@@ -121,35 +115,35 @@ static enum mailbox_result find_mailbox(struct crew *crew, const struct flight *
 }
 
 /* False: the flight has its end already. */
-static bool start_local(struct crew *crew, struct flight *f, struct mailbox *box, struct launched *launched) {
-	const char *text;
-	enum mailbox_result result = find_mailbox(crew, f, box, &text);
-	if (result == MAILBOX_NONE) {
+static bool know_mailbox(struct crew *crew, struct flight *f) {
+	const char *text = "out of memory";
+	enum mailbox_result result = MAILBOX_FOUND;
+	if (!f->box) {
+		f->box = calloc(1, sizeof *f->box);
+		result = f->box ? find_mailbox(crew, f, f->box, &text) : MAILBOX_UNSURE;
+	}
+	if (result == MAILBOX_NONE)
 		fail_flight(crew, f, V_PERM, "5.1.1", text);
-		return false;
-	}
-	if (result == MAILBOX_UNSURE) {
+	else if (result == MAILBOX_UNSURE)
 		fail_flight(crew, f, V_TEMP, "4.3.0", text);
-		return false;
-	}
-	if (box->uid == 0 || box->gid == 0) {
+	else if (f->box->uid == 0 || f->box->gid == 0)
 		fail_flight(crew, f, V_PERM, "5.7.0", "mail is never delivered as root");
-		return false;
-	}
-	if (launch_local(box, launched) == 0)
+	else
 		return true;
-	log_warn("cannot start a delivery process: %m");
-	fail_flight(crew, f, V_TEMP, "4.3.2", "no delivery process could be started");
 	return false;
 }
 
 static void give_new_worker(struct crew *crew, struct flight *f, deadline_t now) {
-	struct mailbox box;
 	struct launched launched;
 	bool is_local = crew->channel == CHANNEL_LOCAL;
-	if (is_local ? !start_local(crew, f, &box, &launched) : !start_remote(crew, f, &launched))
+	if (is_local && !know_mailbox(crew, f))
 		return;
-	struct worker *w = worker_new(&launched, f->job.destination, is_local ? &box : NULL);
+	if ((is_local ? launch_local(f->box, &launched) : launch_remote(&launched)) < 0) {
+		log_warn("cannot start a delivery process: %m");
+		fail_flight(crew, f, V_TEMP, "4.3.2", "no delivery process could be started");
+		return;
+	}
+	struct worker *w = worker_new(&launched, f->job.destination, f->box);
 	if (!w) {
 		close(launched.to);
 		close(launched.from);
@@ -193,9 +187,35 @@ static bool make_place(struct crew *crew, struct bytes destination, deadline_t n
 	return idle != NULL;
 }
 
+static struct worker *idle_virtual(struct worker *from) {
+	while (from && (from->state != WORKER_IDLE || !from->box.is_virtual))
+		from = from->next;
+	return from;
+}
+
+/* The account that has all virtual mailboxes, as on most hosts that have any, needs no process for each: an idle worker of the same account goes on
+ * to this mailbox, whose home must be there (a missing one is made by root, between fork and exec). *ended_r: nothing more to do for it. */
+static struct worker *find_sibling(struct crew *crew, struct flight *f, bool *ended_r) {
+	struct stat st;
+	struct worker *w = crew->channel == CHANNEL_LOCAL ? idle_virtual(crew->workers) : NULL;
+	*ended_r = w && !know_mailbox(crew, f);
+	if (!w || *ended_r || !f->box->is_virtual || lstat(f->box->home, &st) < 0)
+		return NULL;
+	while (w && !worker_serves(w, f->box))
+		w = idle_virtual(w->next);
+	if (w)
+		worker_move(w, f->job.destination, f->box);
+	return w;
+}
+
 /* True: the flight has a worker, or its end. */
 static bool begin(struct crew *crew, struct flight *f, deadline_t now) {
+	bool ended = false;
 	struct worker *w = find_worker(crew, f->job.destination, WORKER_IDLE);
+	if (!w)
+		w = find_sibling(crew, f, &ended);
+	if (ended)
+		return true;
 	if (!w && !make_place(crew, f->job.destination, now))
 		return false;
 	if (f->body.fd < 0 && flight_open_body(f) < 0) {

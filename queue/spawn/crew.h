@@ -1,7 +1,7 @@
 /*
  * crew - all workers of a spawn, and the jobs that wait for one. Room: queue (spawn).
  *
- * A job goes to an idle worker of its destination; else to a new worker while there are slots; else it waits for its destination's
+ * A job goes to an idle worker of its destination; else, into a virtual mailbox, to an idle one of the same account; else to a new worker while there are slots; else it waits for its destination's
  * worker that is busy; if there is none, the worker that has been idle longest is retired and a new one started. Every job ends in `done`, with
  * results or with temporary failures in their place.
  */

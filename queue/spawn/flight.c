@@ -92,6 +92,7 @@ void flight_free(struct flight *f) {
 	str_free(&f->orders);
 	str_free(&f->results);
 	free(f->rcpts);
+	free(f->box);
 	free(f);
 }
 

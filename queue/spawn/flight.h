@@ -6,6 +6,7 @@
 #define QUEUE_FLIGHT_H
 
 #include "common/channel.h"
+#include "common/mailbox.h"
 #include "common/verdict.h"
 #include "queue/body.h"
 
@@ -20,6 +21,7 @@ struct flight {
 	uint32_t have, answered;      /* rcpts that came; rcpts with a result */
 	struct str results;           /* result records, then job_done: as they go to queued */
 	struct body body;
+	struct mailbox *box;          /* whose it is, of a local one, once that was looked up */
 	unsigned restarts;            /* times it was taken from a worker that ended before it began */
 };
 

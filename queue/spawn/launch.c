@@ -60,19 +60,19 @@ static _Noreturn void child_remote(void) {
 }
 
 static _Noreturn void child_local(const struct mailbox *box) {
-	char user[sizeof box->user + 8], logname[sizeof box->user + 8], home[MAILBOX_HOME_MAX + 8], place[MAILBOX_HOME_MAX];
+	char user[sizeof box->user + 8], logname[sizeof box->user + 8], home[MAILBOX_HOME_MAX + 8], place[MAILBOX_HOME_MAX] = "-c";
 	snprintf(user, sizeof user, "USER=%s", box->user);
 	snprintf(logname, sizeof logname, "LOGNAME=%s", box->user);
 	snprintf(home, sizeof home, "HOME=%s", box->home);
-	snprintf(place, sizeof place, "%s", box->home);
+	if (!box->is_virtual)
+		snprintf(place, sizeof place, "%s", box->home);
 	/* A failure here is local's to report: it finds the home missing and says so for every recipient. */
 	if (box->is_virtual && home_make(box->home, box->uid, box->gid) < 0 && errno != EPERM)
 		log_warn("cannot make the home %s: %m; the directory above it must be there, and be root's or its owner's", log_text(bytes_of(box->home)));
 	priv_become_user(box->is_virtual ? NULL : box->user, box->uid, box->gid);
-	char *argv[] = { (char[]){ "local" }, (char[]){ "-c" }, place, NULL };
-	char *plain[] = { argv[0], place, NULL };
+	char *argv[] = { (char[]){ "local" }, place, NULL };
 	char *envp[] = { (char[]){ PATH_TEXT }, user, logname, home, NULL };
-	child_execs("local", box->is_virtual ? argv : plain, envp);
+	child_execs("local", argv, envp);
 }
 
 static _Noreturn void child(const struct mailbox *box, int in, int out) {

@@ -19,7 +19,7 @@ void launch_init(void);
 /* 0, or -1 with errno (EAGAIN: no process to be had). A child that fails before or at exec ends with EXIT_SYSTEM or
  * EXIT_YOUR_FAULT and a line on stderr. Does not wait for the exec. */
 int launch_remote(struct launched *out);
-/* local HOME, as box->uid; a missing home of a virtual mailbox is made first. */
+/* `local`, as box->uid; a missing home of a virtual mailbox is made first. */
 int launch_local(const struct mailbox *box, struct launched *out);
 
 #endif

@@ -15,6 +15,13 @@
 #define FILLS_A_TURN 16     /* reads of one worker in a turn: none can keep the others waiting */
 #define HEAD_MAX (2u << 20)
 
+static void bind_to(struct worker *w, struct bytes destination, const struct mailbox *box) {
+	w->destination_len = destination.len;
+	memcpy(w->destination, destination.at, destination.len);
+	if (box)
+		w->box = *box;
+}
+
 struct worker *worker_new(const struct launched *launched, struct bytes destination, const struct mailbox *box) {
 	struct worker *w = calloc(1, sizeof *w);
 	if (!w || destination.len > DESTINATION_MAX) {
@@ -26,15 +33,19 @@ struct worker *worker_new(const struct launched *launched, struct bytes destinat
 	w->from = launched->from;
 	w->is_local = box != NULL;
 	w->place_to = w->place_from = -1;
-	w->destination_len = destination.len;
-	memcpy(w->destination, destination.at, destination.len);
+	bind_to(w, destination, box);
 	str_init(&w->head, HEAD_MAX);
 	record_reader_init(&w->in, w->from);
-	if (box) {
-		memcpy(w->user, box->user, sizeof w->user);
-		memcpy(w->extension, box->extension, sizeof w->extension);
-	}
 	return w;
+}
+
+bool worker_serves(const struct worker *w, const struct mailbox *box) {
+	return w->is_local && w->box.is_virtual && box->is_virtual && w->box.uid == box->uid && w->box.gid == box->gid;
+}
+
+void worker_move(struct worker *w, struct bytes destination, const struct mailbox *box) {
+	if (destination.len <= DESTINATION_MAX)
+		bind_to(w, destination, box);
 }
 
 void worker_free(struct worker *w) {
@@ -122,14 +133,20 @@ static bool has_all(const struct worker *w) {
 	return w->to >= 0 && w->sent == w->head.len && (!w->flight || w->flight->body.fd < 0);
 }
 
+/* What only a local worker is told, behind the orders. */
+static bool add_mailbox(struct worker *w, uint64_t job) {
+	struct job_mailbox box = { .job = job, .user = bytes_of(w->box.user), .extension = bytes_of(w->box.extension) };
+	struct job_home home = { .job = job, .home = bytes_of(w->box.home) };
+	return job_mailbox_encode(&box, &w->head) && (!w->box.is_virtual || job_home_encode(&home, &w->head));
+}
+
 void worker_give(struct worker *w, struct flight *f, deadline_t now) {
-	struct job_mailbox box = { .job = f->job.job, .user = bytes_of(w->user), .extension = bytes_of(w->extension) };
 	str_clear(&w->head);
 	w->sent = 0;
 	w->flight = f;
 	w->state = WORKER_BUSY;
 	progress(w, now);
-	if (!str_add(&w->head, str_bytes(&f->orders)) || (w->is_local && !job_mailbox_encode(&box, &w->head))) {
+	if (!str_add(&w->head, str_bytes(&f->orders)) || (w->is_local && !add_mailbox(w, f->job.job))) {
 		w->fault = "out of memory";
 		io_close(&w->to);
 		return;

@@ -1,5 +1,6 @@
 /*
- * worker - one bound worker of spawn: a process that delivers to one destination, one job at a time. Room: queue (spawn).
+ * worker - one bound worker of spawn: a process that delivers to one destination, one job at a time. Room: queue (spawn). One that has an account's
+ * virtual mailboxes may go on to another of them, which is the same account's.
  *
  *   states   IDLE     its connection or mailbox is ready; after `connectionidle` it is retired
  *            BUSY     a job's records and body go into its stdin, results come out of its stdout
@@ -44,13 +45,15 @@ struct worker {
 	int place_to, place_from;     /* in the turn */
 	char destination[DESTINATION_MAX + 1];
 	size_t destination_len;
-	char user[sizeof ((struct mailbox *)0)->user];
-	char extension[sizeof ((struct mailbox *)0)->extension];
+	struct mailbox box;           /* whose, of a local one */
 };
 
 /* Takes the descriptors of `launched`. box: NULL for remote. NULL: no memory (descriptors stay the caller's). */
 struct worker *worker_new(const struct launched *launched, struct bytes destination, const struct mailbox *box);
 void worker_free(struct worker *w);   /* closes; its flight is not freed */
+/* May an idle worker deliver into this mailbox, too? Then worker_move() binds it to it. */
+bool worker_serves(const struct worker *w, const struct mailbox *box);
+void worker_move(struct worker *w, struct bytes destination, const struct mailbox *box);
 
 /* Give an idle worker a flight whose body is open. */
 void worker_give(struct worker *w, struct flight *f, deadline_t now);

@@ -42,16 +42,17 @@ def home():
     shutil.rmtree(place)
 
 
-def job(number=1, id=ID, recipients=("bob@x.example",), body=BODY, sender="a@b.example"):
+def job(number=1, id=ID, recipients=("bob@x.example",), body=BODY, sender="a@b.example", home=None):
     out = records.encode("job", job=number, id=id, arrival_ms=id >> 16, rcpt_count=len(recipients), body_size=len(body), destination="l:bob@x.example",
                          sender=sender)
     for index, address in enumerate(recipients):
         out += records.encode("job_rcpt", job=number, index=index, address=address)
-    return out + records.encode("job_mailbox", job=number, user="bob") + body
+    out += records.encode("job_mailbox", job=number, user="bob")
+    return out + (records.encode("job_home", job=number, home=home) if home else b"") + body
 
 
 def run(program, home, octets, before=(), flags=()):
-    r = subprocess.run([*before, *AS_USER, program, *flags, home], input=octets, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    r = subprocess.run([*before, *AS_USER, program, *(flags or [home])], input=octets, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
     whole = []
     rest = r.stdout
     while rest:
@@ -156,7 +157,7 @@ def test_dribbled(program, home):
 
 
 def test_usage(program, home):
-    for arguments in ([], ["relative"], ["-x", home], [home, home]):
+    for arguments in ([], ["relative"], ["-x"], ["-c", home], [home, home], ["/" + "x" * 600]):
         assert subprocess.run([*AS_USER, program, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 100
     assert subprocess.run([program, home], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 100
 
@@ -164,8 +165,20 @@ def test_usage(program, home):
 def test_missing_home_is_made_when_asked(program, home):
     code, said = run(program, f"{home}/new", job())
     assert code == 0 and said[0].verdict == 1 and not os.path.exists(f"{home}/new")
-    code, said = run(program, f"{home}/new", job(), flags=["-c"])
+    code, said = run(program, home, job(home=f"{home}/new"), flags=["-c"])
     assert code == 0 and said[0].verdict == 0 and os.stat(f"{home}/new").st_mode & 0o7777 == 0o700
+
+
+def test_virtual_mailboxes_in_turn(program, home):
+    """Each message is in the home that its job names, and nothing but a path from the root is one."""
+    homes = [f"{home}/{name}" for name in ("ann", "bob", "ann", "cid", "bob")]
+    octets = b"".join(job(number=n, id=ID + n, home=place) for n, place in enumerate(homes, 1))
+    code, said = run(program, home, octets, flags=["-c"])
+    assert code == 0 and [r.verdict for r in said if r.name == "result"] == [0] * 5
+    assert {name: len(files(f"{home}/{name}", "new")) for name in ("ann", "bob", "cid")} == {"ann": 2, "bob": 2, "cid": 1}
+    for wrong in ("relative", f"{home}/a\0b", "", None):
+        octets = job(home=wrong) if wrong != "" else job(body=records.encode("job_home", job=1) + BODY)
+        assert run(program, home, octets, flags=["-c"]) == (111, []), wrong
 
 
 def test_its_user_cannot_attach(program, home):

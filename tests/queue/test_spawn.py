@@ -130,7 +130,8 @@ def local():
                                f"=v2@{ME}:v2:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/vmail/v2:::",
                                f"=v3@{ME}:v3:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/open/v3:::",
                                f"=v4@{ME}:v4:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/link/v4:::",
-                               f"=v5@{ME}:v5:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/home/none/v5:::", "."])
+                               f"=v5@{ME}:v5:{VIRTUAL_UID}:{VIRTUAL_UID}:{instance.root}/home/none/v5:::",
+                               *(f"=w{n}@{ME}:w{n}:{VIRTUAL_UID + n % 2}:{VIRTUAL_UID + n % 2}:{instance.root}/vmail/w{n}:::" for n in range(4)), "."])
         os.mkdir(f"{instance.root}/vmail", 0o755)
         os.chown(f"{instance.root}/vmail", VIRTUAL_UID, VIRTUAL_UID)
         os.mkdir(f"{instance.root}/open")
@@ -307,6 +308,21 @@ def test_virtual_homes(local, queued):
     assert queued.says(*to("v5"))[0] == 1           # two levels are missing
     assert not os.path.exists(f"{local.root}/home/none")
     assert glob.glob(f"{local.root}/home/.tappal*") == []
+
+
+def test_one_worker_serves_the_mailboxes_of_an_account(local, queued):
+    """A mailbox whose home is there costs no process when its account has a worker that is idle; the worker of another account is not asked."""
+    seen = {}
+    for n in range(4):
+        home = f"{local.root}/vmail/w{n}"
+        os.mkdir(home, 0o700)
+        os.chown(home, VIRTUAL_UID + n % 2, VIRTUAL_UID + n % 2)
+        before = set(workers(local))
+        assert queued.says(*to(f"w{n}"))[0] == 0
+        [name] = glob.glob(f"{home}/Maildir/new/*")
+        assert os.stat(name).st_uid == VIRTUAL_UID + n % 2
+        seen[n] = set(workers(local)) - before
+    assert seen[1] and not seen[2] and not seen[3], seen
 
 
 def test_root_makes_nothing_where_others_write(local, queued):

@@ -129,6 +129,45 @@ static void is_done(struct bytes rest)
 	assert_int_equal(used, rest.len);
 }
 
+static void other_mailboxes_of_its_account(void **state)
+{
+	struct mailbox ann = { .user = "ann", .uid = 7, .gid = 8, .home = "/mail/ann", .is_virtual = true }, other = ann;
+	struct flight *f = make_flight(1);
+	struct stage_set s;
+	struct record record;
+	struct job_home home;
+	char octets[8192];
+	size_t used = 0, next;
+	(void)state;
+
+	start_worker(&s, true);
+	assert_false(worker_serves(s.w, &ann));
+	s.w->box = ann;
+	assert_true(worker_serves(s.w, &other));
+	other.gid = 9;
+	assert_false(worker_serves(s.w, &other));
+	other = ann;
+	other.uid = 9;
+	assert_false(worker_serves(s.w, &other));
+	other = ann;
+	other.is_virtual = false;
+	assert_false(worker_serves(s.w, &other));
+
+	memcpy(ann.home, "/mail/bob", sizeof "/mail/bob");
+	worker_move(s.w, LIT("l:bob@y.example"), &ann);
+	assert_bytes(((struct bytes){ s.w->destination, s.w->destination_len }), "l:bob@y.example");
+	worker_give(s.w, f, s.now);
+	ssize_t got = read(s.in, octets, sizeof octets);
+	assert_true(got > 0);
+	for (unsigned type = 0; type != REC_job_home; type = record.type, used += next)
+		assert_int_equal(record_take((struct bytes){ octets + used, (size_t)got - used }, &record, &next), RECORD_OK);
+	assert_true(job_home_decode(record.payload, &home) && used == (size_t)got);
+	assert_bytes(home.home, "/mail/bob");
+	assert_int_equal(home.job, JOB);
+	end_worker(&s);
+	flight_free(f);
+}
+
 static void a_good_job(void **state)
 {
 	struct stage_set s;
@@ -452,7 +491,7 @@ static void lists(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_good_job), cmocka_unit_test(not_reusable), cmocka_unit_test(liars), cmocka_unit_test(idle_worker_speaks),
+		cmocka_unit_test(a_good_job), cmocka_unit_test(other_mailboxes_of_its_account), cmocka_unit_test(not_reusable), cmocka_unit_test(liars), cmocka_unit_test(idle_worker_speaks),
 		cmocka_unit_test(local_without_progress_is_killed), cmocka_unit_test(remote_without_progress_is_abandoned),
 		cmocka_unit_test(results_before_death_count), cmocka_unit_test(inflight_maps), cmocka_unit_test(senseless_jobs), cmocka_unit_test(lists),
 	};
