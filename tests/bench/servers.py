@@ -120,7 +120,7 @@ class Tappal(Server):
 
     def begin(self, mode):
         settings = {"me": "bench.tappal", "clients": ["127.0.0.0/8"], "locals": ["local.tappal"], "smtpdsessions": "600", "concurrencyremote": "50",
-                    "concurrencylocal": "20", "destinationstart": "20", "destinationwindow": "50", "maxcommands": "1000000"}
+                    "concurrencylocal": "100", "destinationstart": "20", "destinationwindow": "50", "maxcommands": "1000000"}
         if self.tcpserver:
             settings["smtpdlisten"] = []
         pem = certificate(mode)
