@@ -34,7 +34,8 @@ static const struct { const char *name, *next; } kinds[CHECK_KINDS] = {
 	[CHECK_LARGE_MISSING] = { "large-missing", "put the file back from a backup; else `tappal queue bounce` returns the message to its sender" },
 	[CHECK_LARGE_DAMAGED] = { "large-damaged", "`tappal queue hold` it now, for it would be delivered as it is; then put the file "
 		"back from a backup, or `tappal queue bounce` it" },
-	[CHECK_LARGE_ORPHAN] = { "large-orphan", "no message names it: --repair sets it aside" },
+	[CHECK_LARGE_ORPHAN] = { "large-orphan", "no message names it: the next start of queued removes it; if it is still there then, "
+		"--repair sets it aside" },
 	[CHECK_INTAKE_DAMAGED] = { "intake-damaged", "somebody was promised this message: --repair sets it aside; look whether its text can be saved" },
 	[CHECK_INTAKE_FORGOTTEN] = { "intake-forgotten", "queued removes such files once a minute: its lines in the log say why it does not" },
 	[CHECK_REPLY_FORGOTTEN] = { "reply-forgotten", "a tappal was killed here; root's next `tappal queue retry`, or --repair, removes it" },

@@ -27,6 +27,9 @@ struct index *tool_open_index(void);
 void tool_read_begin(struct index *ix);
 void tool_index_failed(const struct index *ix) __attribute__((noreturn));
 
+/* The process number of the queued whose spool this is, also while it starts; 0: there is none, or it is not to be seen. Working directory: the spool. */
+int tool_queue_owner(void);
+
 /* The settings that tools use; where they have faults these are said and the defaults count. */
 void tool_settings(struct settings *s);
 /* When an unfinished message is given up. UINT64_MAX while it is held. */

@@ -177,6 +177,23 @@ static void list_end(const struct list *l, bool whole_queue)
 	str_free(&size);
 }
 
+/* The index is what was committed last. A queued that ended well left nothing behind it; one that runs is a second ahead of it at the most; but
+ * behind what a crash left, a second may be missing until the next queued has replayed its log and committed. */
+static void say_what_time(struct index *ix)
+{
+	struct row_status status = { 0 };
+	struct str when = STR_INIT(100);
+	int owner = tool_queue_owner();
+
+	tool_read_begin(ix);
+	if (index_get_status(ix, &status) == INDEX_OK && (uint64_t)owner != status.pid) {
+		show_time(status.commit_ms, &when);
+		tool_say("%s: this is the queue as it stood at %s", owner == 0 ? "queued does not run" : "queued is starting and replays its log", str_c(&when));
+	}
+	index_read_end(ix);
+	str_free(&when);
+}
+
 int command_list(int argc, char **argv)
 {
 	struct list l = { .now = clock_wall_ms(), .text = STR_INIT(1u << 30) };
@@ -192,6 +209,7 @@ int command_list(int argc, char **argv)
 	ix = tool_open_index();
 	arguments_ids(&a, ix, false);
 	whole = !selection_given(&a.sel) || a.sel.all;
+	say_what_time(ix);
 	walk_begin(&w, &a.sel, ix, l.now);
 	result = list_turn(&l, &w, FIRST_PAGE);
 	while (result == WALK_MORE)

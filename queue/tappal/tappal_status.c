@@ -17,12 +17,13 @@
 #define TURN_ROWS 1000u
 #define BACKOFF_SHOWN 50u
 
-enum up { UP_YES, UP_NO, UP_UNKNOWN };
+enum up { UP_YES, UP_NO, UP_STARTING, UP_UNKNOWN };
 
 struct state {
 	struct index *ix;
 	wall_ms_t now;
 	enum up up;
+	int owner;                    /* tool_queue_owner() */
 	struct row_status status;
 	bool has_status;
 	bool has_oldest;
@@ -35,8 +36,8 @@ struct state {
 	struct str text;              /* one line for each destination in back-off */
 };
 
-/* queued reads the control fifo as long as it lives. */
-static enum up is_up(void)
+/* queued reads the control fifo from the end of its replay on. */
+static enum up is_up(int owner)
 {
 	int fd = io_open_fifo_write(AT_FDCWD, FIFO_CONTROL);
 
@@ -44,7 +45,9 @@ static enum up is_up(void)
 		close(fd);
 		return UP_YES;
 	}
-	return errno == ENXIO || errno == ENOENT ? UP_NO : UP_UNKNOWN;
+	if (errno != ENXIO && errno != ENOENT)
+		return UP_UNKNOWN;
+	return owner != 0 ? UP_STARTING : UP_NO;
 }
 
 static void look_at_numbers(struct state *s)
@@ -132,12 +135,13 @@ static void print_manager(const struct state *s)
 	struct str text = STR_INIT(500);
 
 	if (!s->has_status || s->status.pid == 0) {
-		printf("queued        %s\n", s->up == UP_YES ? "starting: there are no numbers yet" : "NOT RUNNING, and has not run yet");
+		printf("queued        %s\n", s->up == UP_YES || s->up == UP_STARTING ? "starting: there are no numbers yet" : "NOT RUNNING, and has not run yet");
 		return;
 	}
 	switch (s->up) {
 	case UP_YES: str_addf(&text, "running, pid %llu, since ", (unsigned long long)s->status.pid); break;
 	case UP_NO: str_add_c(&text, "NOT RUNNING: mail is taken, but not delivered; start queued. Last seen at "); break;
+	case UP_STARTING: str_addf(&text, "starting, pid %d: it replays its log, and mail waits meanwhile. What follows is from ", s->owner); break;
 	case UP_UNKNOWN: str_add_c(&text, "unknown (you may not write to the control fifo). Last seen at "); break;
 	}
 	show_time_from(s->up == UP_YES ? s->status.started_ms : s->status.commit_ms, s->now, &text);
@@ -181,12 +185,12 @@ static void print_backoff(const struct state *s)
 
 static void print_json(struct state *s)
 {
-	static const char *const up[] = { "running", "stopped", "unknown" };
+	static const char *const up[] = { "running", "stopped", "starting", "unknown" };
 	const struct row_status *t = &s->status;
 	json_t *o = json_object();
 
 	json_object_set_new(o, "queued", json_string(up[s->up]));
-	show_json_number(o, "pid", s->up == UP_YES ? t->pid : 0);
+	show_json_number(o, "pid", s->up == UP_YES ? t->pid : s->up == UP_STARTING ? (uint64_t)s->owner : 0);
 	json_object_set_new(o, "started", show_json_seconds(t->started_ms));
 	json_object_set_new(o, "last_commit", show_json_seconds(t->commit_ms));
 	show_json_number(o, "messages", t->messages);
@@ -222,7 +226,8 @@ int command_status(int argc, char **argv)
 		tool_usage("`tappal status` takes no arguments but --json");
 	s.json = a.json;
 	s.ix = tool_open_index();
-	s.up = is_up();
+	s.owner = tool_queue_owner();
+	s.up = is_up(s.owner);
 	look_at_numbers(&s);
 	while (destinations_turn(&s, name))
 		;
@@ -238,5 +243,5 @@ int command_status(int argc, char **argv)
 	str_free(&s.text);
 	index_close(s.ix);
 	arguments_free(&a);
-	return s.up == UP_NO ? EXIT_SYSTEM : EXIT_OK;
+	return s.up == UP_NO || s.up == UP_STARTING ? EXIT_SYSTEM : EXIT_OK;
 }

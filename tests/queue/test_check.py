@@ -257,6 +257,17 @@ def test_orphans_are_set_aside(stopped):
     assert f"from {i.spool}/large/000000000001\n" in report and "large-orphan: " in report
 
 
+def test_an_orphan_is_swept_at_the_start(stopped):
+    """The unlink of a large body that a loss of power took back: the check says what ends it, and that does."""
+    i = stopped
+    with open(f"{i.spool}/large/000000000001", "w") as f:
+        f.write("whose?")
+    [finding] = check(i, code=2)[0]
+    assert finding["kind"] == "large-orphan" and "the next start of queued removes it" in finding["next"]
+    i.start_queued()
+    assert not os.path.exists(f"{i.spool}/large/000000000001") and check(i)[0] == []
+
+
 DAMAGED_INDEX = {
     "garbage": lambda i: open(f"{i.spool}/index/data.mdb", "r+b").write(b"\xff" * 65536),
     "cut": lambda i: os.truncate(f"{i.spool}/index/data.mdb", 8192),

@@ -354,9 +354,31 @@ def tree(directory):
     return sorted((name, os.lstat(f"{directory}/{name}").st_uid, os.lstat(f"{directory}/{name}").st_gid, os.lstat(f"{directory}/{name}").st_mode) for name in os.listdir(directory))
 
 
+def test_while_queued_starts(queue, four):
+    """It holds its lock and replays: that is not "stopped", and what is listed is called what it is."""
+    queue.i.kill(queue.queued, signal.SIGKILL)
+    stopped = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:signal=SIGSTOP:when=1"]
+    starting = subprocess.Popen([*stopped, f"{queue.i.libexec}/queued"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 120
+        while not (status := json.loads(queue.out("status", "--json", code=111)))["queued"] == "starting" and time.monotonic() < end:
+            time.sleep(0.1)
+        assert status["queued"] == "starting" and status["pid"] in map(int, open(f"/proc/{starting.pid}/task/{starting.pid}/children").read().split())
+        for keys in ({}, {"user": "nobody", "group": "nogroup", "extra_groups": ["tappal"]}):
+            r = queue.run("status", **keys)
+            assert r.returncode == 111 and f"starting, pid {status['pid']}" in r.stdout
+            r = queue.run("queue", "list", **keys)
+            assert "queued is starting" in r.stderr and four[0] in r.stdout
+    finally:
+        os.kill(status["pid"], signal.SIGKILL)
+        starting.wait(120)
+        queue.queued = queue.i.start_queued()
+
+
 def test_without_queued(queue, four):
     queue.i.kill(queue.queued, signal.SIGKILL)
     try:
+        assert "queued does not run: this is the queue as it stood at 2" in queue.run("queue", "list").stderr
         before = tree(f"{queue.i.spool}/index")
         for keys in ({}, {"user": "nobody", "group": "nogroup", "extra_groups": ["tappal"]}):
             assert [line.split()[0] for line in queue.out("queue", "list", **keys).splitlines()[1:5]] == four
