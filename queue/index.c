@@ -194,12 +194,14 @@ static void drop_cursors(struct index *ix)
 	}
 }
 
+/* The first transaction of an index makes its tables: one that is missing later went with a damaged page. */
 static int open_databases(struct index *ix)
 {
+	bool is_new = mdb_txn_id(ix->txn) == (ix->read_only ? 0 : 1);
 	int rc = MDB_SUCCESS;
 	for (unsigned i = 0; i < TABLE_COUNT && rc == MDB_SUCCESS; i++)
-		rc = mdb_dbi_open(ix->txn, index_table_name[i], ix->read_only ? 0 : MDB_CREATE, &ix->db[i]);
-	return rc;
+		rc = mdb_dbi_open(ix->txn, index_table_name[i], is_new && !ix->read_only ? MDB_CREATE : 0, &ix->db[i]);
+	return rc == MDB_NOTFOUND && !is_new ? MDB_CORRUPTED : rc;
 }
 
 /* Of a file that is another's, the mode is his to set. */

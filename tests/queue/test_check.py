@@ -271,6 +271,7 @@ def test_an_orphan_is_swept_at_the_start(stopped):
 DAMAGED_INDEX = {
     "garbage": lambda i: open(f"{i.spool}/index/data.mdb", "r+b").write(b"\xff" * 65536),
     "cut": lambda i: os.truncate(f"{i.spool}/index/data.mdb", 8192),
+    "cut in a page": lambda i: os.truncate(f"{i.spool}/index/data.mdb", 8192 + 100),
     "empty pages": lambda i: overwrite(f"{i.spool}/index/data.mdb", 8192, b"\0" * (os.stat(f"{i.spool}/index/data.mdb").st_size - 8192)),
 }
 
