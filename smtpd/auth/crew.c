@@ -1,22 +1,16 @@
 /* crew - auth's room: its workers. See crew.h. */
 #include "crew.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <sodium.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/exits.h"
-#include "common/io.h"
+#include "common/child.h"
 #include "common/log.h"
 
 #define GRACE_MS 5000u       /* beyond authtimeout, which a worker keeps itself where it waits for others */
 #define QUESTION_MAX 8192u
-#define WORKER_FD 3
 
 void authcrew_init(struct authcrew *crew, const struct settings *settings, authcrew_answer_fn *answer, void *context)
 {
@@ -25,52 +19,21 @@ void authcrew_init(struct authcrew *crew, const struct settings *settings, authc
 
 static void worker_close(struct authworker *w)
 {
-	kill(w->pid, SIGKILL);
-	while (waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
-		continue;
+	child_end(w->pid);
 	record_reader_free(&w->in);
 	close(w->fd);
 	*w = (struct authworker){ 0 };
 }
 
-static _Noreturn void become_worker(int fd, const struct settings *settings, pid_t parent)
+static bool worker_start(const struct authcrew *crew, struct authworker *w)
 {
-	sigset_t none;
-	struct sigaction action = { .sa_handler = SIG_DFL };
-	if (dup2(fd, WORKER_FD) < 0 || close_range(WORKER_FD + 1, ~0u, 0) < 0 || io_set_cloexec(WORKER_FD, true) < 0)
-		_exit(EXIT_SYSTEM);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGCHLD, &action, NULL);
-	action.sa_handler = SIG_IGN;
-	sigaction(SIGHUP, &action, NULL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != parent)
-		_exit(EXIT_SYSTEM);
-	_exit(verify_serve(WORKER_FD, settings));
-}
-
-/* Signals wait during the fork: one that came before the child has its own handlers would go down the parent's pipe. */
-static bool worker_start(struct authcrew *crew, struct authworker *w)
-{
-	int pair[2];
-	sigset_t all, before;
-	pid_t parent = getpid();
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return false;
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &before);
-	pid_t pid = fork();
+	int fd;
+	pid_t pid = child_start(&fd);
 	if (pid == 0)
-		become_worker(pair[1], crew->settings, parent);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	close(pair[1]);
-	if (pid < 0) {
-		close(pair[0]);
+		_exit(verify_serve(fd, crew->settings));
+	if (pid < 0)
 		return false;
-	}
-	*w = (struct authworker){ .pid = pid, .fd = pair[0] };
+	*w = (struct authworker){ .pid = pid, .fd = fd };
 	record_reader_init(&w->in, w->fd);
 	return true;
 }
