@@ -37,11 +37,13 @@ queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o 
 queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
 queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/owner.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_guard.o queue/tappal/tappal_passwd.o queue/tappal/tappal_session.o queue/tappal/foresee.o smtpd/session/access.o smtpd/ask/guardneeds.o smtpd/ask/guardreply.o smtpd/session/submission.o $(CHECKS:%=%.o) smtpd/auth/passwords.o smtpd/auth/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
 remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/hosts.o
+remote/callout   = $(CALLOUT:%=%.o) remote/callout/callout.o remote/callout/inquiry.o remote/callout/dialogue.o remote/probe.o remote/client.o remote/conn.o remote/reply.o remote/hosts.o
 remote/resolver  = remote/resolver.o remote/lookup.o remote/dnswire.o
 local/local      = local/local.o local/errand.o local/maildir.o local/trail.o
 local/inject     = local/inject.o $(SUBMISSION)
 local/sendmail   = local/sendmail.o local/verify.o $(SUBMISSION)
 
+CALLOUT = remote/callout/cache remote/callout/pace
 GUARD = smtpd/guard/table smtpd/guard/keys smtpd/guard/counts smtpd/guard/grey smtpd/guard/present
 CONTENT = smtpd/content/content smtpd/content/macros smtpd/content/inspect smtpd/content/edit smtpd/content/letter smtpd/content/draft smtpd/content/milter smtpd/content/wire
 DOOR = smtpd/door/pool smtpd/door/serve smtpd/door/passed smtpd/door/peer smtpd/door/proxy smtpd/door/proxyhead smtpd/door/role
@@ -61,7 +63,7 @@ LIBS_smtpd/auth      = -lsodium -Wl,--no-as-needed -lcrypt
 LIBS_queue/tappal    = -llmdb -lpthread -ljansson -lsmartcols -lsodium
 LIBS_remote/resolver = -lunbound -lidn2
 
-PROGRAMS = smtpd/smtpd smtpd/guard smtpd/filterd smtpd/smtpd-start smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/resolver local/local local/inject local/sendmail
+PROGRAMS = smtpd/smtpd smtpd/guard smtpd/filterd smtpd/smtpd-start smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce queue/tappal remote/remote remote/callout remote/resolver local/local local/inject local/sendmail
 
 COMMON_OBJ = $(COMMON:%=$(OBJ)/common/%.o)
 

@@ -7,7 +7,7 @@
 
 extern const char path_etc[];      /* ROOT/etc/tappal       control files, root */
 extern const char path_spool[];    /* ROOT/var/spool/tappal */
-extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver, auth, guard, filterd, tlsd and smtpd */
+extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver, auth, guard, filterd, callout, tlsd and smtpd */
 extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
 extern const char path_bin[];      /* ROOT PREFIX/bin */
 
@@ -37,6 +37,7 @@ extern const char path_bin[];      /* ROOT PREFIX/bin */
 #define SOCKET_SMTPD    "smtpd"          /* under path_run, tappal-smtpd 0600; made by the pool as root, which smtpd-start checks; peers checked by SO_PEERCRED */
 #define SOCKET_GUARD    "guard"          /* the same of guard */
 #define SOCKET_FILTER   "filter"         /* the same of filterd */
+#define SOCKET_CALLOUT  "callout"        /* the same of callout */
 #define SOCKET_TLSD    "tlsd"            /* under path_run; made by tlsd as root, which smtpd checks; peers checked by SO_PEERCRED */
 
 /* The accounts (etc/accounts). Each has a primary group of its own name, but tappal-spawn and tappal-bounce have tappal-log. */

@@ -7,7 +7,7 @@ INSTALL_SHARE   = $(DESTDIR)$(ROOT)$(PREFIX)/share/tappal
 INSTALL_MAN     = $(DESTDIR)$(ROOT)$(PREFIX)/share/man
 
 # Who is started by other programs stands in libexec, who is typed by people in bin; links: name=target.
-LIBEXEC_PROGRAMS = smtpd/smtpd smtpd/guard smtpd/filterd smtpd/smtpd-start smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce remote/remote remote/resolver local/local local/inject local/sendmail
+LIBEXEC_PROGRAMS = smtpd/smtpd smtpd/guard smtpd/filterd smtpd/smtpd-start smtpd/auth smtpd/tlsd queue/enqueue queue/queued queue/spawn queue/bounce remote/remote remote/callout remote/resolver local/local local/inject local/sendmail
 BIN_PROGRAMS     = queue/tappal
 LIBEXEC_LINKS    = mailq=sendmail newaliases=sendmail
 BIN_LINKS        = tappal-inject=../libexec/tappal/inject tappal-sendmail=../libexec/tappal/sendmail

@@ -10,7 +10,7 @@
 
 static const struct { unsigned bit; const char *name; } users[] = {
 	{ USED_SMTPD, "smtpd" }, { USED_QUEUED, "queued" }, { USED_SPAWN, "spawn" }, { USED_BOUNCE, "bounce" }, { USED_REMOTE, "remote" }, { USED_RESOLVER, "resolver" },
-	{ USED_INJECT, "inject, sendmail" }, { USED_TOOLS, "tappal" }, { USED_AUTH, "auth" }, { USED_TLSD, "tlsd" }, { USED_GUARD, "guard" }, { USED_FILTERD, "filterd" },
+	{ USED_INJECT, "inject, sendmail" }, { USED_TOOLS, "tappal" }, { USED_AUTH, "auth" }, { USED_TLSD, "tlsd" }, { USED_GUARD, "guard" }, { USED_FILTERD, "filterd" }, { USED_CALLOUT, "callout" },
 };
 
 static const char *type_words(enum setting_type type)

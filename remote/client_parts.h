@@ -1,4 +1,4 @@
-/* client_parts - what client.c and transaction.c share; for nobody else. */
+/* client_parts - what client.c, transaction.c and probe.c share; for nobody else. */
 #ifndef REMOTE_CLIENT_PARTS_H
 #define REMOTE_CLIENT_PARTS_H
 

@@ -46,6 +46,8 @@ UNIT_OBJ_reply = remote/reply.o
 UNIT_OBJ_hosts = remote/hosts.o
 UNIT_OBJ_dotstuff = remote/dotstuff.o
 UNIT_OBJ_dnswire = remote/dnswire.o
+UNIT += callout
+UNIT_OBJ_callout = $(CALLOUT:%=%.o) remote/callout/dialogue.o remote/probe.o remote/client.o remote/conn.o remote/reply.o remote/hosts.o
 FUZZ += reply dotstuff dnswire downgrade
 FUZZ_SRC_reply = remote/reply.c
 FUZZ_SRC_dotstuff = remote/dotstuff.c

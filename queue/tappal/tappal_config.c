@@ -25,6 +25,7 @@ static const struct { unsigned bit; const char *name; bool keeps; /* its setting
 	{ USED_SMTPD, "smtpd", true }, { USED_QUEUED, "queued", true }, { USED_SPAWN, "spawn", true }, { USED_BOUNCE, "bounce", true }, { USED_REMOTE, "remote", false },
 	{ USED_RESOLVER, "resolver", true }, { USED_INJECT, "inject and sendmail", false }, { USED_AUTH, "auth", true }, { USED_TLSD, "tlsd", true }, { USED_GUARD, "guard", true },
 	{ USED_FILTERD, "filterd", true },
+	{ USED_CALLOUT, "callout", true },
 };
 #define USERS (sizeof(users) / sizeof(users[0]))
 
