@@ -49,7 +49,7 @@ CONTENT = smtpd/content/content smtpd/content/macros smtpd/content/inspect smtpd
 DOOR = smtpd/door/pool smtpd/door/serve smtpd/door/passed smtpd/door/peer smtpd/door/proxy smtpd/door/proxyhead smtpd/door/role
 SESSION = smtpd/session/session smtpd/session/command smtpd/session/parameters smtpd/session/access smtpd/session/gate smtpd/session/authenticate smtpd/session/starttls smtpd/session/submission smtpd/session/receive smtpd/session/message smtpd/session/chunk smtpd/session/authres smtpd/session/xclient smtpd/session/attributes smtpd/session/etrn
 ASK = smtpd/ask/enqueuer smtpd/ask/authask smtpd/ask/guardask smtpd/ask/guardneeds smtpd/ask/guardreply smtpd/ask/filterask smtpd/ask/seldom smtpd/ask/tls
-CHECKS = smtpd/policy/checks smtpd/policy/helo smtpd/policy/lists smtpd/policy/answers
+CHECKS = smtpd/policy/checks smtpd/policy/helo smtpd/policy/lists smtpd/policy/callouts smtpd/policy/answers smtpd/ask/calloutask
 STORE = queue/store/store.o queue/store/store_accept.o queue/store/store_claim.o queue/store/store_bounce.o queue/store/store_operate.o queue/store/tokens.o queue/store/apply.o queue/store/apply_operation.o \
 	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o
 CHECK = queue/store/check.o queue/store/check_index.o queue/store/check_log.o queue/store/check_doubt.o queue/store/check_tail.o queue/store/check_track.o queue/store/check_body.o queue/store/check_files.o queue/store/check_manifest.o queue/store/manifest.o queue/store/backup.o queue/store/backup_log.o queue/store/quarantine.o \

@@ -2,7 +2,7 @@
  * tappal_session - `tappal session`: what smtpd would say to a client, without one. Room: queue, the operator's own uid.
  *
  * The decisions are smtpd's own objects (access, submission, policy/checks), in smtpd's order, and guard's answers to a question that it does not count.
- * The resolver and guard answer root alone; for others what the DNS would say is a temporary failure. Milters are named and not asked.
+ * The resolver, guard and callout answer root alone; for others what the DNS or a callout would say is a temporary failure. Milters are named and not asked.
  */
 #include <getopt.h>
 #include <signal.h>
@@ -39,6 +39,7 @@ struct query {
 	const char *ip, *helo, *from, *to, *login;
 	bool json, guard_away;
 	struct answers answers;
+	struct calloutask callout;
 	struct step step[STEPS_MAX];
 	size_t steps;
 	const struct step *refused;      /* the first that does: smtpd would have asked no further */
@@ -286,12 +287,13 @@ static void step_failed(struct query *q, const struct check_row *row, const stru
 {
 	enum check_action action = check_action(&q->settings, row);
 	bool temporary = j->finding == CHECK_UNSURE || action == ACTION_DEFER;
-	struct step *s = add(q, row->name, action == ACTION_LOG ? "log" : temporary ? "defer" : "reject");
+	bool logged = action == ACTION_LOG || j->passes;
+	struct step *s = add(q, row->name, logged ? "log" : temporary ? "defer" : "reject");
 	char reply[440];
 
 	snprintf(reply, sizeof(reply), "%u %c%s %s", temporary ? 450 : j->code, temporary ? '4' : j->enhanced[0], j->enhanced + 1, j->text);
 	decided_by(s, row->name, 0);
-	if (action == ACTION_LOG)
+	if (logged)
 		snprintf(s->said, sizeof(s->said), "%s", reply);
 	else
 		refuse(q, s, reply);
@@ -321,6 +323,8 @@ static void step_check(struct query *q, const struct check_row *row)
 		decided_by(add(q, row->name, "off"), row->name, 0);
 		return;
 	}
+	if (q->refused == NULL)
+		check_callout(&q->settings, &q->facts, &q->answers, row, &q->callout);
 	check_judge(&q->settings, &q->facts, &q->answers, row, &j);
 	if (j.finding == CHECK_FAILED || j.finding == CHECK_UNSURE) {
 		step_failed(q, row, &j);
@@ -332,7 +336,11 @@ static void step_check(struct query *q, const struct check_row *row)
 		snprintf(s->said, sizeof(s->said), "on what the client does; if it does that, %s: %u %s %s", action_says(check_action(&q->settings, row)), j.code, j.enhanced, j.text);
 		return;
 	}
-	s = add(q, row->name, j.finding == CHECK_EXEMPT ? "exempt" : "pass");
+	s = add(q, row->name, j.finding == CHECK_EXEMPT ? "exempt" : j.finding == CHECK_UNASKED ? "none" : "pass");
+	if (j.finding == CHECK_UNASKED)
+		snprintf(s->said, sizeof(s->said), "nobody is called for who is refused before");
+	else if (q->facts.callout != NULL)   /* the last row's: no other one has it */
+		snprintf(s->said, sizeof(s->said), "%.110s: %.300s", q->facts.callout->host, q->facts.callout->text);
 	decided_by(s, j.finding == CHECK_EXEMPT ? "checkexempt" : row->name, j.exempt_line);
 }
 
@@ -525,8 +533,8 @@ int command_session(int argc, char **argv)
 	(void)signal(SIGPIPE, SIG_IGN);     /* a resolver that turns us away */
 	may_relay = q.login != NULL || access_client_may_relay(&q.access, &q.facts.client);
 	decide(&q, may_relay);
-	if (geteuid() != 0 && q.answers.count > 0)
-		tool_say("the resolver answers root alone: what it was asked counts as a temporary failure");
+	if (geteuid() != 0 && (q.answers.count > 0 || q.callout.asked))
+		tool_say("the resolver answers root alone, and callout: what they were asked counts as a temporary failure");
 	if (q.json)
 		print_json(&q);
 	else

@@ -29,6 +29,7 @@ const struct check_row check_table[] = {
 	{ SETTING(checkforward),    STAGE_AT_HELO,    want_client_name, judge_forward,    subject_name },
 	{ SETTING(checksender),     STAGE_AT_MAIL,    want_sender,      judge_sender,     subject_sender },
 	{ SETTING(checklists),      STAGE_AT_MAIL,    want_lists,       judge_lists,      NULL },
+	{ SETTING(checkcallout),    STAGE_AT_MAIL,    NULL,             judge_callout,    subject_sender },
 };
 #undef SETTING
 const size_t check_count = sizeof check_table / sizeof *check_table;
@@ -304,6 +305,13 @@ void check_judge(const struct settings *settings, const struct check_facts *fact
 		j_r->finding = CHECK_EXEMPT;
 	else
 		row->judge(settings, facts, a, j_r);
+}
+
+void check_callout(const struct settings *settings, struct check_facts *facts, const struct answers *a, const struct check_row *row, struct calloutask *c)
+{
+	uint32_t line;
+	if (row->judge == judge_callout && callout_is_possible(settings, facts) && !is_exempt(settings, facts, a, row, &line))
+		facts->callout = calloutask(c, settings, facts->sender->text);
 }
 
 bool check_spares_recipient(const struct settings *settings, const struct mailaddr *rcpt)

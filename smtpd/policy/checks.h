@@ -1,8 +1,8 @@
 /*
  * checks - what a client says and is, held against the settings named check...; each of them off, log, defer or reject.
  *
- * A check sees the facts, the settings, what the DNS answered and nothing else, so that `tappal session` judges as smtpd does. Only check_learn
- * blocks. The table is in cheap-first order. A temporary failure of the DNS is never a permanent refusal; of a list it is no answer at all.
+ * A check sees the facts, the settings, what the DNS and a callout answered and nothing else, so that `tappal session` judges as smtpd does. Only
+ * check_learn and check_callout block. The table is in cheap-first order. A temporary failure of the DNS is never a permanent refusal; of a list it is no answer at all.
  */
 #ifndef SMTPD_CHECKS_H
 #define SMTPD_CHECKS_H
@@ -12,13 +12,15 @@
 #include "common/checklines.h"
 #include "common/mailaddr.h"
 #include "common/settings.h"
+#include "smtpd/ask/calloutask.h"
 
 enum check_action { ACTION_OFF, ACTION_LOG, ACTION_DEFER, ACTION_REJECT };
 enum check_finding {
 	CHECK_FINE,
 	CHECK_EXEMPT,        /* by a line of checkexempt */
-	CHECK_UNSURE,        /* the DNS does not say now: 450 */
+	CHECK_UNSURE,        /* the DNS or a callout does not say now: 450 */
 	CHECK_FAILED,
+	CHECK_UNASKED,       /* no callout was made; smtpd makes it where there can be one */
 };
 /* When it can be judged at the earliest. */
 enum check_stage { STAGE_AT_CONNECT, STAGE_AT_HELO, STAGE_AT_MAIL, STAGE_AT_RCPT };
@@ -32,11 +34,13 @@ struct check_facts {
 	struct bytes helo;               /* empty: none yet */
 	const struct mailaddr *sender;   /* NULL: none yet */
 	uint64_t recipient;              /* its number in the message, from 1 */
+	const struct callout_said *callout;   /* of the sender; NULL: nobody was asked */
 };
 
 struct judgement {
 	enum check_finding finding;
 	uint32_t exempt_line;            /* CHECK_EXEMPT: of checkexempt */
+	bool passes;                     /* CHECK_UNSURE: whatever the action, it is only written down */
 	unsigned code;                   /* of the reply when the action is reject */
 	const char *enhanced;
 	char text[400];                  /* in harmless octets, if the facts are */
@@ -62,6 +66,10 @@ enum check_action check_action(const struct settings *settings, const struct che
 size_t check_learn(const struct settings *settings, const struct check_facts *facts, bool name, struct answers *a, deadline_t deadline);
 void check_judge(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row,
 	struct judgement *j_r);
+
+/* If this row wants a callout for these facts, and nothing exempts them: ask for it, and put the answer, which is c's, into the facts. To be called when the row
+ * is reached, for what costs others something comes last. */
+void check_callout(const struct settings *settings, struct check_facts *facts, const struct answers *a, const struct check_row *row, struct calloutask *c);
 
 /* The client's name, if its address has one that has the address. NULL: none, or not known. */
 const char *check_client_name(const struct check_facts *facts, const struct answers *a);

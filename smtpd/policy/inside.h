@@ -1,5 +1,5 @@
 /*
- * inside - what the parts of the checks share; for checks.c, helo.c and lists.c alone.
+ * inside - what the parts of the checks share; for checks.c, helo.c, lists.c and callouts.c alone.
  */
 #ifndef SMTPD_POLICY_INSIDE_H
 #define SMTPD_POLICY_INSIDE_H
@@ -20,5 +20,8 @@ struct bytes helo_domain(const struct check_facts *facts);
 void want_client_name(const struct settings *settings, const struct check_facts *facts, struct answers *a);
 void want_lists(const struct settings *settings, const struct check_facts *facts, struct answers *a);
 void judge_lists(const struct settings *settings, const struct check_facts *facts, const struct answers *a, struct judgement *j);
+
+bool callout_is_possible(const struct settings *settings, const struct check_facts *facts);
+void judge_callout(const struct settings *settings, const struct check_facts *facts, const struct answers *a, struct judgement *j);
 
 #endif

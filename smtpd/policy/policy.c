@@ -104,8 +104,8 @@ static bool carry_out(struct session *s, size_t row, enum check_action action, c
 	unsigned temporary = check_table[row].stage == STAGE_AT_CONNECT ? 421 : 450;   /* 421: the session ends with it */
 	unsigned code = j->finding == CHECK_UNSURE || action == ACTION_DEFER ? temporary : j->code;
 	char enhanced[16];
-	enhanced_for(action == ACTION_LOG ? j->code : code, j->enhanced, enhanced);
-	if (action == ACTION_LOG) {
+	enhanced_for(action == ACTION_LOG || j->passes ? j->code : code, j->enhanced, enhanced);
+	if (action == ACTION_LOG || j->passes) {
 		if (!(s->policy.logged >> row & 1))
 			session_reject_log(s, check, "reject_warning", rcpt, j->code, enhanced, j->text);
 		s->policy.logged |= UINT32_C(1) << row;
@@ -117,7 +117,7 @@ static bool carry_out(struct session *s, size_t row, enum check_action action, c
 }
 
 /* Checks of these stages, in the order of the table; the DNS is asked when the first one that wants it is reached. */
-static bool run(struct session *s, const struct check_facts *f, enum check_stage from, enum check_stage to, const char *rcpt)
+static bool run(struct session *s, struct check_facts *f, enum check_stage from, enum check_stage to, const char *rcpt)
 {
 	struct judgement j;
 	bool learned = false;
@@ -130,8 +130,9 @@ static bool run(struct session *s, const struct check_facts *f, enum check_stage
 			learn(s, f);
 			learned = true;
 		}
+		check_callout(s->settings, f, &s->policy.answers, row, &s->policy.callout);
 		check_judge(s->settings, f, &s->policy.answers, row, &j);
-		if (j.finding != CHECK_FINE && j.finding != CHECK_EXEMPT && !carry_out(s, i, action, &j, rcpt))
+		if ((j.finding == CHECK_UNSURE || j.finding == CHECK_FAILED) && !carry_out(s, i, action, &j, rcpt))
 			return false;
 	}
 	return true;
@@ -189,6 +190,7 @@ bool policy_mail(struct session *s, const struct mailaddr *sender)
 {
 	struct check_facts f;
 	s->policy.logged = 0;
+	calloutask_forget_unknown(&s->policy.callout);
 	if (s->policy.answers.count > 0)
 		answers_drop_temporary(&s->policy.answers);
 	if (!is_checked(s) || !is_early(s) || !any_is_on(s->settings, STAGE_AT_MAIL, STAGE_AT_MAIL))

@@ -6,7 +6,8 @@
  * checkwhen early, at EHLO and MAIL. Only who speaks before the greeting hears it there. Each refusal is one line in the log, with the name of its
  * check.
  *
- * Each of these may wait for the DNS, checktimeout seconds at the most; without a check that wants it there is no question and no system call.
+ * Each of these may wait for the DNS, checktimeout seconds at the most, and, where the last check is reached, for a callout, callouttimeout seconds; without a check that
+ * wants them there is no question and no system call.
  */
 #ifndef SMTPD_POLICY_H
 #define SMTPD_POLICY_H
@@ -14,12 +15,14 @@
 #include "answers.h"
 
 #include "common/mailaddr.h"
+#include "smtpd/ask/calloutask.h"
 
 struct session;
 
 /* What a session has of it; all zero at its beginning. */
 struct policy {
 	struct answers answers;
+	struct calloutask callout;
 	uint32_t logged;                 /* checks whose reject_warning this transaction's log has */
 };
 void policy_free(struct policy *p);

@@ -304,11 +304,53 @@ static void test_spared(void **state)
 	}
 }
 
-/* The table's promise: cheap first. */
+static void test_callout(void **state)
+{
+	static struct bytes exempt[] = { { "friend.example checkcallout", 27 } };
+	static uint32_t number[] = { 3 };
+	struct callout_said said = { .verdict = CALLOUT_EXISTS, .host = "mx.else.example[192.0.2.9]", .text = "550 5.1.1 nobody" };
+	struct answers none = { 0 };
+	struct check_facts f = facts_of("192.0.2.1", "x.example", "joe@else.example");
+	struct judgement j;
+	(void)state;
+	expect("checkcallout", &f, &none, CHECK_UNASKED, 0, "", "");
+	f.callout = &said;
+	expect("checkcallout", &f, &none, CHECK_FINE, 0, "", "");
+	said.verdict = CALLOUT_UNASKED;
+	expect("checkcallout", &f, &none, CHECK_FINE, 0, "", "");
+	said.verdict = CALLOUT_NOBODY;
+	expect("checkcallout", &f, &none, CHECK_FAILED, 550, "5.1.7", "<joe@else.example>: Sender address rejected: no such address; mx.else.example[192.0.2.9] says: 550 5.1.1 nobody");
+	said.verdict = CALLOUT_NO_BOUNCES;
+	expect("checkcallout", &f, &none, CHECK_FAILED, 550, "5.1.8", "takes no reports");
+	said = (struct callout_said){ .verdict = CALLOUT_UNKNOWN, .text = "no time" };
+	expect("checkcallout", &f, &none, CHECK_UNSURE, 450, "4.1.8", "cannot be verified now; no time");
+	settings.calloutunknown = LIT("pass");
+	check_judge(&settings, &f, &none, row_of("checkcallout"), &j);
+	assert_true(j.finding == CHECK_UNSURE && j.passes);
+	f = facts_of("192.0.2.1", "x.example", "joe@friend.example");
+	f.callout = &said;
+	settings.checkexempt = (struct lines){ .at = exempt, .count = 1, .number = number };
+	expect("checkcallout", &f, &none, CHECK_EXEMPT, 0, "", "");
+	/* Nobody is asked about these: no answer, and no socket that is missed. */
+	static const char *const never[] = { "", "joe@ours.example", "joe@a.backup.example", "joe@[198.51.100.5]", "joe@[192.0.2.1]", "joe@friend.example" };
+	for (size_t i = 0; i < COUNT(never); i++) {
+		struct calloutask ask = { 0 };
+		f = facts_of("192.0.2.1", "x.example", never[i]);
+		check_callout(&settings, &f, &none, row_of("checkcallout"), &ask);
+		assert_true(f.callout == NULL && !ask.asked);
+		check_judge(&settings, &f, &none, row_of("checkcallout"), &j);
+		assert_true(j.finding == CHECK_FINE || j.finding == CHECK_EXEMPT);
+	}
+	settings.checkexempt = (struct lines){ 0 };
+	settings.calloutunknown = (struct bytes){ 0 };
+}
+
+/* The table's promise: cheap first, and last what costs others something. */
 static void test_order(void **state)
 {
 	(void)state;
-	for (size_t i = 1; i < check_count; i++)
+	assert_string_equal(check_table[check_count - 1].name, "checkcallout");
+	for (size_t i = 1; i < check_count - 1; i++)
 		assert_true(check_table[i - 1].want == NULL || check_table[i].want != NULL);
 }
 
@@ -316,7 +358,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_helo), cmocka_unit_test(test_without_dns), cmocka_unit_test(test_names), cmocka_unit_test(test_names_without_dns), cmocka_unit_test(test_exempt),
-		cmocka_unit_test(test_lists), cmocka_unit_test(test_wants), cmocka_unit_test(test_spared), cmocka_unit_test(test_order),
+		cmocka_unit_test(test_lists), cmocka_unit_test(test_wants), cmocka_unit_test(test_spared), cmocka_unit_test(test_callout), cmocka_unit_test(test_order),
 	};
 	return cmocka_run_group_tests_name("checks", tests, prepare, NULL);
 }
