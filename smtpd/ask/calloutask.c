@@ -7,7 +7,6 @@
 
 #include "common/channel.h"
 #include "common/io.h"
-#include "common/log.h"
 #include "common/paths.h"
 #include "common/sibling.h"
 
@@ -74,10 +73,9 @@ const struct callout_said *calloutask(struct calloutask *a, const struct setting
 	if (a->asked && bytes_equal(bytes_of(a->sender), sender))
 		return &a->said;
 	*a = (struct calloutask){ .asked = bytes_to_cstring(sender, a->sender, sizeof a->sender) };
-	const char *fault = a->asked ? converse(settings, sender, &a->said) : "cannot be asked about it";
-	if (fault == NULL)
+	a->away = a->asked ? converse(settings, sender, &a->said) : "cannot be asked about it";
+	if (a->away == NULL)
 		return &a->said;
-	log_warn("callout %s", fault);
 	a->said = (struct callout_said){ .verdict = CALLOUT_UNKNOWN };
 	bytes_to_cstring(LIT("nobody can be asked now"), a->said.text, sizeof a->said.text);
 	return &a->said;

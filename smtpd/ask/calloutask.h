@@ -14,10 +14,11 @@ struct calloutask {
 	bool asked;
 	char sender[ADDRESS_MAX + 1];
 	struct callout_said said;
+	const char *away;                 /* why callout gave no answer, for a warning; NULL: it did */
 };
 
 /* Blocks until callout answers, callouttimeout and some seconds at the most. A callout that is away, slow, somebody else's (SO_PEERCRED) or talks nonsense knows
- * nothing (CALLOUT_UNKNOWN), and the log says so. The answer is a's. */
+ * nothing (CALLOUT_UNKNOWN; a->away). The answer is a's. */
 const struct callout_said *calloutask(struct calloutask *a, const struct settings *settings, struct bytes sender);
 
 /* What is not known is to be asked again. */

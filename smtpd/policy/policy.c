@@ -89,6 +89,14 @@ static void learn(struct session *s, const struct check_facts *f)
 		warn_of_lists(s, f);
 }
 
+static void call_out(struct session *s, struct check_facts *f, const struct check_row *row)
+{
+	struct calloutask *c = &s->policy.callout;
+	check_callout(s->settings, f, &s->policy.answers, row, c);
+	if (f->callout != NULL && c->away != NULL && seldom("callout", (struct bytes){ NULL, 0 }))
+		log_warn("callout %s: nothing is known of senders", c->away);
+}
+
 /* ---- the verdicts */
 
 static void enhanced_for(unsigned code, const char *enhanced, char out[16])
@@ -130,7 +138,7 @@ static bool run(struct session *s, struct check_facts *f, enum check_stage from,
 			learn(s, f);
 			learned = true;
 		}
-		check_callout(s->settings, f, &s->policy.answers, row, &s->policy.callout);
+		call_out(s, f, row);
 		check_judge(s->settings, f, &s->policy.answers, row, &j);
 		if ((j.finding == CHECK_UNSURE || j.finding == CHECK_FAILED) && !carry_out(s, i, action, &j, rcpt))
 			return false;
