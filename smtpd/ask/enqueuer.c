@@ -477,11 +477,14 @@ int enqueuer_commit(struct enqueuer *e, msgid_t *id_r)
 	if (!e->failed)
 		enqueuer_flush(e, NULL, 0, str_bytes(&tail));
 	str_free(&tail);
-	if (!e->failed)
-		return offer ? enqueuer_wait_offered(e, id_r) : enqueuer_wait(e, id_r);
-	if (e->told && e->to >= 0)
-		enqueuer_abort(e);
-	return e->result;
+	if (e->failed) {
+		if (e->told && e->to >= 0)
+			enqueuer_abort(e);
+		return e->result;
+	}
+	int result = offer ? enqueuer_wait_offered(e, id_r) : enqueuer_wait(e, id_r);
+	e->told = false;   /* nothing is left to abort */
+	return result;
 }
 
 void enqueuer_abort(struct enqueuer *e)

@@ -61,6 +61,7 @@ void enqueuer_begin(struct enqueuer *e, struct bytes envelope, struct bytes trac
 void enqueuer_body(struct enqueuer *e, const struct bytes *spans, size_t count);
 /* The message is whole. Blocks until the child answers; ENQ_OK means on disk. *id_r may be 0 when the queue manager is away. */
 int enqueuer_commit(struct enqueuer *e, msgid_t *id_r);
+/* The message that was begun goes nowhere. After a commit, or without a begin, this does nothing. */
 void enqueuer_abort(struct enqueuer *e);
 
 #endif

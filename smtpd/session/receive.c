@@ -238,6 +238,7 @@ static void commit(struct session *s)
 {
 	msgid_t id = 0;
 	int result = enqueuer_commit(s->enqueuer, &id);
+	s->handed_over = false;
 	if (result == ENQ_OK)
 		s->idle_commands = 0;
 	if (result == ENQ_OK && s->forwarded != NULL)

@@ -227,6 +227,9 @@ static void test_queued_tells(void **state)
 	put_ack(&fifo, 7, 101, 0, 55);
 	assert_committed(&s, 0, 55);
 	assert_heard(&s, "mail_begin envelope_part body_part mail_offer:101");
+	/* It was answered: there is nothing to abort. */
+	enqueuer_abort(&s.e);
+	assert_heard(&s, "");
 	/* The proof goes before the next message, once, whatever queued said; not before there is one. */
 	begin(&s);
 	enqueuer_abort(&s.e);
