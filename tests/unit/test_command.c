@@ -1,6 +1,7 @@
-/* test_command - every state with every command, as one golden table (tests/golden/command); and that replies do not depend on how
- * the input was cut. Nothing is read or written: the dialog does no I/O. */
+/* test_command - every state with every command, as golden tables (tests/golden/command; command_roles for listeners, TLS and AUTH); and
+ * that replies do not depend on how the input was cut. Nothing is read or written: the dialog does no I/O. */
 #include "unit.h"
+#include "smtpd/door/role.h"
 #include "smtpd/session/command.h"
 
 static struct bytes local_domains[] = { { "local.test", 10 } };
@@ -108,6 +109,91 @@ static void test_matrix(void **state)
 	str_free(&out);
 }
 
+/* ---- listeners, TLS, AUTH */
+
+static const struct standing { const char *name; enum smtpd_role role; bool tls; const char *login; enum session_state state; } standings[] = {
+	{ "relay", ROLE_RELAY, false, "", ST_START }, { "relay", ROLE_RELAY, false, "", ST_GREETED },
+	{ "relay tls", ROLE_RELAY, true, "", ST_START }, { "relay tls", ROLE_RELAY, true, "", ST_GREETED }, { "relay tls", ROLE_RELAY, true, "", ST_AUTH },
+	{ "relay tls login", ROLE_RELAY, true, "joe", ST_GREETED }, { "relay login", ROLE_RELAY, false, "joe", ST_GREETED },
+	{ "submission", ROLE_SUBMISSION, false, "", ST_START }, { "submission", ROLE_SUBMISSION, false, "", ST_GREETED },
+	{ "submission tls", ROLE_SUBMISSION, true, "", ST_START }, { "submission tls", ROLE_SUBMISSION, true, "", ST_GREETED },
+	{ "submission tls", ROLE_SUBMISSION, true, "", ST_AUTH }, { "submission tls login", ROLE_SUBMISSION, true, "joe", ST_GREETED },
+	{ "submission tls login", ROLE_SUBMISSION, true, "joe", ST_MAIL }, { "submission tls login", ROLE_SUBMISSION, true, "joe", ST_RCPT },
+};
+
+/* No line among them reaches tlsd or auth: the STARTTLS that would is in a group. The ones in the state auth are answers. */
+static const char *const standing_lines[] = {
+	"EHLO c.test", "HELO c.test", "MAIL FROM:<joe@local.test>", "MAIL FROM:<joe@local.test> AUTH=<>", "RCPT TO:<joe@local.test>", "RCPT TO:<joe@else.test>",
+	"DATA", "BDAT 0", "RSET", "NOOP", "VRFY joe", "HELP", "QUIT", "ETRN", "XCLIENT ADDR=192.0.2.9", "STARTTLS x", "STARTTLS\r\nNOOP",
+	"AUTH", "AUTH FOO", "AUTH PLAIN a b", "AUTH SCRAM-SHA-256-PLUS", "*", "FOO", "",
+};
+
+static void stand(struct session *s, const struct standing *at)
+{
+	static struct peer peer = { .name = "unknown", .ip = "192.0.2.1", .text = "unknown[192.0.2.1]", .is_socket = true };
+	static const char *const way[] = { "MAIL FROM:<joe@local.test>\r\n", "RCPT TO:<joe@else.test>\r\n" };
+	struct str ignored = STR_INIT(1 << 16);
+	s->peer = &peer;
+	s->role = at->role;
+	s->tls.on = at->tls;
+	s->may_relay = at->login[0] != '\0';
+	bytes_to_cstring(bytes_of(at->login), s->login, sizeof s->login);
+	if (at->state != ST_START)
+		feed(s, LIT("EHLO c.test\r\n"), 1000, &ignored);
+	if (at->state == ST_AUTH)
+		s->state = ST_AUTH;
+	for (size_t i = 0; i < (at->state == ST_MAIL ? 1u : at->state == ST_RCPT ? 2u : 0u); i++)
+		feed(s, bytes_of(way[i]), 1000, &ignored);
+	assert_int_equal(s->state, at->state);
+	str_free(&ignored);
+}
+
+static const char *end_name(const struct session *s)
+{
+	return s->end == END_NOT ? state_name(s) : s->end == END_QUIT ? "end" : "dropped";
+}
+
+static void show_standing(struct str *out, const struct standing *at, const char *line)
+{
+	struct session s;
+	struct enqueuer e;
+	struct str replies = STR_INIT(1 << 16);
+	begin(&s, &e);
+	stand(&s, at);
+	feed(&s, bytes_of(line), 1000, &replies);
+	feed(&s, LIT("\r\n"), 1000, &replies);
+	str_addf(out, "%-20s %-8s %-40.*s -> %-8s", at->name, state_name(&(struct session){ .state = at->state }), (int)strcspn(line, "\r"), line, end_name(&s));
+	for (struct bytes rest = str_bytes(&replies); rest.len > 0;) {
+		struct bytes reply = bytes_cut(&rest, '\n');
+		str_addf(out, " %.*s%s", (int)reply.len - 1, reply.at, rest.len > 0 ? " /" : "");
+	}
+	str_add_c(out, "\n");
+	str_free(&replies);
+	session_free(&s);
+	enqueuer_free(&e);
+}
+
+static void test_roles(void **state)
+{
+	static struct bytes certificates[] = { { "a b", 3 } }, mechanisms[] = { { "PLAIN", 5 }, { "LOGIN", 5 }, { "SCRAM-SHA-256", 13 } };
+	struct settings before = settings;
+	struct str out = STR_INIT(1 << 20);
+	(void)state;
+	settings.starttls = settings.authrelay = true;
+	settings.tlscertificates = (struct lines){ .at = certificates, .count = 1 };
+	settings.authmechanisms = (struct lines){ .at = mechanisms, .count = COUNT(mechanisms) };
+	settings.authbackend = LIT("own");
+	str_add_c(&out, "# listener           state    command                                     state    reply\n");
+	for (size_t i = 0; i < COUNT(standings); i++)
+		for (size_t l = 0; l < COUNT(standing_lines); l++)
+			show_standing(&out, &standings[i], standing_lines[l]);
+	unit_golden("command_roles", &out);
+	str_free(&out);
+	settings = before;
+}
+
+/* ---- cuts */
+
 static const char dialog[] =
 	"EHLO c.test\r\nNOOP\r\nFOO\nQUIT\r\nMAIL FROM:<a@b.test> SIZE=20 RET=FULL ENVID=a+2Bb\r\nRCPT TO:<joe@local.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+3Db\r\nRCPT TO:<jim@local.test>\r\n"
 	"RCPT TO:<joe@local.test>\r\nRCPT TO:<joe@local.test>\r\nDATA\r\nSubject: x\r\n\r\n..\r\nbare\nhere\r\n.\r\nRSET\r\n"
@@ -153,6 +239,6 @@ static void test_table(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_table), cmocka_unit_test(test_matrix), cmocka_unit_test(test_every_cut) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_table), cmocka_unit_test(test_matrix), cmocka_unit_test(test_roles), cmocka_unit_test(test_every_cut) };
 	return cmocka_run_group_tests(tests, prepare, NULL);
 }
