@@ -74,25 +74,36 @@ static const char *const lines[] = {
 	"STARTTLS", "XCLIENT ADDR=192.0.2.9", "XFORWARD IDENT=x", "AUTH PLAIN", "BDAT 0", "BDAT 2", "BDAT 2 LAST", "BDAT", "BDAT -1", "BDAT 1 FIRST", "FOO", "",
 };
 
-static void show(struct str *out, const char *way, const char *line)
+static const char *end_name(const struct session *s)
 {
-	struct session s;
-	struct enqueuer e;
+	return s->end == END_NOT ? state_name(s) : s->end == END_QUIT ? "end" : "dropped";
+}
+
+/* What the line leads to, and its replies, in one line of the table. */
+static void say_line(struct str *out, struct session *s, const char *line)
+{
 	struct str replies = STR_INIT(1 << 16);
-	begin(&s, &e);
-	feed(&s, bytes_of(way), 1000, &replies);
-	str_clear(&replies);
-	str_addf(out, "%-8s %-50s", state_name(&s), line);
-	feed(&s, bytes_of(line), 1000, &replies);
-	feed(&s, LIT("\r\n"), 1000, &replies);
-	str_addf(out, " -> %-8s", s.end == END_QUIT ? "end" : state_name(&s));
-	struct bytes rest = str_bytes(&replies);
-	while (rest.len > 0) {
+	feed(s, bytes_of(line), 1000, &replies);
+	feed(s, LIT("\r\n"), 1000, &replies);
+	str_addf(out, " -> %-8s", end_name(s));
+	for (struct bytes rest = str_bytes(&replies); rest.len > 0;) {
 		struct bytes reply = bytes_cut(&rest, '\n');
 		str_addf(out, " %.*s%s", (int)reply.len - 1, reply.at, rest.len > 0 ? " /" : "");
 	}
 	str_add_c(out, "\n");
 	str_free(&replies);
+}
+
+static void show(struct str *out, const char *way, const char *line)
+{
+	struct session s;
+	struct enqueuer e;
+	struct str ignored = STR_INIT(1 << 16);
+	begin(&s, &e);
+	feed(&s, bytes_of(way), 1000, &ignored);
+	str_addf(out, "%-8s %-50s", state_name(&s), line);
+	say_line(out, &s, line);
+	str_free(&ignored);
 	session_free(&s);
 	enqueuer_free(&e);
 }
@@ -148,27 +159,14 @@ static void stand(struct session *s, const struct standing *at)
 	str_free(&ignored);
 }
 
-static const char *end_name(const struct session *s)
-{
-	return s->end == END_NOT ? state_name(s) : s->end == END_QUIT ? "end" : "dropped";
-}
-
 static void show_standing(struct str *out, const struct standing *at, const char *line)
 {
 	struct session s;
 	struct enqueuer e;
-	struct str replies = STR_INIT(1 << 16);
 	begin(&s, &e);
 	stand(&s, at);
-	feed(&s, bytes_of(line), 1000, &replies);
-	feed(&s, LIT("\r\n"), 1000, &replies);
-	str_addf(out, "%-20s %-8s %-40.*s -> %-8s", at->name, state_name(&(struct session){ .state = at->state }), (int)strcspn(line, "\r"), line, end_name(&s));
-	for (struct bytes rest = str_bytes(&replies); rest.len > 0;) {
-		struct bytes reply = bytes_cut(&rest, '\n');
-		str_addf(out, " %.*s%s", (int)reply.len - 1, reply.at, rest.len > 0 ? " /" : "");
-	}
-	str_add_c(out, "\n");
-	str_free(&replies);
+	str_addf(out, "%-20s %-8s %-40.*s", at->name, state_name(&s), (int)strcspn(line, "\r"), line);
+	say_line(out, &s, line);
 	session_free(&s);
 	enqueuer_free(&e);
 }
