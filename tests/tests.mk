@@ -48,6 +48,9 @@ UNIT_OBJ_dotstuff = remote/dotstuff.o
 UNIT_OBJ_dnswire = remote/dnswire.o
 UNIT += callout
 UNIT_OBJ_callout = $(CALLOUT:%=%.o) remote/callout/dialogue.o remote/probe.o remote/client.o remote/conn.o remote/reply.o remote/hosts.o
+FUZZ += callout
+FUZZ_SRC_callout = remote/callout/inquiry.c remote/callout/dialogue.c $(CALLOUT:%=%.c) remote/probe.c remote/client.c remote/conn.c remote/reply.c smtpd/ask/calloutask.c
+FUZZ_LIBS_callout = $(FUZZ_QUIET) -Wl,--wrap=sibling_connect,--wrap=child_start,--wrap=child_end,--wrap=conn_open,--wrap=setrlimit,--wrap=prctl
 FUZZ += reply dotstuff dnswire downgrade
 FUZZ_SRC_reply = remote/reply.c
 FUZZ_SRC_dotstuff = remote/dotstuff.c
@@ -76,7 +79,8 @@ FUZZ_SRC_proxyhead = smtpd/door/proxyhead.c
 FUZZ += checklines
 FUZZ_SRC_message = smtpd/session/message.c
 FUZZ_SRC_command = $(SMTPD_DIALOG:%=%.c)
-FUZZ_LIBS_command = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
+FUZZ_QUIET = -Wl,--wrap=log_info,--wrap=log_warn,--wrap=log_msg
+FUZZ_LIBS_command = $(FUZZ_QUIET)
 
 # smtpd's filters
 UNIT += milterwire letter milterline commandline
@@ -84,6 +88,9 @@ UNIT_OBJ_milterwire = smtpd/content/wire.o
 UNIT_OBJ_letter = smtpd/content/letter.o smtpd/content/draft.o smtpd/content/wire.o
 FUZZ += milter
 FUZZ_SRC_milter = smtpd/content/wire.c
+FUZZ += filter
+FUZZ_SRC_filter = $(FUZZ_SRC_command) smtpd/filterd/run.c
+FUZZ_LIBS_filter = $(FUZZ_QUIET) -Wl,--wrap=sibling_connect
 
 # auth
 AUTH_DIALOG = smtpd/auth/sasl smtpd/auth/scram smtpd/auth/passwords
