@@ -2,7 +2,9 @@
  * intakefile - head and names of the files in intake/. Room: queue (enqueue writes them, queued reads them).
  *
  *   octet 0  "tapi"        4 version 1      8 state            12 uid             16 token_a        24 token_b
- *   32 body_size           40 envelope_size 44 id_offset       48 checksum        52 zero           60 CRC-32C of the 60 before
+ *   32 body_size           40 envelope_size 44 id_offset       48 checksum        52 1: has one    56 zero          60 CRC-32C of the 60 before
+ *
+ * Where octet 52 is 0, an older version wrote it, which had a checksum for ADOPT only.
  */
 #include "intakefile.h"
 
@@ -31,6 +33,7 @@ void intake_head_encode(const struct intake_head *head, char out[INTAKE_HEAD]) {
 	wire_put(out + 40, head->envelope_size, 4);
 	wire_put(out + 44, head->id_offset, 4);
 	wire_put(out + 48, head->checksum, 4);
+	wire_put(out + 52, head->summed, 4);
 	wire_put(out + CRC_AT, crc32c(0, out, CRC_AT), 4);
 }
 
@@ -46,6 +49,7 @@ bool intake_head_decode(const char in[INTAKE_HEAD], struct intake_head *head_r) 
 		.envelope_size = (uint32_t)wire_get(in + 40, 4),
 		.id_offset = (uint32_t)wire_get(in + 44, 4),
 		.checksum = (uint32_t)wire_get(in + 48, 4),
+		.summed = wire_get(in + 52, 4) == 1 || state == INTAKE_ADOPT,
 	};
 	if (state != INTAKE_PENDING && state != INTAKE_ADOPT)
 		return false;

@@ -36,7 +36,8 @@ struct intake_head {
 	uint32_t envelope_size;
 	uint64_t body_size;
 	uint32_t id_offset;               /* MSGID_PLACEHOLDER in the body, 0: none */
-	uint32_t checksum;                /* CRC-32C of body and envelope, set for ADOPT; 0 else */
+	bool summed;                      /* checksum is one: always for ADOPT and for a large body, but for those of an older version */
+	uint32_t checksum;                /* CRC-32C of body and envelope, the placeholder as dots; 0 without */
 };
 
 /* With magic, version, and a CRC of the head itself. */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/channel.h"
+#include "common/crc32c.h"
 #include "common/io.h"
 #include "common/paths.h"
 
@@ -111,11 +112,18 @@ static void make_pair(struct parcel *p) {
 
 /* ---- writing ---- */
 
-static void flush(struct parcel *p) {
+static void put_buffer(struct parcel *p) {
 	if (p->fault == ENQ_OK && io_pwrite_full(p->file, p->buffer, p->filled, p->written) < 0)
 		note_fault(p, fault_of_errno(errno));
 	p->written += p->filled;
 	p->filled = 0;
+}
+
+/* A piece of a message that is longer than the buffer: its octets are summed up while they are here. */
+static void flush(struct parcel *p) {
+	size_t start = p->written == 0 ? INTAKE_HEAD : 0;
+	p->checksum = crc32c(p->checksum, p->buffer + start, p->filled - start);
+	put_buffer(p);
 }
 
 static void append(struct parcel *p, struct bytes octets) {
@@ -139,6 +147,7 @@ void parcel_init(struct parcel *p, uint32_t uid, bool once) {
 void parcel_begin(struct parcel *p) {
 	p->fault = ENQ_OK;
 	p->body_size = p->written = 0;
+	p->checksum = 0;
 	p->filled = INTAKE_HEAD;
 	memset(p->buffer, 0, INTAKE_HEAD);
 	if (p->file < 0)
@@ -160,18 +169,26 @@ struct bytes parcel_start(const struct parcel *p) {
 	return (struct bytes){ p->buffer + INTAKE_HEAD, p->filled - INTAKE_HEAD };
 }
 
-/* Small messages are still whole in the buffer and go out in one write, head included. */
-static void write_rest(struct parcel *p, struct bytes envelope, const struct intake_head *head) {
+static void put_head(struct parcel *p) {
 	char octets[INTAKE_HEAD];
-	append(p, envelope);
-	intake_head_encode(head, octets);
-	if (p->written == 0)
-		memcpy(p->buffer, octets, INTAKE_HEAD);
-	bool head_too = p->written > 0;
-	flush(p);
-	if (head_too && p->fault == ENQ_OK && io_pwrite_full(p->file, octets, INTAKE_HEAD, 0) < 0)
+	intake_head_encode(&p->head, octets);
+	if (p->fault == ENQ_OK && io_pwrite_full(p->file, octets, INTAKE_HEAD, 0) < 0)
 		note_fault(p, fault_of_errno(errno));
-	if (p->fault == ENQ_OK && head->body_size >= INTAKE_LARGE && fsync(p->file) < 0)
+}
+
+/* Small messages are still whole in the buffer and go out in one write, head included; the log's record will have their checksum. */
+static void write_rest(struct parcel *p, struct bytes envelope) {
+	append(p, envelope);
+	if (p->written == 0) {
+		intake_head_encode(&p->head, p->buffer);
+		put_buffer(p);
+		return;
+	}
+	flush(p);
+	p->head.summed = true;
+	p->head.checksum = p->checksum;
+	put_head(p);
+	if (p->fault == ENQ_OK && p->head.body_size >= INTAKE_LARGE && fsync(p->file) < 0)
 		note_fault(p, fault_of_errno(errno));
 }
 
@@ -277,8 +294,9 @@ static void tell_adopt(struct parcel *p) {
 
 static bool seal_adopt(struct parcel *p) {
 	char octets[INTAKE_HEAD];
-	if (!intake_checksum(p->file, &p->head, &p->head.checksum))
+	if (!p->head.summed && !intake_checksum(p->file, &p->head, &p->head.checksum))
 		return false;
+	p->head.summed = true;
 	p->head.state = INTAKE_ADOPT;
 	intake_head_encode(&p->head, octets);
 	return io_pwrite_full(p->file, octets, INTAKE_HEAD, 0) == 0 && fsync(p->file) == 0 && io_sync_dir(AT_FDCWD, SPOOL_INTAKE) == 0;
@@ -350,7 +368,7 @@ static bool pack(struct parcel *p, struct bytes envelope, uint32_t id_offset, ui
 	if (envelope.len > ENVELOPE_MAX)
 		note_fault(p, ENQ_BAD_ENVELOPE);
 	if (p->fault == ENQ_OK)
-		write_rest(p, envelope, &p->head);
+		write_rest(p, envelope);
 	return p->fault == ENQ_OK;
 }
 

@@ -25,6 +25,7 @@ struct parcel {
 	enum enqueue_exit fault;
 	uint64_t body_size;
 	uint64_t written;            /* offset in the file of buffer[0] */
+	uint32_t checksum;           /* CRC-32C of what was written behind the head */
 	struct intake_head head;     /* of the message that was sent last */
 	deadline_t offered, end;     /* when queued was told of it last; how long to try */
 	size_t filled, random_left;

@@ -1,8 +1,8 @@
 /*
  * check_body - large/ID against the record of its message. Room: queue (tappal).
  *
- * The file is an intake file that was renamed, its head and its envelope included. A head that says ADOPT has a checksum; it was made
- * before queued put the id in the place of the dots, so the dots are put back before it is compared. A PENDING one has none: its sizes and its
+ * The file is an intake file that was renamed, its head and its envelope included. The checksum in the head was made before queued put the id
+ * in the place of the dots, so the dots are put back before it is compared. A PENDING file of an older version has none: its sizes and its
  * envelope are compared, and it is read to its end.
  */
 #include <errno.h>
@@ -99,13 +99,15 @@ static const char *judge(struct body_pass *p, const struct log_message *m, struc
 		return "its head is damaged";
 	if (p->head.body_size != m->body_size || p->head.envelope_size != m->envelope_size || m->body_offset != INTAKE_HEAD)
 		return "its head has other sizes than the record of its message";
+	if (p->head.token_a != m->token_a || p->head.token_b != m->token_b)
+		return "its head is that of another message";
 	if ((uint64_t)st.st_size < intake_size(&p->head))
 		return "it is shorter than its head says";
 	find_dots(p);
 	const char *wrong = read_whole(p, &crc);
 	if (wrong)
 		return wrong;
-	if (p->head.state == INTAKE_ADOPT && crc != p->head.checksum)
+	if (p->head.summed && crc != p->head.checksum)
 		return "its checksum is wrong";
 	return envelope_differs(p, envelope) ? "its envelope is not that of the record" : NULL;
 }

@@ -219,7 +219,6 @@ def test_copies_that_were_changed(hosts):
             octet = f.read(1)
             f.seek(at)
             f.write(bytes([octet[0] ^ 1]))
-    # No checksum but the manifest's knows the text of a large message that came while queued was there.
     assert changed(lambda c: flip(f"{c}/large/{large}", 5000)) == [f"large/{large}"]
     assert changed(lambda c: os.truncate(f"{c}/large/{large}", 5000)) == [f"large/{large}"]
     assert changed(lambda c: os.unlink(f"{c}/large/{large}")) == [f"large/{large}", "MANIFEST"]

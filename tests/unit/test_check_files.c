@@ -10,7 +10,7 @@
 
 #define LARGE (200u << 10)
 
-/* An intake file; ADOPT has its checksum. */
+/* An intake file with its checksum. */
 static void make_intake(const char *path, enum intake_state how, struct bytes envelope, uint32_t id_offset)
 {
 	static char octets[INTAKE_HEAD + LARGE + 4096];
@@ -18,8 +18,8 @@ static void make_intake(const char *path, enum intake_state how, struct bytes en
 	memset(octets, 'b', sizeof octets);
 	memcpy(octets + INTAKE_HEAD + 100, MSGID_PLACEHOLDER, MSGID_TEXT);
 	memcpy(octets + INTAKE_HEAD + LARGE, envelope.at, envelope.len);
-	if (how == INTAKE_ADOPT)
-		head.checksum = crc32c(0, octets + INTAKE_HEAD, LARGE + envelope.len);
+	head.summed = true;
+	head.checksum = crc32c(0, octets + INTAKE_HEAD, LARGE + envelope.len);
 	intake_head_encode(&head, octets);
 	write_file(path, octets, INTAKE_HEAD + LARGE + envelope.len);
 }
@@ -100,6 +100,35 @@ static void test_large(void **state)
 	large_is(l, "large-missing");
 }
 
+/* Its head as it would be, had queued been there or an older version written it, or were it another message's. */
+static void change_head(const char *path, enum intake_state how, bool summed, uint64_t token_b)
+{
+	char octets[INTAKE_HEAD];
+	struct intake_head head;
+	int fd = open_file(path);
+	assert_int_equal(io_pread_full(fd, octets, sizeof octets, 0), sizeof octets);
+	assert_true(intake_head_decode(octets, &head));
+	head.state = how;
+	head.summed = summed;
+	head.token_b = token_b;
+	intake_head_encode(&head, octets);
+	assert_int_equal(io_pwrite_full(fd, octets, sizeof octets, 0), 0);
+	close(fd);
+}
+
+static void test_large_head(void **state)
+{
+	struct large *l = *state;
+	change_head(l->path, INTAKE_PENDING, true, 6);
+	large_is(l, NULL);
+	flip(l->path, INTAKE_HEAD + 5000);
+	large_is(l, "large-damaged");
+	change_head(l->path, INTAKE_PENDING, false, 6);
+	large_is(l, NULL);
+	change_head(l->path, INTAKE_PENDING, false, 7);
+	large_is(l, "large-damaged");
+}
+
 static void test_large_second_name(void **state)
 {
 	struct large *l = *state;
@@ -177,7 +206,7 @@ static void test_unknown_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH_A_LARGE_BODY(test_large), WITH_A_LARGE_BODY(test_large_second_name), WITH_A_LARGE_BODY(test_large_orphan),
+		WITH_A_LARGE_BODY(test_large), WITH_A_LARGE_BODY(test_large_head), WITH_A_LARGE_BODY(test_large_second_name), WITH_A_LARGE_BODY(test_large_orphan),
 		WITH_A_LARGE_BODY(test_large_ended), ON_A_QUEUE(test_intake), ON_A_QUEUE(test_unknown_files),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

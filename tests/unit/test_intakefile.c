@@ -26,6 +26,7 @@ static void head_both_ways(void **state) {
 	assert_int_equal(back.body_size, sample.body_size);
 	assert_int_equal(back.id_offset, sample.id_offset);
 	assert_int_equal(back.checksum, sample.checksum);
+	assert_true(back.summed);                    /* an older version says so only by the state */
 	assert_int_equal(intake_size(&back), (UINT64_C(1) << 39) + 99 + INTAKE_HEAD);
 }
 
@@ -38,6 +39,21 @@ static void head_is_stable(void **state) {
 	(void)state;
 	intake_head_encode(&head, octets);
 	assert_memory_equal(octets, expected, sizeof(expected));
+}
+
+static void pending_with_a_checksum(void **state) {
+	char octets[INTAKE_HEAD];
+	struct intake_head back, head = sample;
+	(void)state;
+	head.state = INTAKE_PENDING;
+	for (int summed = 0; summed < 2; summed++) {
+		head.summed = summed;
+		intake_head_encode(&head, octets);
+		assert_int_equal(octets[52], summed);
+		assert_true(intake_head_decode(octets, &back));
+		assert_int_equal(back.summed, summed);
+		assert_int_equal(back.checksum, sample.checksum);
+	}
 }
 
 static void every_bit_counts(void **state) {
@@ -239,7 +255,8 @@ static void checksums(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(head_both_ways), cmocka_unit_test(head_is_stable), cmocka_unit_test(every_bit_counts), cmocka_unit_test(sizes_are_bounded),
+		cmocka_unit_test(head_both_ways), cmocka_unit_test(head_is_stable), cmocka_unit_test(pending_with_a_checksum), cmocka_unit_test(every_bit_counts),
+		cmocka_unit_test(sizes_are_bounded),
 		cmocka_unit_test(names), cmocka_unit_test(names_differ), cmocka_unit_test(whole_files), cmocka_unit_test(cut_files),
 		cmocka_unit_test(answers_of_the_store), cmocka_unit_test(checksums),
 	};
