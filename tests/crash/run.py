@@ -369,7 +369,7 @@ def main():
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", type=seed_of, default=int.from_bytes(os.urandom(3), "big"))
     parser.add_argument("--only", type=lambda text: text.split(","), default=PHASES)
-    parser.add_argument("--jobs", type=int, default=4 * (os.cpu_count() or 2))
+    parser.add_argument("--jobs", type=int, default=10 * (os.cpu_count() or 2))
     parser.add_argument("--fault")
     parser.add_argument("--replay")
     arguments = parser.parse_args()

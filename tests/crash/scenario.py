@@ -112,11 +112,13 @@ class World:
 
     # ---- the end
     def wait_for(self, condition, seconds):
-        end = time.monotonic() + seconds
+        """Asks more and more seldom: most conditions start a program to look."""
+        end, pause = time.monotonic() + seconds, 0.04
         while not condition():
             if time.monotonic() > end:
                 return False
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.3)
         return True
 
     def held_still(self):
