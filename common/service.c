@@ -307,6 +307,18 @@ void service_turn(struct service *s)
 
 /* ---- begin and end */
 
+void service_enter(struct service *s, struct settings *settings, const struct service_origin *o)
+{
+	priv_standard_descriptors();
+	settings_or_die(settings, o->program, o->used_by);
+	askers_add(&s->askers, o->asker);   /* before descriptors are given up: it may ask the name service */
+	priv_run_directory();
+	s->socket = service_bind(o->program, o->socket, o->patience_ms);
+	io_want_files(o->files);
+	priv_become_alone(o->program, o->account);
+	priv_limit(0, 0);
+}
+
 void service_start(struct service *s, const struct service_kind *kind, void *owner)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, 0 };

@@ -2,9 +2,8 @@
  * service - a daemon that answers its siblings on a socket in path_run: who may ask (SO_PEERCRED, not the file's mode), a bounded table of
  * clients that talk in records (channel.h), what is done when it is full or descriptors have run out, and one loop for all of it.
  *
- *   settings_or_die, askers_add for each account, priv_run_directory
- *   service_bind     as root or as the account that serves, whichever the directory asks for
- *   priv_become_alone
+ *   service_enter    from the start as root to the account that serves; or, where something else is to be done in between, what it is made of:
+ *                    settings_or_die, askers_add for each account, priv_run_directory, service_bind, priv_become_alone
  *   service_start    it listens from now on, as whoever it is now: clients see that (sibling_connect)
  *   while (!s.stop) service_turn(&s);
  *   service_end
@@ -22,6 +21,7 @@
 #include "channel.h"
 #include "clock.h"
 #include "passing.h"
+#include "settings.h"
 
 #define SERVICE_BACKLOG 512
 
@@ -99,6 +99,16 @@ struct service {
 	int signals;
 	deadline_t accept_after;       /* descriptors had run out; 0: they had not */
 };
+
+/* How a daemon comes to its account. The directory of the sockets is the resolver's, so each other one binds its socket as root. */
+struct service_origin {
+	const char *program, *socket, *account, *asker;   /* socket: as `name` in sibling.h; asker: the account that may ask, besides root */
+	unsigned used_by;              /* which settings: settings.h */
+	unsigned files;                /* descriptors it wants */
+	uint64_t patience_ms;          /* service_bind's */
+};
+/* Descriptors 0 to 2, settings, who may ask, the socket bound, the limits, the account for good; no core. Ends the program when one of them cannot be. */
+void service_enter(struct service *s, struct settings *settings, const struct service_origin *origin);
 
 /* Listen on s->socket (service_bind's), ready for the first turn. s->askers stay as they are. Ends the program when it cannot. */
 void service_start(struct service *s, const struct service_kind *kind, void *owner);

@@ -13,10 +13,8 @@
 #include <string.h>
 
 #include "common/exits.h"
-#include "common/io.h"
 #include "common/log.h"
 #include "common/paths.h"
-#include "common/priv.h"
 #include "common/service.h"
 #include "inquiry.h"
 
@@ -125,16 +123,14 @@ static const struct service_kind callout_kind = {
 
 /* ---- start ---- */
 
+static const struct service_origin origin = {
+	.program = "callout", .socket = SOCKET_CALLOUT, .account = ACCOUNT_REMOTE, .asker = ACCOUNT_SMTPD, .used_by = USED_CALLOUT, .files = FILES,
+	.patience_ms = PATIENCE_MS,
+};
+
 static void start(struct callout *all)
 {
-	priv_standard_descriptors();
-	settings_or_die(&all->settings, "callout", USED_CALLOUT);
-	askers_add(&all->service.askers, ACCOUNT_SMTPD);
-	priv_run_directory();
-	all->service.socket = service_bind("callout", SOCKET_CALLOUT, PATIENCE_MS);
-	io_want_files(FILES);
-	priv_become_alone("callout", ACCOUNT_REMOTE);
-	priv_limit(0, 0);
+	service_enter(&all->service, &all->settings, &origin);
 	all->inquiries = inquiries_new(&all->settings, inquiry_done, all);
 	if (all->inquiries == NULL)
 		die_system("no memory");
@@ -146,7 +142,6 @@ int main(void)
 	struct callout *all = calloc(1, sizeof *all);
 	if (all == NULL)
 		die_system("no memory");
-	log_program("callout");
 	start(all);
 	log_info("ready");
 	while (!all->service.stop)

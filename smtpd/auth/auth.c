@@ -16,10 +16,8 @@
 #include <stdlib.h>
 
 #include "common/exits.h"
-#include "common/io.h"
 #include "common/log.h"
 #include "common/paths.h"
-#include "common/priv.h"
 #include "common/service.h"
 #include "crew.h"
 #include "table.h"
@@ -357,17 +355,13 @@ static const struct service_kind auth_kind = {
 
 /* ---- start ---- */
 
-/* Its socket is bound as root, for the directory is the resolver's; it listens as tappal-key, which is what smtpd sees of us. */
+static const struct service_origin origin = {
+	.program = "auth", .socket = SOCKET_AUTH, .account = ACCOUNT_KEY, .asker = ACCOUNT_SMTPD, .used_by = USED_AUTH, .files = FILES,
+};
+
 static void start(struct auth *a)
 {
-	priv_standard_descriptors();
-	settings_or_die(&a->settings, "auth", USED_AUTH);
-	askers_add(&a->service.askers, ACCOUNT_SMTPD);
-	priv_run_directory();
-	a->service.socket = service_bind("auth", SOCKET_AUTH, 0);
-	io_want_files(FILES);
-	priv_become_alone("auth", ACCOUNT_KEY);
-	priv_limit(0, 0);
+	service_enter(&a->service, &a->settings, &origin);
 	service_start(&a->service, &auth_kind, a);
 	errno = 0;
 	if (sodium_init() < 0)

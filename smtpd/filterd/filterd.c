@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,7 +24,6 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "common/paths.h"
-#include "common/priv.h"
 #include "common/service.h"
 #include "common/settings.h"
 #include "common/verdict.h"
@@ -361,17 +359,16 @@ static const struct service_kind filter_kind = {
 
 /* ---- start ---- */
 
+static const struct service_origin origin = {
+	.program = "filterd", .socket = SOCKET_FILTER, .account = ACCOUNT_FILTER, .asker = ACCOUNT_SMTPD, .used_by = USED_FILTERD, .files = FILES,
+	.patience_ms = PATIENCE_MS,
+};
+
 static void start(struct filterd *f)
 {
-	priv_standard_descriptors();
-	settings_or_die(&f->settings, "filterd", USED_FILTERD);
-	askers_add(&f->service.askers, ACCOUNT_SMTPD);
-	priv_run_directory();
-	f->service.socket = service_bind("filterd", SOCKET_FILTER, PATIENCE_MS);
-	io_want_files(FILES);
-	priv_become_alone("filterd", ACCOUNT_FILTER);
-	if (prctl(PR_SET_DUMPABLE, 0) < 0 || chdir("/") < 0)
-		die_system("cannot become undumpable in /");
+	service_enter(&f->service, &f->settings, &origin);
+	if (chdir("/") < 0)
+		die_system("cannot enter /");
 	service_start(&f->service, &filter_kind, f);
 }
 

@@ -15,10 +15,8 @@
 
 #include "common/accounts.h"
 #include "common/exits.h"
-#include "common/io.h"
 #include "common/log.h"
 #include "common/paths.h"
-#include "common/priv.h"
 #include "common/service.h"
 #include "common/settings.h"
 #include "common/sibling.h"
@@ -261,6 +259,11 @@ static const struct service_kind guard_kind = {
 
 /* ---- start ---- */
 
+static const struct service_origin origin = {
+	.program = "guard", .socket = SOCKET_GUARD, .account = ACCOUNT_GUARD, .asker = ACCOUNT_SMTPD, .used_by = USED_GUARD, .files = FILES,
+	.patience_ms = PATIENCE_MS,
+};
+
 static void enter_directory(void)
 {
 	if (chdir(path_spool) < 0 || chdir(SPOOL_GUARD) < 0)
@@ -269,14 +272,7 @@ static void enter_directory(void)
 
 static void start(struct guard *g)
 {
-	priv_standard_descriptors();
-	settings_or_die(&g->settings, "guard", USED_GUARD);
-	askers_add(&g->service.askers, ACCOUNT_SMTPD);
-	priv_run_directory();
-	g->service.socket = service_bind("guard", SOCKET_GUARD, PATIENCE_MS);
-	io_want_files(FILES);
-	priv_become_alone("guard", ACCOUNT_GUARD);
-	priv_limit(0, 0);
+	service_enter(&g->service, &g->settings, &origin);
 	enter_directory();
 	if (sodium_init() < 0)
 		die_system("cannot prepare libsodium");
