@@ -377,6 +377,7 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "authplaintext", check_clients },
 	{ "proxyfrom", check_clients },
 	{ "etrnfrom", check_clients },
+	{ "dsnfrom", check_clients },
 	{ "xclientfrom", check_clients },
 	{ "xforwardfrom", check_clients },
 	{ "senderlogins", check_senderlogins },

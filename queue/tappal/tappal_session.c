@@ -140,15 +140,14 @@ static uint32_t line_of(const struct lines *list, size_t i)
 	return i < list->count && list->number != NULL ? list->number[i] : 0;
 }
 
-/* The block of `clients` that has the client; 0: none. */
-static uint32_t client_line(const struct query *q)
+/* The block of a list like `clients` that has the client; 0: none. */
+static uint32_t client_line(const struct query *q, const struct lines *blocks)
 {
-	const struct lines *clients = &q->settings.clients;
 	struct netblock block;
 
-	for (size_t i = 0; i < clients->count; i++)
-		if (netblock_parse(clients->at[i], &block) && netblock_contains(&block, &q->facts.client))
-			return line_of(clients, i);
+	for (size_t i = 0; i < blocks->count; i++)
+		if (netblock_parse(blocks->at[i], &block) && netblock_contains(&block, &q->facts.client))
+			return line_of(blocks, i);
 	return 0;
 }
 
@@ -215,6 +214,19 @@ static void step_guard(struct query *q, enum guard_event event, const char *what
 	str_free(&text);
 }
 
+static void step_reports(struct query *q, bool may_relay)
+{
+	bool listed = access_in(&q->access.dsns, &q->facts.client);
+	struct step *s = add(q, "reports", may_relay || listed ? "pass" : "none");
+
+	if (may_relay) {
+		snprintf(s->said, sizeof(s->said), "who may relay may ask for them (DSN)");
+		return;
+	}
+	decided_by(s, "dsnfrom", listed ? client_line(q, &q->settings.dsnfrom) : 0);
+	snprintf(s->said, sizeof(s->said), listed ? "the client may ask for them (DSN)" : "DSN is not announced; NOTIFY, ORCPT, RET and ENVID get 555 5.5.4");
+}
+
 static void step_sender(struct query *q)
 {
 	struct step *s;
@@ -257,7 +269,7 @@ static void step_relay(struct query *q, bool may_relay)
 		snprintf(s->by, sizeof(s->by), "login");
 		snprintf(s->said, sizeof(s->said), "%.100s has logged in", q->login);
 	} else if (may_relay) {
-		decided_by(s, "clients", client_line(q));
+		decided_by(s, "clients", client_line(q, &q->settings.clients));
 		snprintf(s->said, sizeof(s->said), "the client may relay anywhere");
 	} else {
 		decided_by(s, "rcpthosts", 0);
@@ -398,6 +410,7 @@ static void decide(struct query *q, bool may_relay)
 	if (q->settings.clientnames && q->login == NULL && !may_relay)
 		(void)check_learn(&(struct settings){ 0 }, &q->facts, true, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
 	step_guard(q, GUARD_CONNECT, "guard at CONNECT", may_relay);
+	step_reports(q, may_relay);
 	step_sender(q);
 	step_guard(q, GUARD_MAIL, "guard at MAIL", may_relay);
 	step_relay(q, may_relay);

@@ -16,7 +16,7 @@ void policy_free(struct policy *p)
 	answers_free(&p->answers);
 }
 
-static bool is_checked(const struct session *s)
+bool policy_is_stranger(const struct session *s)
 {
 	return !s->may_relay && s->login[0] == '\0' && !role_row(s->role)->needs_login && s->peer->addr.family != 0;
 }
@@ -150,7 +150,7 @@ static bool run(struct session *s, struct check_facts *f, enum check_stage from,
 
 void policy_name(struct session *s)
 {
-	if (!s->settings->clientnames || !is_checked(s))
+	if (!s->settings->clientnames || !policy_is_stranger(s))
 		return;
 	struct check_facts f = { .client = s->peer->addr };
 	check_learn(&(struct settings){ 0 }, &f, true, &s->policy.answers, deadline_in(clock_monotonic_ms(), s->settings->checktimeout * SECOND_MS));
@@ -171,7 +171,7 @@ static bool spoke_early(const struct session *s)
 bool policy_connect(struct session *s)
 {
 	bool on = any_is_on(s->settings, STAGE_AT_CONNECT, STAGE_AT_CONNECT);
-	if (!is_checked(s) || (!on && s->settings->bannerdelay == 0))
+	if (!policy_is_stranger(s) || (!on && s->settings->bannerdelay == 0))
 		return true;
 	struct check_facts f = { .client = s->peer->addr };
 	f.early = spoke_early(s);
@@ -185,7 +185,7 @@ bool policy_helo(struct session *s, struct bytes name)
 {
 	struct check_facts f;
 	char helo[HELO_MAX + 1];
-	if (!is_checked(s) || !is_early(s) || !any_is_on(s->settings, STAGE_AT_HELO, STAGE_AT_HELO))
+	if (!policy_is_stranger(s) || !is_early(s) || !any_is_on(s->settings, STAGE_AT_HELO, STAGE_AT_HELO))
 		return true;
 	gather(s, &f);
 	command_helo_text(name, helo);
@@ -201,7 +201,7 @@ bool policy_mail(struct session *s, const struct mailaddr *sender)
 	calloutask_forget_unknown(&s->policy.callout);
 	if (s->policy.answers.count > 0)
 		answers_drop_temporary(&s->policy.answers);
-	if (!is_checked(s) || !is_early(s) || !any_is_on(s->settings, STAGE_AT_MAIL, STAGE_AT_MAIL))
+	if (!policy_is_stranger(s) || !is_early(s) || !any_is_on(s->settings, STAGE_AT_MAIL, STAGE_AT_MAIL))
 		return true;
 	gather(s, &f);
 	f.sender = sender;
@@ -213,7 +213,7 @@ bool policy_rcpt(struct session *s, const struct mailaddr *rcpt)
 	struct check_facts f;
 	char to[ADDRESS_MAX + 1];
 	enum check_stage from = is_early(s) ? STAGE_AT_RCPT : STAGE_AT_HELO;
-	if (!is_checked(s) || !any_is_on(s->settings, from, STAGE_AT_RCPT) || check_spares_recipient(s->settings, rcpt))
+	if (!policy_is_stranger(s) || !any_is_on(s->settings, from, STAGE_AT_RCPT) || check_spares_recipient(s->settings, rcpt))
 		return true;
 	if (!bytes_to_cstring(rcpt->text, to, sizeof to))
 		return true;

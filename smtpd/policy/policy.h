@@ -27,6 +27,9 @@ struct policy {
 };
 void policy_free(struct policy *p);
 
+/* One who is checked: he has not logged in and may not relay, is no program of this host, and has not come to a listener that wants a login. */
+bool policy_is_stranger(const struct session *s);
+
 void policy_name(struct session *s);                        /* before the first line of the log: the client's name, with `clientnames` */
 /* False: refused, answered, logged; policy_connect's ends the session. */
 bool policy_connect(struct session *s);

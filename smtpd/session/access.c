@@ -26,7 +26,7 @@ bool access_init(struct access *a, const struct settings *settings)
 	guard_needs_of(settings, &a->guard);
 	if (blocks_init(&a->clients, &settings->clients) && blocks_init(&a->plain, &settings->authplaintext) && blocks_init(&a->proxies, &settings->proxyfrom)
 		&& blocks_init(&a->xclients, &settings->xclientfrom) && blocks_init(&a->xforwards, &settings->xforwardfrom)
-		&& blocks_init(&a->etrns, &settings->etrnfrom))
+		&& blocks_init(&a->etrns, &settings->etrnfrom) && blocks_init(&a->dsns, &settings->dsnfrom))
 		return true;
 	access_free(a);
 	return false;
@@ -40,6 +40,7 @@ void access_free(struct access *a)
 	free(a->xclients.at);
 	free(a->xforwards.at);
 	free(a->etrns.at);
+	free(a->dsns.at);
 	*a = (struct access){ 0 };
 }
 

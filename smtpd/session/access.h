@@ -16,7 +16,7 @@
 
 /* Made once per process from the settings, so that no connection pays for parsing. */
 struct netblocks { struct netblock *at; size_t count; };
-struct access { const struct settings *settings; struct netblocks clients, plain, proxies, xclients, xforwards, etrns; struct guard_needs guard; };
+struct access { const struct settings *settings; struct netblocks clients, plain, proxies, xclients, xforwards, etrns, dsns; struct guard_needs guard; };
 
 bool access_init(struct access *a, const struct settings *settings);   /* false: no memory. settings stay borrowed */
 void access_free(struct access *a);

@@ -70,7 +70,10 @@ const size_t command_rows = sizeof command_table / sizeof *command_table;
 _Static_assert(sizeof command_table / sizeof *command_table < COMMAND_KINDS, "a count for each row and one for unknown commands");
 
 /* What EHLO announces, after the name. */
-static const char *const extensions[] = { "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING", "BINARYMIME" };
+static const struct extension { const char *name; bool (*offered)(const struct session *s); /* NULL: to everybody */ } extensions[] = {
+	{ "PIPELINING", NULL }, { "8BITMIME", NULL }, { "ENHANCEDSTATUSCODES", NULL }, { "DSN", parameters_dsn_offered }, { "SMTPUTF8", NULL }, { "CHUNKING", NULL },
+	{ "BINARYMIME", NULL }, { "STARTTLS", starttls_offered },
+};
 
 /* ---- HELO and its kin */
 
@@ -129,9 +132,8 @@ static void act_ehlo(struct session *s, struct command *c)
 	greet(s, c, true);
 	session_reply_more(s, 250, NULL, "%.*s", (int)s->settings->me.len, s->settings->me.at);
 	for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
-		session_reply_more(s, 250, NULL, "%s", extensions[i]);
-	if (starttls_offered(s))
-		session_reply_more(s, 250, NULL, "STARTTLS");
+		if (extensions[i].offered == NULL || extensions[i].offered(s))
+			session_reply_more(s, 250, NULL, "%s", extensions[i].name);
 	announce_auth(s);
 	if (etrn_offered(s))
 		session_reply_more(s, 250, NULL, "ETRN");

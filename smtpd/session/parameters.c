@@ -23,19 +23,25 @@ static bool check_orcpt(struct session *s, struct command *c, struct bytes value
 
 static const struct parameter {
 	const char *name, *verb;
+	bool (*offered)(const struct session *s);   /* NULL: to everybody */
 	bool (*check)(struct session *s, struct command *c, struct bytes value);   /* false: refused and answered */
 } parameters[] = {
-	{ "SIZE",     "MAIL", check_size },       /* RFC 1870 */
-	{ "BODY",     "MAIL", check_body },       /* RFC 6152, RFC 3030 */
-	{ "SMTPUTF8", "MAIL", check_smtputf8 },   /* RFC 6531 */
-	{ "RET",      "MAIL", check_ret },        /* RFC 3461 */
-	{ "ENVID",    "MAIL", check_envid },
-	{ "AUTH",     "MAIL", check_auth_mailbox },   /* RFC 4954 5 */
-	{ "NOTIFY",   "RCPT", check_notify },
-	{ "ORCPT",    "RCPT", check_orcpt },
+	{ "SIZE",     "MAIL", NULL,                   check_size },       /* RFC 1870 */
+	{ "BODY",     "MAIL", NULL,                   check_body },       /* RFC 6152, RFC 3030 */
+	{ "SMTPUTF8", "MAIL", NULL,                   check_smtputf8 },   /* RFC 6531 */
+	{ "RET",      "MAIL", parameters_dsn_offered, check_ret },        /* RFC 3461 */
+	{ "ENVID",    "MAIL", parameters_dsn_offered, check_envid },
+	{ "AUTH",     "MAIL", authenticate_offered,   check_auth_mailbox },   /* RFC 4954 5 */
+	{ "NOTIFY",   "RCPT", parameters_dsn_offered, check_notify },
+	{ "ORCPT",    "RCPT", parameters_dsn_offered, check_orcpt },
 };
 #define PARAMETERS (sizeof parameters / sizeof *parameters)
 _Static_assert(PARAMETERS <= 32, "a bit for each that was given");
+
+bool parameters_dsn_offered(const struct session *s)
+{
+	return !policy_is_stranger(s) || access_in(&s->access->dsns, &s->peer->addr);
+}
 
 /* ---- values */
 
@@ -115,10 +121,6 @@ static bool check_envid(struct session *s, struct command *c, struct bytes value
 static bool check_auth_mailbox(struct session *s, struct command *c, struct bytes value)
 {
 	(void)c;
-	if (!authenticate_offered(s)) {
-		session_reply(s, 555, "5.5.4", "Unknown MAIL parameter");
-		return false;
-	}
 	return bytes_equal(value, LIT("<>")) || (value.len <= AUTH_MAILBOX_MAX && is_xtext(value, false)) || refuse(s, "AUTH is <>, or a mailbox as xtext");
 }
 
@@ -166,11 +168,11 @@ static bool is_value(struct bytes value, bool utf8)
 	return value.at == NULL || value.len > 0;
 }
 
-static const struct parameter *find(struct bytes key, const char *verb)
+static const struct parameter *find(const struct session *s, struct bytes key, const char *verb)
 {
 	for (size_t i = 0; i < PARAMETERS; i++)
 		if (bytes_equal_nocase(key, bytes_of(parameters[i].name)) && strcmp(parameters[i].verb, verb) == 0)
-			return &parameters[i];
+			return parameters[i].offered == NULL || parameters[i].offered(s) ? &parameters[i] : NULL;
 	return NULL;
 }
 
@@ -185,7 +187,7 @@ bool parameters_check(struct session *s, struct command *c, const char *verb)
 		struct bytes key = bytes_cut(&value, '=');
 		if (!is_keyword(key) || !is_value(value, s->mail.smtputf8))
 			return refuse(s, "Syntax of a parameter: KEYWORD or KEYWORD=value");
-		const struct parameter *p = find(key, verb);
+		const struct parameter *p = find(s, key, verb);
 		if (p == NULL) {
 			session_reply(s, 555, "5.5.4", "Unknown %s parameter", verb);
 			return false;
