@@ -190,14 +190,15 @@ static void step_guard_refused(struct query *q, const char *what, const struct g
 static void step_guard(struct query *q, enum guard_event event, const char *what, bool may_relay)
 {
 	const char *name = check_client_name(&q->facts, &q->answers);
+	bool has_login = q->login != NULL && event != GUARD_CONNECT;
 	const struct guard_peek peek = { .event = (uint8_t)event, .relay = may_relay, .client = bytes_of(q->ip), .name = bytes_of(name), .sender = q->sender.text,
-		.login = event == GUARD_CONNECT ? (struct bytes){ NULL, 0 } : bytes_of(q->login), .recipient = q->rcpt.text };
+		.login = has_login ? bytes_of(q->login) : (struct bytes){ NULL, 0 }, .recipient = q->rcpt.text };
 	struct str text = STR_INIT(400);
 	struct guard_answer a;
 	struct guard_reply r;
 	bool greylists = event == GUARD_RCPT && q->login == NULL && !may_relay && !bytes_equal(q->settings.greylist, LIT("off"));
 
-	if (q->guard_away || !guard_needs_event(&q->access.guard, q->login != NULL, may_relay, event))
+	if (q->guard_away || !guard_needs_event(&q->access.guard, has_login, may_relay, event))
 		return;
 	if (!foresee(&peek, &a)) {
 		step_guard_away(q);
@@ -357,26 +358,27 @@ static void step_check(struct query *q, const struct check_row *row)
 }
 
 /* Why the checks of the client are not made; NULL: they are. */
-static const char *unchecked(const struct query *q, bool may_relay)
+static const char *unchecked(const struct query *q, bool relays)
 {
-	if (q->login != NULL)
-		return "who has logged in is not checked";
-	if (may_relay)
+	if (relays)
 		return "clients that may relay are not checked";
+	if (q->login != NULL)
+		return "who has logged in is not checked; a listener for submission checks nobody";
 	return check_spares_recipient(&q->settings, &q->rcpt) ? "postmaster and abuse hear from everybody" : NULL;
 }
 
-static void step_checks(struct query *q, bool may_relay)
+/* `relays`: by its address, which is all that is known of it when it connects. What is judged then is judged whoever he says he is, and whomever he writes to. */
+static void step_checks(struct query *q, bool relays)
 {
-	const char *why = unchecked(q, may_relay);
+	const char *why = unchecked(q, relays);
 
-	if (why != NULL) {
-		snprintf(add(q, "checks", "none")->said, sizeof(q->step[0].said), "%s", why);
-		return;
-	}
-	check_learn(&q->settings, &q->facts, false, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
+	if (why == NULL)
+		check_learn(&q->settings, &q->facts, false, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
 	for (size_t i = 0; i < check_count; i++)
-		step_check(q, &check_table[i]);
+		if (why == NULL || (!relays && check_table[i].stage == STAGE_AT_CONNECT))
+			step_check(q, &check_table[i]);
+	if (why != NULL)
+		snprintf(add(q, "checks", "none")->said, sizeof(q->step[0].said), "%s", why);
 }
 
 static void step_milters(struct query *q)
@@ -405,11 +407,13 @@ static void step_filters(struct query *q)
 	}
 }
 
-static void decide(struct query *q, bool may_relay)
+static void decide(struct query *q)
 {
-	if (q->settings.clientnames && q->login == NULL && !may_relay)
+	bool relays = access_client_may_relay(&q->access, &q->facts.client), may_relay = relays || q->login != NULL;
+
+	if (q->settings.clientnames && !relays)
 		(void)check_learn(&(struct settings){ 0 }, &q->facts, true, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
-	step_guard(q, GUARD_CONNECT, "guard at CONNECT", may_relay);
+	step_guard(q, GUARD_CONNECT, "guard at CONNECT", relays);
 	step_reports(q, may_relay);
 	step_sender(q);
 	step_guard(q, GUARD_MAIL, "guard at MAIL", may_relay);
@@ -418,7 +422,7 @@ static void decide(struct query *q, bool may_relay)
 		step_guard(q, GUARD_RCPT, "guard at RCPT", may_relay);
 	else
 		step_guard(q, GUARD_UNKNOWN, "unknown recipient", may_relay);
-	step_checks(q, may_relay);
+	step_checks(q, relays);
 	step_milters(q);
 	step_filters(q);
 }
@@ -538,14 +542,12 @@ static void print_json(const struct query *q)
 int command_session(int argc, char **argv)
 {
 	static struct query q;
-	bool may_relay;
 
 	read_arguments(&q, argc, argv);
 	understand(&q);
 	load(&q);
 	(void)signal(SIGPIPE, SIG_IGN);     /* a resolver that turns us away */
-	may_relay = q.login != NULL || access_client_may_relay(&q.access, &q.facts.client);
-	decide(&q, may_relay);
+	decide(&q);
 	if (geteuid() != 0 && (q.answers.count > 0 || q.callout.asked))
 		tool_say("the resolver answers root alone, and callout: what they were asked counts as a temporary failure");
 	if (q.json)

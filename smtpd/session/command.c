@@ -345,7 +345,8 @@ static void act_vrfy(struct session *s, struct command *c)
 static void act_help(struct session *s, struct command *c)
 {
 	(void)c;
-	session_reply_more(s, 214, "2.0.0", "HELO EHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
+	session_reply_more(s, 214, "2.0.0", "HELO EHLO%s%s MAIL RCPT DATA BDAT RSET NOOP VRFY%s HELP QUIT", starttls_offered(s) ? " STARTTLS" : "",
+		authenticate_offered(s) ? " AUTH" : "", etrn_offered(s) ? " ETRN" : "");
 	session_reply(s, 214, "2.0.0", "See RFC 5321");
 }
 

@@ -132,7 +132,7 @@ class House(Instance):
         return answer["reply"], {step["step"]: step for step in answer["steps"]}, answer["dns"]
 
 
-DEFAULTS = {"checkhelo": "off", "checkours": "off", "clients": "198.51.100.0/24", "dsnfrom": "0.0.0.0/0\n::/0", "checkhelodns": "off", "checkreverse": "off", "checkforward": "off", "checksender": "off", "checklists": "off", "checkexempt": "", "checkwhen": "rcpt", "clientnames": "no",
+DEFAULTS = {"checkhelo": "off", "checkours": "off", "clients": "198.51.100.0/24", "dsnfrom": "0.0.0.0/0\n::/0", "checkearly": "off", "checkhelodns": "off", "checkreverse": "off", "checkforward": "off", "checksender": "off", "checklists": "off", "checkexempt": "", "checkwhen": "rcpt", "clientnames": "no",
             "dnslists": "", "dnslistsscore": "1", "dnsforward": "127.0.0.1@9"}
 ALL_SETTINGS = sorted({**DEFAULTS, **SETTINGS})
 
@@ -317,7 +317,7 @@ def test_no_question_when_all_is_off(house, dns):
 
 
 def test_dry_run_says_what_smtpd_says(house, dns):
-    house.up(dns.server, checkhelodns="reject", checkforward="defer", checksender="reject", checklists="log", checkhelo="reject", checkours="reject", dnslists="bad.list.tappal 1", dsnfrom="203.0.113.0/24\n192.0.2.6",
+    house.up(dns.server, checkhelodns="reject", checkforward="defer", checksender="reject", checklists="log", checkhelo="reject", checkours="reject", checkearly="defer", dnslists="bad.list.tappal 1", dsnfrom="203.0.113.0/24\n192.0.2.6",
              checkexempt="# a comment\n203.0.113.0/24 checkhelo\n192.0.2.6 checkhelodns")
     for keys in ({}, {"ip": "192.0.2.2"}, {"ip": "192.0.2.6"}, {"ip": "192.0.2.5", "helo": "[192.0.2.5]"}, {"helo": "friend"}, {"sender": ""}, {"sender": "a@null.plain.tappal"},
                  {"sender": "x@local.test"}, {"rcpt": "nobody@local.test"}, {"rcpt": "x@else.test"}, {"helo": "friend", "rcpt": "postmaster@local.test"}, {"ip": "2001:db8::1"}):
@@ -338,6 +338,10 @@ def test_dry_run_says_what_smtpd_says(house, dns):
     assert (steps["reports"]["verdict"], steps["reports"]["decided_by"]) == ("none", f"{etc}/dsnfrom:1") and "555 5.5.4" in steps["reports"]["why"]
     reply, steps, asked = house.dry(login="joe", sender="joe@local.test", rcpt="x@else.test")
     assert reply.startswith("250 ") and steps["relay"]["decided_by"] == "login" and asked == []
+    assert steps["checks"]["verdict"] == "none" and "checkhelo" not in steps and steps["checkearly"]["verdict"] == "depends"
+    assert "a temporary failure: 521 5.5.1" in steps["checkearly"]["why"]       # it comes before the login
+    assert "checkearly" not in house.dry(ip="198.51.100.7", login="joe", sender="joe@local.test", rcpt="x@else.test")[1]
+    assert house.dry(helo="friend", rcpt="postmaster@local.test")[1]["checkearly"]["verdict"] == "depends"
     assert house.dry(login="joe", sender="ann@local.test")[0].startswith("553 5.7.1 ")
 
 
