@@ -53,7 +53,7 @@ enum client_end {
 enum client_end client_deliver(struct client *c, struct delivery *d);
 
 /* Would the server take a report for this address? MAIL FROM:<>, RCPT TO; never DATA. The outcome is that of RCPT, or of MAIL where it was not taken (its
- * stage says which); its text is valid until the next call. For callout alone (probe.c). */
+ * stage says which; a server without SMTPUTF8 has refused the address); its text is valid until the next call. For callout alone (probe.c). */
 struct outcome client_probe(struct client *c, struct bytes address, bool needs_utf8);
 
 void client_quit(struct client *c);           /* QUIT, a short wait for its reply, close; no effect when closed */

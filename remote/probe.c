@@ -15,7 +15,7 @@ struct outcome client_probe(struct client *c, struct bytes address, bool needs_u
 	struct outcome o;
 
 	if (needs_utf8 && !c->utf8)
-		return outcome_make(V_TEMP, STAGE_MAIL, "4.6.7", LIT("the server takes no addresses in UTF-8"));
+		return outcome_make(V_TEMP, STAGE_RCPT, "4.6.7", LIT("the server takes no addresses in UTF-8"));   /* about this one, not about others */
 	conn_say(&c->conn, needs_utf8 ? LIT("MAIL FROM:<> SMTPUTF8\r\n") : LIT("MAIL FROM:<>\r\n"));
 	o = answer(c, STEP_MAIL, STAGE_MAIL);
 	if (o.verdict != V_OK)

@@ -1,6 +1,7 @@
 /* test_callout - what callouts remember and for how long, how many there may be, and what a server's replies mean. */
 #include "unit.h"
 #include "common/verdict.h"
+#include "remote/client.h"
 #include "remote/callout/cache.h"
 #include "remote/callout/dialogue.h"
 #include "remote/callout/pace.h"
@@ -133,6 +134,17 @@ static void test_what_replies_mean(void **state)
 	}
 }
 
+/* One sender in UTF-8 must not hide all others of his domain. */
+static void test_address_in_utf8(void **state)
+{
+	static struct client old;      /* its server offers nothing */
+	struct callout_said said = { 0 };
+	struct outcome o = client_probe(&old, LIT("j\xc3\xb6@example.org"), true);
+	(void)state;
+	assert_int_equal(dialogue_judge(&o, &said), CALLOUT_OF_ADDRESS);
+	assert_int_equal(said.verdict, CALLOUT_UNKNOWN);
+}
+
 static void test_text_is_cleaned(void **state)
 {
 	char out[8];
@@ -149,7 +161,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cache_keeps), cmocka_unit_test(test_cache_is_bounded), cmocka_unit_test(test_cache_longest), cmocka_unit_test(test_pace),
-		cmocka_unit_test(test_what_replies_mean), cmocka_unit_test(test_text_is_cleaned),
+		cmocka_unit_test(test_what_replies_mean), cmocka_unit_test(test_address_in_utf8), cmocka_unit_test(test_text_is_cleaned),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
