@@ -29,10 +29,13 @@ struct dialogue {
 
 /* ---- what replies mean ---- */
 
-/* RFC 3463: 5.7.x is what the server thinks of us, 5.2.2 a mailbox that is full, 530 (RFC 3207, 4954) a wish for TLS or a login: none says that nobody is there. */
+/* RFC 3463: 5.7.x is what the server thinks of us (hosts on its block list hear it at MAIL as well as at RCPT), 5.2.2 a mailbox that is full, 530 (RFC 3207, 4954) a wish
+ * for TLS or a login: none says that nobody is there. */
 static bool is_about_something_else(const struct outcome *o)
 {
-	return o->code == 530 || (o->stage == STAGE_RCPT && o->enhanced.class == 5 && (o->enhanced.subject == 7 || (o->enhanced.subject == 2 && o->enhanced.detail == 2)));
+	bool policy = o->enhanced.subject == 7, full = o->enhanced.subject == 2 && o->enhanced.detail == 2;
+
+	return o->code == 530 || (o->enhanced.class == 5 && ((o->stage == STAGE_MAIL && policy) || (o->stage == STAGE_RCPT && (policy || full))));
 }
 
 static enum callout_verdict verdict_of(const struct outcome *o)

@@ -21,7 +21,7 @@ LINES = b"250-" + b"x" * 60 + b"\r\n"
 # What each domain's mail exchanger does. The hostile ones never say anything that a verdict could be read from.
 HONEST = {
     "good": {}, "helo": {"EHLO": "500 5.5.1 what?", "HELO": "250 old"}, "nobody": {"RCPT": {"joe@nobody.call": "550-5.1.1 no such user:\n550 5.1.1 joe", None: "250 2.1.5 ok"}},
-    "bounces": {"MAIL": "550 5.7.1 no empty sender here"}, "later": {"RCPT": "451 4.7.1 come again"}, "listed": {"RCPT": "550 5.7.1 you are listed"},
+    "bounces": {"MAIL": "550 5.1.7 no empty sender here"}, "later": {"RCPT": "451 4.7.1 come again"}, "listed": {"RCPT": "550 5.7.1 you are listed"}, "blocked": {"MAIL": "550 5.7.1 you are listed"},
     "escape": {"RCPT": Raw(b"550 5.1.1 \x1b[31mred\x00\x07 \xff\r\n")}, "twice": {}, "away": {}, "dry": {"RCPT": "550 5.1.1 who?"},
     "endless": {"CONNECT": Flood(b"220-welcome\r\n", 100000000)}, "lines": {"EHLO": Flood(LINES, 100000, then="250 ok")},
 }
@@ -105,7 +105,7 @@ def test_verdicts(house, sinks):
     assert house.sent_by("nobody", "ann").startswith("250 ")
     assert house.sent_by("bounces").startswith("550 5.1.8 <joe@bounces.call>: Sender address rejected: its host takes no reports (MAIL FROM:<>); mx-bounces.call[")
     assert house.sent_by("null").startswith("550 5.1.7 <joe@null.call>: Sender address rejected: no such address; ")
-    for name in ("later", "listed"):
+    for name in ("later", "listed", "blocked"):
         assert house.sent_by(name).startswith("250 ")
         assert eventually(lambda: house.warnings(name)), house.log("smtpd")
         assert "450 4.1.8 " in house.warnings(name)[0] and "says: " in house.warnings(name)[0]
