@@ -91,13 +91,15 @@ struct guard_answer grey_check(const struct grey *g, const struct netaddr *clien
 	row = triplet_row(g, network, sender, recipient, now);
 	if (row->limit > now)
 		return come_again(g, row->limit, now);
-	if (row->rank == 0) {
+	bool first = row->rank == 0;
+	if (first) {
 		row->rank = 1;
 		row->until = now;   /* remember() begins its life */
-		note_pass(g, network, now);
 	}
 	remember(g, row, now);
 	row->count++;
+	if (first)
+		note_pass(g, network, now);   /* last: it may push out the row at hand */
 	return answer;
 }
 

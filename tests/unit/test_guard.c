@@ -409,6 +409,21 @@ static void test_grey_network(void **state)
 	end();
 }
 
+/* In a table where all rows stand side by side, what passes first and its network's row are two. */
+static void test_grey_side_by_side(void **state)
+{
+	wall_ms_t later = 300 * SECOND_MS + 1;
+	(void)state;
+	begin("");
+	table_free(g.table);
+	g.grey.table = g.table = table_new(1);
+	assert_int_equal(grey("192.0.2.1", "a@x", "b@y", 1), GUARD_GREY);
+	assert_int_equal(grey("192.0.2.1", "a@x", "b@y", later), GUARD_GO);
+	assert_int_equal(grey("192.0.2.1", "a@x", "b@y", later + 1), GUARD_GO);
+	assert_int_equal(grey("192.0.2.1", "c@x", "d@y", later + 1), GUARD_GREY);     /* one has passed, not two */
+	end();
+}
+
 /* ---- rows */
 
 static size_t count_rows(wall_ms_t now)
@@ -470,7 +485,7 @@ int main(void)
 		cmocka_unit_test(test_grammar), cmocka_unit_test(test_clientlist), cmocka_unit_test(test_window), cmocka_unit_test(test_subjects),
 		cmocka_unit_test(test_exceptions), cmocka_unit_test(test_nobody_fits), cmocka_unit_test(test_several_windows), cmocka_unit_test(test_charged), cmocka_unit_test(test_spared),
 		cmocka_unit_test(test_at_a_time), cmocka_unit_test(test_present), cmocka_unit_test(test_unknown), cmocka_unit_test(test_grey), cmocka_unit_test(test_peek),
-		cmocka_unit_test(test_grey_network), cmocka_unit_test(test_flood), cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_grey_network), cmocka_unit_test(test_grey_side_by_side), cmocka_unit_test(test_flood), cmocka_unit_test(test_changes),
 	};
 	return sodium_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }
