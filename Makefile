@@ -22,7 +22,7 @@ ALLCFLAGS = -std=c11 -D_GNU_SOURCE -I. -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)
 ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAGS)
 
 # ---- what may be used by all: no SMTP policy, no LMDB, no OpenSSL
-COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv child passing passing_receive sibling service log settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline commandline dns xtext base64 quoted mimehead downgrade
+COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv child passing passing_receive sibling service log settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline commandline dns xtext base64 quoted fieldname mimehead downgrade
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o $(DOOR:%=%.o) $(SESSION:%=%.o) $(ASK:%=%.o) smtpd/policy/policy.o $(CHECKS:%=%.o) $(CONTENT:%=%.o)

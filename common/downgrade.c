@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "downgrade.h"
+#include "fieldname.h"
 
 enum piece { PIECE_GOES_ON, PIECE_ENDS, PIECE_LAST /* the message ends here, without CRLF */ };
 
@@ -310,7 +311,7 @@ static bool is_of_header(const struct downgrade *d, struct bytes text)
 		return true;
 	if (d->held.len > 0 && text.len > 0 && (text.at[0] == ' ' || text.at[0] == '\t'))
 		return true;
-	return mimehead_is_field(text);
+	return fieldname(text) > 0;
 }
 
 static void header_line(struct downgrade *d, struct bytes text, enum piece how, struct str *out)

@@ -1,6 +1,7 @@
 /* mimehead - the header fields by which MIME is built. Room: common, bytes from strangers. */
 #include <string.h>
 
+#include "fieldname.h"
 #include "mimehead.h"
 
 #define TYPE_MAX 64u
@@ -34,26 +35,10 @@ static bool field_next(struct bytes *rest, struct bytes *field_r)
 /* *value_r: what stands behind the colon. */
 static bool field_is(struct bytes field, struct bytes name, struct bytes *value_r)
 {
-	if (!bytes_starts_nocase(field, name))
+	if (!bytes_equal_nocase(bytes_slice(field, 0, fieldname(field)), name))
 		return false;
-	field = bytes_slice(field, name.len, field.len);
-	while (field.len > 0 && is_blank(field.at[0]))
-		field = bytes_slice(field, 1, field.len);
-	*value_r = bytes_slice(field, 1, field.len);
-	return field.len > 0 && field.at[0] == ':';
-}
-
-bool mimehead_is_field(struct bytes line)
-{
-	size_t n = 0;
-
-	while (n < line.len && line.at[n] > ' ' && line.at[n] < 127 && line.at[n] != ':')
-		n++;
-	if (n == 0)
-		return false;
-	while (n < line.len && is_blank(line.at[n]))
-		n++;
-	return n < line.len && line.at[n] == ':';
+	*value_r = bytes_slice(field, bytes_find(field, ':') + 1, field.len);
+	return true;
 }
 
 /* ---- values: words, quoted strings, comments (RFC 5322 3.2) */

@@ -39,9 +39,6 @@ struct mimehead {
 /* in_digest: what it is without a Content-Type. */
 void mimehead_read(struct bytes header, bool in_digest, struct mimehead *head_r);
 
-/* Is it the first line (without CRLF, or the beginning of it) of a field? */
-bool mimehead_is_field(struct bytes line);
-
 /* Append the header to *out, its Content-Transfer-Encoding (all of them) replaced by one that says `label`, where the first stood, or at the
  * end. version: a MIME-Version before that. type: a Content-Type that says what is known about text of which nobody said anything:
  * RFC 1428's unknown-8bit. */

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "common/fieldname.h"
+
 static const struct { const char *name; enum header_id id; } known[] = {
 	{ "return-path", HDR_RETURN_PATH }, { "date", HDR_DATE }, { "from", HDR_FROM }, { "sender", HDR_SENDER }, { "to", HDR_TO }, { "cc", HDR_CC }, { "bcc", HDR_BCC },
 	{ "message-id", HDR_MESSAGE_ID }, { "resent-date", HDR_RESENT_DATE }, { "resent-from", HDR_RESENT_FROM }, { "resent-sender", HDR_RESENT_SENDER },
@@ -33,22 +35,6 @@ static struct bytes without_line_end(struct bytes line)
 	return line;
 }
 
-/* Octets of a field's name (RFC 5322 2.2: printable but the colon), blanks before the colon as in obs-optional; 0: not a field. */
-static size_t field_name(struct bytes line, struct bytes *name_r)
-{
-	size_t n = 0, colon;
-
-	while (n < line.len && line.at[n] > 32 && line.at[n] < 127 && line.at[n] != ':')
-		n++;
-	colon = n;
-	while (colon < line.len && (line.at[colon] == ' ' || line.at[colon] == '\t'))
-		colon++;
-	if (n == 0 || colon == line.len || line.at[colon] != ':')
-		return 0;
-	*name_r = bytes_slice(line, 0, n);
-	return colon + 1;
-}
-
 static bool is_mbox_line(struct bytes line)
 {
 	struct bytes from = LIT("From "), quoted = LIT(">From ");
@@ -63,11 +49,9 @@ static bool is_continuation(struct bytes line)
 
 static bool belongs_to_header(struct bytes line, size_t offset, bool seen_field)
 {
-	struct bytes name;
-
 	if (is_continuation(line))
 		return seen_field;
-	return (offset == 0 && is_mbox_line(line)) || field_name(line, &name) > 0;
+	return (offset == 0 && is_mbox_line(line)) || fieldname(line) > 0;
 }
 
 bool header_end(struct bytes message, bool all, size_t *scanned, size_t *fields_r, size_t *body_r)
@@ -101,7 +85,7 @@ static enum header_id identify(struct bytes name)
 
 bool header_next(struct bytes fields, size_t *offset, struct header_field *field_r)
 {
-	size_t from = *offset, to = from, value_at;
+	size_t from = *offset, to = from, name, value_at;
 
 	if (from >= fields.len)
 		return false;
@@ -110,10 +94,11 @@ bool header_next(struct bytes fields, size_t *offset, struct header_field *field
 	} while (to < fields.len && is_continuation(bytes_slice(fields, to, fields.len)));
 	*offset = to;
 	field_r->raw = bytes_slice(fields, from, to);
-	field_r->name = (struct bytes){ NULL, 0 };
-	value_at = field_name(field_r->raw, &field_r->name);
+	name = fieldname(field_r->raw);
+	value_at = name > 0 ? bytes_find(field_r->raw, ':') + 1 : 0;
+	field_r->name = bytes_slice(field_r->raw, 0, name);
 	field_r->value = without_line_end(bytes_slice(field_r->raw, value_at, field_r->raw.len));
-	if (value_at > 0)
+	if (name > 0)
 		field_r->id = identify(field_r->name);
 	else
 		field_r->id = from == 0 && is_mbox_line(field_r->raw) ? HDR_MBOX_LINE : HDR_OTHER;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/downgrade.h"
+#include "common/fieldname.h"
 
 #define DEPTH_MAX 300u
 
@@ -74,7 +75,7 @@ static struct bytes header_take(struct bytes *rest)
 
 	while (seen.len > 0) {
 		struct bytes line = line_take(&seen), text = without_end(line);
-		bool field = mimehead_is_field(bytes_slice(text, 0, sizeof((struct downgrade *)0)->line))
+		bool field = fieldname(bytes_slice(text, 0, sizeof((struct downgrade *)0)->line)) > 0
 			|| (n == 0 && bytes_starts_nocase(text, LIT("From "))) || (n > 0 && text.len > 0 && is_blank(text.at[0]));
 
 		if (!field) {
