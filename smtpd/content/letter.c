@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/fieldname.h"
+
 #define PIECE 16384u
 
 void letter_init(struct letter *l)
@@ -34,7 +36,8 @@ struct bytes field_name(const struct field *f)
 
 struct bytes field_value(const struct field *f)
 {
-	return (struct bytes){ f->text + f->name_len + 1, f->len - f->name_len - 3 };
+	struct bytes field = { f->text, f->len - 2 };
+	return bytes_slice(field, bytes_find(field, ':') + 1, field.len);
 }
 
 /* Make room for one more at `index`. */
@@ -134,15 +137,6 @@ enum letter_result letter_change(struct letter *l, struct bytes name, uint32_t n
 
 /* ---- the message that came */
 
-static size_t name_length(struct bytes line)
-{
-	size_t colon = bytes_find(line, ':');
-	for (size_t i = 0; i < colon && i < line.len; i++)
-		if (line.at[i] <= ' ' || line.at[i] >= 127)
-			return 0;
-	return colon < line.len ? colon : 0;
-}
-
 struct opening { size_t begun, name_len; };
 
 static bool close_field(struct letter *l, struct opening *o, struct bytes head, size_t end)
@@ -167,7 +161,7 @@ static enum letter_result take_fields(struct letter *l, struct bytes head)
 		if (!continued && !close_field(l, &o, head, at))
 			return LETTER_FULL;
 		if (!continued)
-			o.name_len = name_length(bytes_slice(line, 0, lf));
+			o.name_len = fieldname(bytes_slice(line, 0, lf));
 		if (o.name_len == 0) {
 			l->body_at = line.at[0] == '\r' ? next : at;
 			return LETTER_OK;
@@ -200,7 +194,7 @@ enum letter_result letter_prepend(struct letter *l, struct bytes fields)
 	for (size_t i = 1; fields.len > 0; i++) {
 		size_t end = bytes_find(fields, '\n') + 1;
 		struct bytes line = bytes_slice(fields, 0, end);
-		if (!put_field(l, i, line, bytes_find(line, ':')))
+		if (!put_field(l, i, line, fieldname(line)))
 			return LETTER_FULL;
 		fields = bytes_slice(fields, end, fields.len);
 	}

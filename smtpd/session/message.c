@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "common/fieldname.h"
+
 /* Where in the stream the next octet stands. */
 enum place {
 	AT_LINE,      /* first octet of a line (after CRLF or after DATA) */
@@ -45,15 +47,16 @@ static void take_message_id(struct message *m, struct bytes value)
 	m->awaits_id = n == 0;
 }
 
-static bool is_header_line(struct bytes line)
+static void take_field(struct message *m, struct bytes name, struct bytes value)
 {
-	size_t colon = bytes_find(line, ':');
-	if (colon == 0 || colon == line.len)
-		return false;
-	for (size_t i = 0; i < colon; i++)
-		if (line.at[i] <= ' ' || line.at[i] >= 127)
-			return false;
-	return true;
+	if (bytes_equal_nocase(name, LIT("received")) && ++m->hops >= m->hops_max)
+		message_blame(m, MESSAGE_LOOPS);
+	m->has_date = m->has_date || bytes_equal_nocase(name, LIT("date"));
+	if (!bytes_equal_nocase(name, LIT("message-id")))
+		return;
+	m->has_id = true;
+	if (m->message_id[0] == '\0')
+		take_message_id(m, value);
 }
 
 /* A whole line of the header (its first octets, at least). The header ends with an empty line or with the first line that cannot be in one. */
@@ -68,19 +71,12 @@ static void header_line_ended(struct message *m)
 		return;
 	}
 	m->awaits_id = false;
-	if (!is_header_line(line)) {
-		/* A line cut at MESSAGE_HEADER_KEPT without a colon is no header field either. */
+	size_t name = fieldname(line);
+	/* A line cut at MESSAGE_HEADER_KEPT without a colon is no header field either. */
+	if (name == 0)
 		m->in_header = false;
-		return;
-	}
-	if (bytes_starts_nocase(line, LIT("received:")) && ++m->hops >= m->hops_max)
-		message_blame(m, MESSAGE_LOOPS);
-	else if (bytes_starts_nocase(line, LIT("date:")))
-		m->has_date = true;
-	else if (bytes_starts_nocase(line, LIT("message-id:")))
-		m->has_id = true;
-	if (m->message_id[0] == '\0' && bytes_starts_nocase(line, LIT("message-id:")))
-		take_message_id(m, bytes_slice(line, sizeof("message-id:") - 1, line.len));
+	else
+		take_field(m, bytes_slice(line, 0, name), bytes_slice(line, bytes_find(line, ':') + 1, line.len));
 }
 
 static void note_header(struct message *m, const char *at, size_t n)

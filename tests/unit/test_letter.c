@@ -38,7 +38,8 @@ static void messages_are_taken_apart(void **state)
 		{ "A: 1\r\n 2\r\n\t3\r\nB:\r\n\r\nbody\r\n\r\nC: no\r\n", "[ours]A: 1\r\n 2\r\n\t3\r\nB:\r\n|body\r\n\r\nC: no\r\n" },
 		{ "A: 1\r\nno field\r\nB: 2\r\n", "[ours]A: 1\r\n|no field\r\nB: 2\r\n" },
 		{ " begins with a blank\r\nA: 1\r\n", "[ours]| begins with a blank\r\nA: 1\r\n" },
-		{ "A : 1\r\n", "[ours]|A : 1\r\n" },
+		{ "A : 1\r\nB \t: 2\r\n\r\nx\r\n", "[ours]A : 1\r\nB \t: 2\r\n|x\r\n" },
+		{ " : 1\r\n", "[ours]| : 1\r\n" },
 		{ "body only\r\n", "[ours]|body only\r\n" },
 	};
 	for (size_t i = 0; i < COUNT(rows); i++) {

@@ -197,6 +197,10 @@ static void test_header(void **state)
 	s = scan_all_ways(LIT("Message-Id:\r\n\t<folded>\r\n.\r\n"));
 	assert_string_equal(s.message_id, "<folded>");
 	str_free(&s.kept);
+	s = scan_all_ways(LIT("A : a\r\nReceived\t: b\r\nMessage-ID : <old@x>\r\n\r\n.\r\n"));
+	assert_int_equal(s.hops, 1);
+	assert_string_equal(s.message_id, "<old@x>");
+	str_free(&s.kept);
 	s = scan_all_ways(LIT("no header\r\nMessage-Id: <body>\r\n.\r\n"));
 	assert_string_equal(s.message_id, "");
 	str_free(&s.kept);
