@@ -210,25 +210,27 @@ void letter_body_begin(struct letter *l)
 	l->ended_in_cr = false;
 }
 
+static size_t line_octets(struct bytes in)
+{
+	size_t n = 0;
+	while (n < in.len && in.at[n] != '\r' && in.at[n] != '\n')
+		n++;
+	return n;
+}
+
 /* Up to the next CR or LF; either alone, or both, become CRLF. */
 enum letter_result letter_body_add(struct letter *l, struct bytes octets)
 {
 	l->has_8bit = l->has_8bit || is_8bit(octets);
-	for (size_t i = 0; i < octets.len;) {
-		struct bytes rest = bytes_slice(octets, i, octets.len);
-		size_t end = bytes_find(rest, '\n'), cr = bytes_find(bytes_slice(rest, 0, end), '\r');
-		if (l->ended_in_cr && rest.at[0] == '\n') {
-			l->ended_in_cr = false;
-			i++;
-			continue;
-		}
-		struct bytes line = bytes_slice(rest, 0, cr);
-		l->ended_in_cr = cr < end;
-		if (memchr(line.at, '\0', line.len) != NULL)
-			return LETTER_REFUSED;
-		if (!draft_add(&l->body, line) || (cr < rest.len && !draft_add(&l->body, LIT("\r\n"))))
+	if (octets.len > 0 && memchr(octets.at, '\0', octets.len) != NULL)
+		return LETTER_FULL;
+	while (octets.len > 0) {
+		size_t n = line_octets(octets);
+		bool ends = n < octets.len, is_done = l->ended_in_cr && octets.at[0] == '\n';
+		if (!is_done && (!draft_add(&l->body, bytes_slice(octets, 0, n)) || (ends && !draft_add(&l->body, LIT("\r\n")))))
 			return LETTER_FULL;
-		i += line.len + (cr < rest.len);
+		l->ended_in_cr = ends && octets.at[n] == '\r';
+		octets = bytes_slice(octets, n + 1, octets.len);
 	}
 	return LETTER_OK;
 }

@@ -27,7 +27,7 @@ struct letter {
 	bool has_8bit;                     /* a change brought octets above 127 */
 };
 
-enum letter_result { LETTER_OK, LETTER_REFUSED /* a change of the trace */, LETTER_FULL /* bounds, memory, disk */ };
+enum letter_result { LETTER_OK, LETTER_REFUSED /* a change of the trace */, LETTER_FULL /* bounds, memory, disk, a NUL in a new body */ };
 
 void letter_init(struct letter *l);
 void letter_free(struct letter *l);

@@ -276,6 +276,12 @@ def test_a_new_body(run, server):
     assert parted(message(server)[1])[2] == "one\ntwo\n.\nend\n"
 
 
+def test_a_new_body_that_cannot_be_one(run):
+    """The old one is gone by then: what is left goes nowhere."""
+    with Milter({"END": [packet(b"b", b"one\n"), packet(b"b", b"two\0\n"), CONTINUE]}) as m, run(m) as c:
+        assert c.mail(BODY).startswith("451 4.3.0")
+
+
 def busy_for_ever(data):
     while True:
         time.sleep(0.2)
