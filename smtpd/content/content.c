@@ -346,6 +346,7 @@ static bool open_letter(struct session *s)
 	struct str own = STR_INIT(4096);
 	if (l->draft.error != 0)
 		return content_refuse_draft(s, l->draft.error);
+	l->binary = s->mail.body == BODY_BINARYMIME;
 	if (letter_open(l) != LETTER_OK)
 		return refuse(s, NULL, CONTENT_MESSAGE, NULL, 552, "5.3.4", "The header of the message is too large");
 	bool done = s->login[0] == '\0' || (submission_headers(s, &own) && letter_prepend(l, str_bytes(&own)) == LETTER_OK);
@@ -418,7 +419,7 @@ bool content_each(const struct content *content, bool (*take)(void *to, struct b
 	bool good = true;
 	for (size_t i = place_of_trace(l) + 1; good && i < l->count; i++)
 		good = take(to, (struct bytes){ l->fields[i].text, l->fields[i].len });
-	if (good && letter_has_body(l))
+	if (good && (l->parted || letter_has_body(l)))
 		good = take(to, LIT("\r\n"));
 	for (uint64_t at = 0; good && (n = letter_read_body(l, at, piece, sizeof piece)) > 0; at += (size_t)n)
 		good = take(to, (struct bytes){ piece, (size_t)n });

@@ -163,7 +163,8 @@ static enum letter_result take_fields(struct letter *l, struct bytes head)
 		if (!continued)
 			o.name_len = fieldname(bytes_slice(line, 0, lf));
 		if (o.name_len == 0) {
-			l->body_at = line.at[0] == '\r' ? next : at;
+			l->parted = line.at[0] == '\r';
+			l->body_at = l->parted ? next : at;
 			return LETTER_OK;
 		}
 		at = next;
@@ -219,9 +220,8 @@ static size_t line_octets(struct bytes in)
 }
 
 /* Up to the next CR or LF; either alone, or both, become CRLF. */
-enum letter_result letter_body_add(struct letter *l, struct bytes octets)
+static enum letter_result add_lines(struct letter *l, struct bytes octets)
 {
-	l->has_8bit = l->has_8bit || is_8bit(octets);
 	if (octets.len > 0 && memchr(octets.at, '\0', octets.len) != NULL)
 		return LETTER_FULL;
 	while (octets.len > 0) {
@@ -235,10 +235,18 @@ enum letter_result letter_body_add(struct letter *l, struct bytes octets)
 	return LETTER_OK;
 }
 
+enum letter_result letter_body_add(struct letter *l, struct bytes octets)
+{
+	l->has_8bit = l->has_8bit || is_8bit(octets);
+	if (l->binary)
+		return draft_add(&l->body, octets) ? LETTER_OK : LETTER_FULL;
+	return add_lines(l, octets);
+}
+
 enum letter_result letter_body_end(struct letter *l)
 {
 	char last;
-	if (l->body.size == 0 || (draft_read(&l->body, l->body.size - 1, &last, 1) == 1 && last == '\n'))
+	if (l->binary || l->body.size == 0 || (draft_read(&l->body, l->body.size - 1, &last, 1) == 1 && last == '\n'))
 		return LETTER_OK;
 	return draft_add(&l->body, LIT("\r\n")) ? LETTER_OK : LETTER_FULL;
 }

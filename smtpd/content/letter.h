@@ -23,6 +23,8 @@ struct letter {
 	struct draft draft;                /* the message as it came, */
 	uint64_t body_at;                  /* where its body begins, */
 	struct draft body;                 /* or its replacement */
+	bool parted;                       /* an empty line stands before it */
+	bool binary;                       /* BODY=BINARYMIME: a replacement is octets and no lines; the owner's to set, false at the beginning */
 	bool replaced, ended_in_cr;
 	bool has_8bit;                     /* a change brought octets above 127 */
 };
@@ -40,7 +42,8 @@ enum letter_result letter_add(struct letter *l, struct bytes name, struct bytes 
 enum letter_result letter_insert(struct letter *l, uint32_t index, struct bytes name, struct bytes value);
 /* The nth (from 1; 0 is 1) of that name: replaced, or gone where value is empty; added where there is none. */
 enum letter_result letter_change(struct letter *l, struct bytes name, uint32_t nth, struct bytes value);
-/* A piece of a new body: its lines will end with CRLF, and hold no other CR. The first one after `begin` drops the body there was. */
+/* A piece of a new body: its lines will end with CRLF, and hold no other CR; a NUL is LETTER_FULL. A binary one is taken as it is. The first one after `begin`
+ * drops the body there was. */
 void letter_body_begin(struct letter *l);
 enum letter_result letter_body_add(struct letter *l, struct bytes octets);
 enum letter_result letter_body_end(struct letter *l);

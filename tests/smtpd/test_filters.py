@@ -150,6 +150,23 @@ def test_a_large_message_and_who_does_not_read(house):
     assert os.listdir(f"{house.spool}/draft") == []
 
 
+def send_binary(house, octets):
+    """The reply to a message of these octets."""
+    with Mouth(house.port, PATIENCE).greet() as c:
+        assert c.ask("MAIL FROM:<alice@example.org> BODY=BINARYMIME").startswith("250")
+        assert c.ask("RCPT TO:<joe@local.test>").startswith("250")
+        c.socket.sendall(b"BDAT %d LAST\r\n" % len(octets) + octets)
+        return c.hear()
+
+
+def test_every_octet_of_a_message(house):
+    """Binary bodies, which have no lines and no line end at their end, reach program and queue as they came; so does an empty body."""
+    house.case("only", "cat >message")
+    for octets in (b"Subject: b\r\n\r\n\0\n.\r\r\n.", b"Subject: b\r\n\r\n" + bytes(range(256)) * 2000 + b"\n.\r", b"Subject: b\r\n\r\n", b"Subject: b\r\n"):
+        found = house.queued(send_binary(house, octets))
+        assert found == house.noted("message") and re.search(rb";\r\n\t[^\n]*\n", found).end() == len(found) - len(octets) and found.endswith(octets)
+
+
 # ---- what it says
 
 @pytest.mark.parametrize("does, reply", [

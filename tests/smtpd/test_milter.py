@@ -148,6 +148,16 @@ def test_binary(run, server):
     assert "BBINARYMIME" in envelope and parted(body)[1] == "A: 1\nX-Seen: yes" and parted(body)[2].startswith("\\x00")
 
 
+def test_a_new_binary_body(run, server):
+    """What a milter puts in their place does so, too: no line end is mended, and none is added."""
+    with Milter({"END": [packet(b"b", b"\x00one\n"), packet(b"b", b"\r\xff"), CONTINUE]}) as m, run(m) as c:
+        c.ask("MAIL FROM:<alice@example.org> BODY=BINARYMIME")
+        c.ask("RCPT TO:<joe@local.test>")
+        c.socket.sendall(b"BDAT 11 LAST\r\nA: 1\r\n\r\nold")
+        assert c.hear().startswith("250 2.0.0")
+    assert parted(message(server)[1])[1:] == ("A: 1", r"\x00one\n\r\xff")
+
+
 # ---- verdicts
 
 VERDICTS = [(REJECT, "550 5.7.1"), (TEMPFAIL, "451 4.7.1"), (reply(b"553 5.7.9 Not\t you"), "553 5.7.9 Not? you"), (reply(b"450 Later"), "450 4.0.0 Later"),

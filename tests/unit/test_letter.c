@@ -110,6 +110,24 @@ static void a_new_body_has_lines(void **state)
 	letter_free(&l);
 }
 
+static void a_new_binary_body_is_octets(void **state)
+{
+	(void)state;
+	static const char pieces[2][3] = { "a\0", "\r\n" };
+	struct letter l;
+	char got[8];
+	open_letter(&l, "A: 1\r\n\r\nold");
+	assert_true(l.parted);
+	l.binary = true;
+	letter_body_begin(&l);
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(letter_body_add(&l, (struct bytes){ pieces[i], sizeof pieces[i] }), LETTER_OK);
+	assert_int_equal(letter_body_end(&l), LETTER_OK);
+	assert_int_equal(letter_read_body(&l, 0, got, sizeof got), 6);
+	assert_memory_equal(got, "a\0\0\r\n\0", 6);
+	letter_free(&l);
+}
+
 static void bounds_hold(void **state)
 {
 	(void)state;
@@ -139,6 +157,7 @@ int main(void)
 		cmocka_unit_test(fields_are_changed_by_number),
 		cmocka_unit_test(the_trace_is_not_theirs),
 		cmocka_unit_test(a_new_body_has_lines),
+		cmocka_unit_test(a_new_binary_body_is_octets),
 		cmocka_unit_test(bounds_hold),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
