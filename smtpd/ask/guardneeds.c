@@ -8,7 +8,8 @@ static unsigned events_of(const struct limit *l)
 		[LIMIT_CONNECTIONS] = GUARD_BIT(GUARD_CONNECT), [LIMIT_MESSAGES] = GUARD_BIT(GUARD_MAIL), [LIMIT_RECIPIENTS] = GUARD_BIT(GUARD_RCPT),
 		[LIMIT_ERRORS] = GUARD_BIT(GUARD_CONNECT) | GUARD_BIT(GUARD_MAIL), [LIMIT_OCTETS] = GUARD_BIT(GUARD_CONNECT) | GUARD_BIT(GUARD_MAIL),
 	};
-	return l->subject == LIMIT_DOMAIN ? GUARD_BIT(GUARD_RCPT) : events[l->what];
+	/* Of messages to a domain guard must know where one begins. */
+	return l->subject == LIMIT_DOMAIN ? GUARD_BIT(GUARD_RCPT) | events[l->what] : events[l->what];
 }
 
 void guard_needs_of(const struct settings *settings, struct guard_needs *needs_r)

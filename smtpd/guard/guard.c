@@ -36,7 +36,8 @@
 
 /* A socket of smtpd's serves one session at a time. */
 struct guest {
-	bool here;                    /* it is one of the connections at a time */
+	bool begun;
+	bool here;                    /* it is one of the connections at a time: those of this host's programs are none */
 	struct netaddr client;
 	uint64_t domain[DOMAINS_COUNTED];
 };
@@ -58,14 +59,15 @@ static void leave(struct guard *g, struct guest *guest)
 {
 	if (guest->here)
 		present_leave(g->present, &guest->client);
-	guest->here = false;
+	guest->begun = guest->here = false;
 }
 
 static void arrive(struct guard *g, struct guest *guest, const struct netaddr *client)
 {
-	if (guest->here && netaddr_equal(&guest->client, client))
+	if (guest->begun && netaddr_equal(&guest->client, client))
 		return;
 	leave(g, guest);
+	guest->begun = true;
 	guest->client = *client;
 	guest->here = client->family != 0 && present_enter(g->present, client);
 	memset(guest->domain, 0, sizeof guest->domain);

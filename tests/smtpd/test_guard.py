@@ -196,6 +196,21 @@ def test_recipients_and_domains(served):
             assert c.ask(RCPT).startswith("250")
 
 
+@settings(limits="domain messages 2/1h")
+def test_messages_to_a_domain(served):
+    """Each message of a session counts, and its recipients do not: whoever the client is."""
+    with served.hello() as c:
+        for expected in ("250", "250", "452 4.7.1 Too many messages to this domain: 3 within 1h"):
+            assert c.ask("MAIL FROM:<a@example.org>").startswith("250")
+            for _ in range(2):
+                assert c.ask(FAR).startswith(expected)
+            assert c.ask("RSET").startswith("250")
+    with served.neighbour() as n:   # a program of this host has no address
+        for expected in (GO, GO, OVER):
+            assert n.ask(MAIL, client="").verdict == GO
+            assert [n.ask(TO, client="", recipient=f"{who}@local.test").verdict for who in "abc"] == [expected] * 3
+
+
 @settings(limits=["address errors 3/1h", "network octets 1K/1h"])
 def test_errors_and_octets(served):
     with served.hello() as c:
