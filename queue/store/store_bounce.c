@@ -2,7 +2,8 @@
  * store_bounce - what is to be reported to senders: failures, and successes that were to be reported (RFC 3461). Room: queue, the store.
  *
  * Both of a message are grouped in batches of at most BATCH_RCPTS; one bounce reports one batch. While the bounce program has a
- * batch, later failures of the message belong to the next one: the bounce that is being written does not speak of them. One
+ * batch, later failures of the message belong to the next one: the bounce that is being written does not speak of them. So do those behind
+ * a batch that is over: its number is that of its bounce, in the Message-ID and in what a second bounce of it would settle. One
  * batch of a message is out at a time. That a batch is out is memory only: after a crash it is handed out again, and a bounce that was
  * accepted settles its batch in the same log record that holds it, so there is exactly one. A second one, of a bounce program that was thought
  * dead, finds its batch settled and is let go.
@@ -62,7 +63,8 @@ void store_give_back_bounces(struct store *st, wall_ms_t now)
 
 uint32_t store_batch(const struct store *st, msgid_t id, const struct row_message *m)
 {
-	return m->batch + (find_out(st, id) != NULL || m->batch_failed >= BATCH_RCPTS);
+	bool is_over = m->failed == 0 && m->batch_failed > 0;
+	return m->batch + (is_over || find_out(st, id) != NULL || m->batch_failed >= BATCH_RCPTS);
 }
 
 enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch, bool *waits_r)

@@ -486,6 +486,14 @@ static void test_bounce_twice(void **state)
 	spool_crash(&sp);
 	assert_true(spool_accept_bounce(&sp, id, batch) == 0);
 	assert_true(spool_accept_bounce(&sp, id + 1, 1) == 0);
+	/* Nor when another failure is to be reported now, whose bounce has a Message-ID of its own. */
+	sp.now += 500000;
+	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
+	assert_true(spool_accept_bounce(&sp, id, batch) == 0);
+	b = claim_bounce(&sp);
+	assert_int_equal(b.begin.batch, batch + 1);
+	assert_true(spool_accept_bounce(&sp, id, b.begin.batch) != 0);
+	assert_false(exists(&sp, id));
 	spool_end(&sp);
 }
 
