@@ -16,7 +16,7 @@ const char *stage_name(enum stage stage)
 
 const char *dsn_action_name(unsigned action)
 {
-	static const char *const names[DSN_ACTIONS] = { "failed", "delivered", "relayed" };
+	static const char *const names[DSN_ACTIONS] = { "failed", "delivered", "relayed", "delayed" };
 	return action < DSN_ACTIONS ? names[action] : "?";
 }
 

@@ -15,8 +15,9 @@ enum stage { STAGE_NONE, STAGE_DNS, STAGE_CONNECT, STAGE_GREETING, STAGE_TLS, ST
 	STAGE_FINAL /* reply to the final dot */, STAGE_LOCAL /* writing the mailbox */, STAGE_QUEUE /* decided by the queue itself: expired, deleted */,
 	STAGE_FINAL_DSN /* as STAGE_FINAL; with V_OK: the server took over what NOTIFY asks for (RFC 3461 5.2.1) */, STAGE_COUNT };
 
-/* What a delivery report says of a recipient (RFC 3464 2.3.3). RELAYED: to a server that gives no reports (RFC 3461 5.2.2). */
-enum dsn_action { DSN_FAILED, DSN_DELIVERED, DSN_RELAYED, DSN_ACTIONS };
+/* What a delivery report says of a recipient (RFC 3464 2.3.3). RELAYED: to a server that gives no reports (RFC 3461 5.2.2). The order is the wire order:
+ * append only. */
+enum dsn_action { DSN_FAILED, DSN_DELIVERED, DSN_RELAYED, DSN_DELAYED, DSN_ACTIONS };
 const char *dsn_action_name(unsigned action);        /* "failed"; "?" when out of range */
 
 struct enhanced { uint8_t class; uint16_t subject, detail; };  /* RFC 3463; class 0 = none given; subject, detail <= 999 */

@@ -113,6 +113,8 @@ static const char *subject(const struct report *r) {
 		return "Undelivered mail of this system";
 	if (report_has_failure(r))
 		return "Your mail was not delivered";
+	if (count_action(r, DSN_DELAYED) > 0)
+		return "Your mail is delayed";
 	return count_action(r, DSN_RELAYED) > 0 ? "Your mail was passed on" : "Your mail was delivered";
 }
 
@@ -188,6 +190,7 @@ static void add_people(const struct report *r, struct str *out, enum dsn_action 
 	static const char *const said[DSN_ACTIONS][2] = {
 		[DSN_FAILED] = { "could not be delivered to the address", ", and will not be tried again.\r\n" },
 		[DSN_DELIVERED] = { "was delivered to the address", ". You asked to be told.\r\n" },
+		[DSN_DELAYED] = { "could not be delivered yet to the address", ".\r\nThis is only a warning: you need do nothing, and should not send it again.\r\nIt is tried until " },
 		[DSN_RELAYED] = { "was passed on, for the address", ", to a server that gives no reports.\r\nYou will not hear from it when it delivers the message.\r\n" },
 	};
 	uint32_t count = count_action(r, action);
@@ -197,6 +200,8 @@ static void add_people(const struct report *r, struct str *out, enum dsn_action 
 	str_add_c(out, said[action][0]);
 	str_add_c(out, count > 1 ? "es below" : " below");
 	str_add_c(out, said[action][1]);
+	if (action == DSN_DELAYED)
+		add_date(out, "", r->retry_until);
 	for (uint32_t i = 0; i < r->begin->rcpt_count; i++) {
 		if (r->rcpts[i].action != action)
 			continue;
@@ -296,11 +301,15 @@ static void add_diagnostic(const struct report *r, struct str *out, const struct
 
 static void add_recipient(const struct report *r, struct str *out, const struct bounce_rcpt *rcpt) {
 	struct enhanced e = { .class = rcpt->e_class, .subject = rcpt->e_subject, .detail = rcpt->e_detail };
+	bool delayed = rcpt->action == DSN_DELAYED;
+	/* What was put off in spite of a 5xx, like one to the greeting, is no failure yet. */
+	if (delayed && e.class != 4)
+		e.class = 0;
 	str_add_c(out, "\r\n");
 	add_original_recipient(r, out, rcpt->orcpt);
 	add_final_recipient(r, out, rcpt->address);
 	str_addf(out, "Action: %s\r\nStatus: ", dsn_action_name(rcpt->action));
-	enhanced_format(enhanced_or_default(e, rcpt->action == DSN_FAILED ? V_PERM : V_OK), out);
+	enhanced_format(enhanced_or_default(e, rcpt->action == DSN_FAILED ? V_PERM : delayed ? V_TEMP : V_OK), out);
 	str_add_c(out, "\r\n");
 	if (is_atom(rcpt->host)) {
 		str_add_c(out, "Remote-MTA: dns; ");
@@ -310,6 +319,8 @@ static void add_recipient(const struct report *r, struct str *out, const struct 
 	add_diagnostic(r, out, rcpt);
 	if (rcpt->last_try_ms > 0)
 		add_date(out, "Last-Attempt-Date: ", rcpt->last_try_ms);
+	if (delayed)
+		add_date(out, "Will-Retry-Until: ", r->retry_until);
 }
 
 static void add_status_part(const struct report *r, struct str *out) {

@@ -1,6 +1,6 @@
 /*
- * report - the text of a bounce, or of a report that a sender asked for (NOTIFY=SUCCESS): multipart/report (RFC 6522) of a text that a person understands, a message/delivery-status part
- * (RFC 3464, with the fields of RFC 3461 6.3) and the original message or its header. Room: queue (bounce).
+ * report - the text of a bounce, or of a report that a sender asked for (NOTIFY=SUCCESS, NOTIFY=DELAY): multipart/report (RFC 6522) of a text that a
+ * person understands, a message/delivery-status part (RFC 3464, with the fields of RFC 3461 6.3) and the original message or its header. Room: queue (bounce).
  *
  * What other people wrote (addresses, replies, ORCPT, ENVID) is cleaned before it is put anywhere: no octet of it can end a line
  * or a part. The original is copied as it is, and no line of it can be the boundary: survey looks at every octet of it first.
@@ -46,6 +46,7 @@ struct report {
 	bool is_double;                    /* the message that failed had no sender */
 	struct bytes me, from_local, from_host;
 	wall_ms_t now;
+	wall_ms_t retry_until;             /* of those that are delayed */
 	enum report_original original;
 	bool eight_bit;                    /* what is copied of the original has octets above 127 */
 	const char *boundary;

@@ -157,6 +157,36 @@ static void successes(void **state)
 	check("report_delivered.eml", &r, LIT("From: a@s.example\r\nSubject: hello\r\n"));
 }
 
+/* NOTIFY=DELAY: the server's last answer, one of ours, and a reply that is no failure yet; and beside a failure. */
+static void delays(void **state)
+{
+	(void)state;
+	struct bounce_begin begin = begin_of(3);
+	struct bounce_rcpt rcpts[] = {
+		{ .id = SOME_ID, .index = 0, .action = DSN_DELAYED, .stage = STAGE_RCPT, .code = 450, .e_class = 4, .e_subject = 2, .e_detail = 1,
+			.last_try_ms = UINT64_C(1763758140000), .attempts = 5, .address = LIT("bob@r.example"), .orcpt = LIT("rfc822;Bob@old.example"),
+			.host = LIT("mx.r.example"), .text = LIT("450 4.2.1 mailbox busy") },
+		{ .id = SOME_ID, .index = 1, .action = DSN_DELAYED, .stage = STAGE_CONNECT, .e_class = 4, .e_subject = 4, .e_detail = 1, .attempts = 5,
+			.last_try_ms = UINT64_C(1763758140000), .address = LIT("ann@q.example"), .text = LIT("cannot connect to mx.q.example") },
+		{ .id = SOME_ID, .index = 2, .action = DSN_DELAYED, .stage = STAGE_GREETING, .code = 554, .e_class = 5, .e_subject = 7, .e_detail = 1,
+			.last_try_ms = UINT64_C(1763758140000), .attempts = 5, .address = LIT("eve@p.example"), .host = LIT("mx.p.example"), .text = LIT("554 5.7.1 go away") },
+	};
+	struct report r;
+
+	begin.envid = LIT("QQ314159");
+	begin.ret = LIT("FULL");
+	r = report_of(&begin, rcpts);
+	r.retry_until = UINT64_C(1764362934123);
+	r.original = report_choice(&r, 50000);
+	assert_int_equal(r.original, ORIGINAL_HEADER);   /* RFC 3461 4.3: FULL is for failures */
+	check("report_delayed.eml", &r, LIT("From: a@s.example\r\nSubject: hello\r\n"));
+	rcpts[1].action = DSN_FAILED;
+	begin.rcpt_count = 2;
+	r.original = report_choice(&r, 50000);
+	assert_int_equal(r.original, ORIGINAL_WHOLE);
+	check("report_delayed_failed.eml", &r, LIT(ORIGINAL));
+}
+
 static void envelopes(void **state)
 {
 	(void)state;
@@ -255,7 +285,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_recipient), cmocka_unit_test(several_recipients), cmocka_unit_test(hostile_text), cmocka_unit_test(utf8),
-		cmocka_unit_test(double_bounce), cmocka_unit_test(successes), cmocka_unit_test(envelopes), cmocka_unit_test(what_is_returned), cmocka_unit_test(surveys), cmocka_unit_test(cleaning),
+		cmocka_unit_test(double_bounce), cmocka_unit_test(successes), cmocka_unit_test(delays), cmocka_unit_test(envelopes), cmocka_unit_test(what_is_returned), cmocka_unit_test(surveys), cmocka_unit_test(cleaning),
 	};
 
 	setenv("TZ", "UTC", 1);
