@@ -41,9 +41,14 @@ const char *rcpt_state_name(unsigned state)
 	return state < sizeof name / sizeof name[0] ? name[state] : "?";
 }
 
-bool rcpt_state_reports(unsigned state)
+bool rcpt_delay_due(const struct row_rcpt *row)
 {
-	return state == RCPT_FAILED || state == RCPT_REPORTING;
+	return row->state == RCPT_WAITING && row->batch != 0 && row->batch != BATCH_TOLD;
+}
+
+bool rcpt_reports(const struct row_rcpt *row)
+{
+	return row->state == RCPT_FAILED || row->state == RCPT_REPORTING || rcpt_delay_due(row);
 }
 
 /* ---- keys ---- */

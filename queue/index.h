@@ -26,9 +26,13 @@
 
 enum rcpt_state { RCPT_WAITING, RCPT_DELIVERED, RCPT_FAILED /* a bounce is due */, RCPT_BOUNCED, RCPT_DROPPED, RCPT_DELETED,
 	RCPT_REPORTING /* delivered, and a report of it is due */ };
-bool rcpt_state_reports(unsigned state);       /* a report is due: FAILED or REPORTING */
 enum finished_how { FINISHED_DELIVERED, FINISHED_BOUNCED, FINISHED_DELETED, FINISHED_DROPPED };
 const char *rcpt_state_name(unsigned state);   /* "waiting" ... "?" */
+
+/* row_rcpt.batch of one who waits: 0, the batch that is to report his delay (RFC 3461), or */
+#define BATCH_TOLD UINT32_MAX                  /* it was reported, and is not again */
+bool rcpt_delay_due(const struct row_rcpt *row);
+bool rcpt_reports(const struct row_rcpt *row); /* a report is due: of a failure, a success or a delay */
 
 struct index;
 

@@ -124,7 +124,7 @@ UNIT_OBJ_signer = smtpd/tlsd/signer.o smtpd/tlsd/keyless.o
 UNIT_LIBS_signer = -lcrypto
 
 # the store
-UNIT += msglog index schedule store crash operate reclaim check check_index check_files backup
+UNIT += msglog index schedule store crash operate delay reclaim check check_index check_files backup
 UNIT_OBJ_msglog = queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o
 UNIT_OBJ_index = queue/index.o
 UNIT_OBJ_schedule = $(STORE) queue/intakefile.o
@@ -135,6 +135,7 @@ UNIT_OBJ_check_index = $(UNIT_OBJ_check)
 UNIT_OBJ_check_files = $(UNIT_OBJ_check)
 UNIT_OBJ_backup = $(sort $(STORE) $(CHECK))
 UNIT_OBJ_operate = $(STORE) queue/intakefile.o
+UNIT_OBJ_delay = $(STORE) queue/intakefile.o
 UNIT_OBJ_reclaim = $(STORE) queue/intakefile.o
 UNIT_LIBS_msglog = -lpthread
 UNIT_LIBS_index = -llmdb
@@ -146,6 +147,7 @@ UNIT_LIBS_check_index = $(UNIT_LIBS_check)
 UNIT_LIBS_check_files = $(UNIT_LIBS_check)
 UNIT_LIBS_backup = -llmdb -lpthread
 UNIT_LIBS_operate = -llmdb -lpthread
+UNIT_LIBS_delay = -llmdb -lpthread
 UNIT_LIBS_reclaim = -llmdb -lpthread
 FUZZ += replay manifest
 FUZZ_SRC_manifest = queue/store/manifest.c

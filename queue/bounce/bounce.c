@@ -1,5 +1,5 @@
 /*
- * bounce - write the report about recipients that failed (or received, where the sender asked to be told), and queue it for the sender.
+ * bounce - write the report about recipients that failed (or received, or are late, where the sender is to be told), and queue it for him.
  *   runs as   tappal-bounce, whose primary group is tappal-log; cwd the spool
  *   in        fifo/bounce; the log and large/, read-only; settings
  *   writes    a message and its envelope into a pipe each, to `enqueue`; log lines
@@ -206,7 +206,8 @@ static void send_report(const struct bounce *b) {
 	struct survey survey;
 	struct feed feed;
 	struct report r = { .begin = &b->begin, .rcpts = b->rcpts, .me = b->settings.me, .from_local = b->settings.bouncefrom,
-		.from_host = b->settings.bouncehost, .now = clock_wall_ms() };
+		.from_host = b->settings.bouncehost, .now = clock_wall_ms(),
+		.retry_until = msgid_time(b->begin.id) + b->settings.queuelifetime * SECOND_MS };
 	if (!find_receiver(b, &text, &r)) {
 		log_msg(b->begin.id, "cannot be bounced: %s", b->begin.sender.len > 0 ? "its sender is no address" : "it has no sender, and doublebounceto is no address");
 		str_free(&text);

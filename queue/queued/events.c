@@ -114,9 +114,10 @@ static void tell_recipient(const struct events *ev, const struct store_event *e)
 
 static void tell_bounced(const struct store_event *e) {
 	char bounce[MSGID_TEXT + 1];
+	const char *kind = e->action == DSN_FAILED ? "non-delivery" : e->action == DSN_DELAYED ? "delay" : "delivery status";
 	msgid_format(e->bounce, bounce);
 	log_program("bounce");
-	log_msg(e->id, "sender %s notification: %s", e->failure ? "non-delivery" : "delivery status", bounce);
+	log_msg(e->id, "sender %s notification: %s", kind, bounce);
 }
 
 static void tell_queue(msgid_t id, const char *what, struct bytes text) {

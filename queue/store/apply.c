@@ -131,8 +131,15 @@ static void put_in_batch(struct row_message *m, struct row_rcpt *row, uint32_t b
 	row->batch = m->batch;
 }
 
+void apply_end_delay(struct row_message *m, struct row_rcpt *row)
+{
+	m->failed -= rcpt_delay_due(row);
+	row->batch = 0;
+}
+
 void apply_fail(struct row_message *m, struct row_rcpt *row, uint32_t batch)
 {
+	apply_end_delay(m, row);
 	put_in_batch(m, row, batch);
 	m->unfinished--;
 	row->state = RCPT_FAILED;
@@ -164,6 +171,31 @@ enum index_result apply_bounce_due(struct apply *a, msgid_t id, struct row_messa
 	return due == 0 ? INDEX_OK : index_put_bounce(a->ix, due, id);
 }
 
+/* A report of him was accepted, or is let go: one that failed ends in `state`, one that waits goes on waiting. */
+static void settle_rcpt(struct row_rcpt *row, enum rcpt_state state)
+{
+	if (row->state == RCPT_WAITING)
+		row->batch = BATCH_TOLD;
+	else
+		row->state = row->state == RCPT_FAILED ? (uint8_t)state : (uint8_t)RCPT_DELIVERED;
+}
+
+enum index_result apply_counts(struct apply *a, msgid_t id, const struct row_message *counts, wall_ms_t at)
+{
+	struct row_message m;
+	if (index_get_message(a->ix, id, &m) != INDEX_OK)
+		return INDEX_FATAL;
+	m.unfinished = counts->unfinished;
+	m.delivered = counts->delivered;
+	m.failed = counts->failed;
+	m.batch = counts->batch;
+	m.batch_failed = counts->batch_failed;
+	if (index_put_message(a->ix, id, &m) == INDEX_FATAL || index_get_message(a->ix, id, &m) != INDEX_OK ||
+		apply_bounce_due(a, id, &m, at) == INDEX_FATAL)
+		return INDEX_FATAL;
+	return apply_finish_if_done(a, id, at);
+}
+
 /* The recipients of a batch (0: of all) of whom a report was due: the failed ones end in `state`. */
 static enum index_result settle_batch(struct apply *a, msgid_t id, uint32_t batch, enum rcpt_state state, wall_ms_t at)
 {
@@ -172,8 +204,8 @@ static enum index_result settle_batch(struct apply *a, msgid_t id, uint32_t batc
 	uint32_t n = 0, settled = 0;
 	enum index_result rc;
 	while ((rc = index_next_rcpt(a->ix, id, n, &n, &r)) == INDEX_OK) {
-		if (rcpt_state_reports(r.state) && (batch == 0 || r.batch == batch)) {
-			r.state = r.state == RCPT_FAILED ? (uint8_t)state : (uint8_t)RCPT_DELIVERED;
+		if (rcpt_reports(&r) && (batch == 0 || r.batch == batch)) {
+			settle_rcpt(&r, state);
 			settled++;
 			if (index_put_rcpt(a->ix, id, n, &r) == INDEX_FATAL)
 				return INDEX_FATAL;
@@ -191,15 +223,18 @@ static enum index_result settle_batch(struct apply *a, msgid_t id, uint32_t batc
 	return apply_finish_if_done(a, id, at);
 }
 
-/* Whether the report of a batch tells of a failure. */
-static enum index_result batch_failed(struct apply *a, msgid_t id, uint32_t batch, bool *failed_r)
+/* The worst that the report of a batch tells of. */
+static enum index_result batch_action(struct apply *a, msgid_t id, uint32_t batch, enum dsn_action *worst_r)
 {
 	struct row_rcpt row;
 	uint32_t n = 0;
 	enum index_result r = INDEX_OK;
-	*failed_r = false;
-	while (!*failed_r && (r = index_next_rcpt(a->ix, id, n, &n, &row)) == INDEX_OK) {
-		*failed_r = row.state == RCPT_FAILED && row.batch == batch;
+	*worst_r = DSN_DELIVERED;
+	while (*worst_r != DSN_FAILED && (r = index_next_rcpt(a->ix, id, n, &n, &row)) == INDEX_OK) {
+		if (row.batch == batch && row.state == RCPT_FAILED)
+			*worst_r = DSN_FAILED;
+		else if (row.batch == batch && rcpt_delay_due(&row))
+			*worst_r = DSN_DELAYED;
 		n++;
 	}
 	return r == INDEX_FATAL ? r : INDEX_OK;
@@ -208,13 +243,13 @@ static enum index_result batch_failed(struct apply *a, msgid_t id, uint32_t batc
 static enum index_result apply_bounced(struct apply *a, const struct log_message *lm)
 {
 	struct row_message m;
-	bool failure = true;
+	enum dsn_action worst = DSN_FAILED;
 	enum index_result r = index_get_message(a->ix, lm->bounce_of, &m);
 	if (r == INDEX_OK && a->live)
-		r = batch_failed(a, lm->bounce_of, lm->bounce_batch, &failure);
+		r = batch_action(a, lm->bounce_of, lm->bounce_batch, &worst);
 	if (r != INDEX_OK)
 		return r == INDEX_FATAL ? r : INDEX_OK;
-	tell(a, &(struct store_event){ .kind = EVENT_BOUNCED, .id = lm->bounce_of, .message = &m, .bounce = lm->id, .failure = failure });
+	tell(a, &(struct store_event){ .kind = EVENT_BOUNCED, .id = lm->bounce_of, .message = &m, .bounce = lm->id, .action = worst });
 	a->status.bounced++;
 	if (a->batch_reported)
 		a->batch_reported(a->context, lm->bounce_of);
@@ -349,9 +384,19 @@ static void take_result(struct row_rcpt *row, const struct log_result *res)
 	row->text = res->text;
 }
 
+/* A batch in the result of a failed attempt: that he is late is to be reported. */
+static void count_put_off(struct apply *a, struct row_message *m, struct row_rcpt *row, const struct log_result *res)
+{
+	row->next_try_ms = res->next_ms;
+	if (res->batch != 0 && row->batch == 0)
+		put_in_batch(m, row, res->batch);
+	a->status.deferred++;
+}
+
 static void count_verdict(struct apply *a, struct row_message *m, struct row_rcpt *row, const struct log_result *res)
 {
 	if (res->verdict == V_OK) {
+		apply_end_delay(m, row);
 		row->state = RCPT_DELIVERED;
 		if (apply_reports_success(m, row, res->stage)) {
 			row->state = RCPT_REPORTING;
@@ -363,8 +408,7 @@ static void count_verdict(struct apply *a, struct row_message *m, struct row_rcp
 	} else if (res->verdict == V_PERM) {
 		apply_fail(m, row, res->batch);
 	} else {
-		row->next_try_ms = res->next_ms;
-		a->status.deferred++;
+		count_put_off(a, m, row, res);
 	}
 	if (res->verdict != V_TEMP)
 		a->status.recipients--;
@@ -388,26 +432,14 @@ static enum index_result apply_result(struct apply *a, const struct log_result *
 	tell(a, &(struct store_event){ .kind = EVENT_RESULT, .id = res->id, .rcpt = res->index, .message = &m, .row = &row,
 		.channel = schedule_channel(destination) });
 	struct due after = apply_due(res->id, res->index, &row);
-	bool waits = row.state == RCPT_WAITING;
+	bool waits = row.state == RCPT_WAITING, reports = rcpt_delay_due(&row);
 	struct row_message counts = m;
 	if (index_put_rcpt(a->ix, res->id, res->index, &row) == INDEX_FATAL || index_delete_due(a->ix, destination, before) == INDEX_FATAL)
 		return INDEX_FATAL;
-	if (waits) {
-		if (held)
-			return INDEX_OK;
-		return index_put_due(a->ix, destination, after) == INDEX_FATAL ? INDEX_FATAL : schedule_due_added(a->schedule, destination, after);
-	}
-	if (index_get_message(a->ix, res->id, &m) != INDEX_OK)
+	if (waits && !held && (index_put_due(a->ix, destination, after) == INDEX_FATAL ||
+		schedule_due_added(a->schedule, destination, after) == INDEX_FATAL))
 		return INDEX_FATAL;
-	m.unfinished = counts.unfinished;
-	m.delivered = counts.delivered;
-	m.failed = counts.failed;
-	m.batch = counts.batch;
-	m.batch_failed = counts.batch_failed;
-	if (index_put_message(a->ix, res->id, &m) == INDEX_FATAL || index_get_message(a->ix, res->id, &m) != INDEX_OK ||
-		apply_bounce_due(a, res->id, &m, res->at_ms) == INDEX_FATAL)
-		return INDEX_FATAL;
-	return apply_finish_if_done(a, res->id, res->at_ms);
+	return waits && !reports ? INDEX_OK : apply_counts(a, res->id, &counts, res->at_ms);
 }
 
 /* ---- dispatch ---- */

@@ -48,8 +48,12 @@ enum index_result apply_finish_if_done(struct apply *a, msgid_t id, wall_ms_t at
 enum index_result apply_operation(struct apply *a, const struct log_operation *op);
 /* Change a recipient into FAILED, in this batch at least, in *row and *message; the caller stores both. */
 void apply_fail(struct row_message *message, struct row_rcpt *row, uint32_t batch);
+/* A recipient ends: of his delay nothing is to be reported any more. In *row and *message; the caller stores both. */
+void apply_end_delay(struct row_message *message, struct row_rcpt *row);
 /* Its success is to be reported: NOTIFY asks for it, there is a sender to tell, and no other server took that over. */
 bool apply_reports_success(const struct row_message *message, const struct row_rcpt *row, unsigned stage);
+/* The numbers of *counts go into the message's row, and what follows from them is done: its bounce row, its end. */
+enum index_result apply_counts(struct apply *a, msgid_t id, const struct row_message *counts, wall_ms_t at);
 /* Bring the bounce row in line with message->failed; the caller stores the message. */
 enum index_result apply_bounce_due(struct apply *a, msgid_t id, struct row_message *message, wall_ms_t at);
 struct due apply_due(msgid_t id, uint32_t n, const struct row_rcpt *row);

@@ -26,6 +26,7 @@ static void end_rcpt(struct change *c, struct row_rcpt *row)
 	const struct log_operation *op = c->op;
 	c->a->status.recipients--;
 	if (op->op == OP_DELETE) {
+		apply_end_delay(&c->counts, row);
 		row->state = RCPT_DELETED;
 		c->counts.unfinished--;
 		return;
@@ -175,16 +176,5 @@ enum index_result apply_operation(struct apply *a, const struct log_operation *o
 	c.counts = m;
 	if (index_put_message(a->ix, op->id, &m) == INDEX_FATAL || change_rcpts(&c) == INDEX_FATAL)
 		return INDEX_FATAL;
-	if (!is_ending(op->op))
-		return INDEX_OK;
-	if (index_get_message(a->ix, op->id, &m) != INDEX_OK)
-		return INDEX_FATAL;
-	m.unfinished = c.counts.unfinished;
-	m.failed = c.counts.failed;
-	m.batch = c.counts.batch;
-	m.batch_failed = c.counts.batch_failed;
-	if (index_put_message(a->ix, op->id, &m) == INDEX_FATAL || index_get_message(a->ix, op->id, &m) != INDEX_OK ||
-		apply_bounce_due(a, op->id, &m, op->at_ms) == INDEX_FATAL)
-		return INDEX_FATAL;
-	return apply_finish_if_done(a, op->id, op->at_ms);
+	return is_ending(op->op) ? apply_counts(a, op->id, &c.counts, op->at_ms) : INDEX_OK;
 }

@@ -74,7 +74,7 @@ static enum index_result check_rcpt(struct pass *p, const struct row_message *m)
 	p->tally.count++;
 	p->tally.waiting += r.state == RCPT_WAITING;
 	p->tally.delivered += r.state == RCPT_DELIVERED || r.state == RCPT_REPORTING;
-	p->tally.reported += rcpt_state_reports(r.state);
+	p->tally.reported += rcpt_reports(&r);
 	if (r.state > RCPT_REPORTING)
 		say(p, id, "recipient %u has the state %u, which does not exist", n, r.state);
 	if (r.state != RCPT_WAITING || m->held_ms != 0)

@@ -30,7 +30,7 @@ struct store_event {
 	const struct row_rcpt *row;               /* EVENT_RESULT, EVENT_EXPIRED: after the change */
 	enum channel channel;                     /* EVENT_RESULT */
 	msgid_t bounce;                           /* EVENT_BOUNCED: the id of the report ... */
-	bool failure;                             /* ... and whether it tells of a failure */
+	enum dsn_action action;                   /* ... and the worst of what it tells: FAILED, DELAYED, or else DELIVERED */
 	struct bytes text;
 };
 typedef void store_event_fn(void *context, const struct store_event *event);
@@ -86,7 +86,7 @@ void store_unclaim(struct store *st, uint64_t job, wall_ms_t now);
 
 /* ---- bounces ---- */
 struct store_bounce { struct bounce_begin begin; const struct bounce_rcpt *rcpts; };  /* valid until the next store_ call */
-/* The next message whose failures, or successes (RFC 3461), are to be reported. It is not handed out again for 5 minutes, or until its batch is accepted. */
+/* The next message whose failures, successes or delays (RFC 3461) are to be reported. It is not handed out again for 5 minutes, or until its batch is accepted. */
 enum store_result store_claim_bounce(struct store *st, wall_ms_t now, struct store_bounce *bounce_r);
 void store_give_back_bounces(struct store *st, wall_ms_t now);
 

@@ -154,8 +154,10 @@ enum store_result store_accept(struct store *st, const struct store_new *in, wal
 		store_batch_waits(st, in->envelope->bounce_of, in->envelope->bounce_batch, &wanted) == INDEX_FATAL)
 		return store_index_result(st, INDEX_FATAL);
 	*id_r = 0;
-	if (!wanted)
+	if (!wanted) {
+		store_bounce_let_go(st, in->envelope->bounce_of, in->envelope->bounce_batch);
 		return STORE_OK;
+	}
 	if (check_space(st, in->envelope, now) != STORE_OK)
 		return STORE_FULL;
 	msgid_t id = msgid_next(st->apply.status.last_id, now);

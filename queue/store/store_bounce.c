@@ -1,7 +1,7 @@
 /*
- * store_bounce - what is to be reported to senders: failures, and successes that were to be reported (RFC 3461). Room: queue, the store.
+ * store_bounce - what is to be reported to senders: failures, and successes and delays that were to be reported (RFC 3461). Room: queue, the store.
  *
- * Both of a message are grouped in batches of at most BATCH_RCPTS; one bounce reports one batch. While the bounce program has a
+ * All of a message are grouped in batches of at most BATCH_RCPTS; one bounce reports one batch. While the bounce program has a
  * batch, later failures of the message belong to the next one: the bounce that is being written does not speak of them. So do those behind
  * a batch that is over: its number is that of its bounce, in the Message-ID and in what a second bounce of it would settle. One
  * batch of a message is out at a time. That a batch is out is memory only: after a crash it is handed out again, and a bounce that was
@@ -32,17 +32,17 @@ static void take_back(struct store *st, struct bouncing *b)
 	*b = st->bouncing[--st->bouncing_count];
 }
 
-static bool put_out(struct store *st, msgid_t id, uint64_t segment, wall_ms_t until)
+static bool put_out(struct store *st, const struct bouncing *out)
 {
-	struct bouncing *b = find_out(st, id);
+	struct bouncing *b = find_out(st, out->id);
 	if (b)
 		take_back(st, b);
 	struct bouncing *all = array_room(st->bouncing, st->bouncing_count, &st->bouncing_room, sizeof *all);
 	if (!all)
 		return false;
 	st->bouncing = all;
-	st->bouncing[st->bouncing_count++] = (struct bouncing){ id, segment, until };
-	usage_pin(st->usage, segment);
+	st->bouncing[st->bouncing_count++] = *out;
+	usage_pin(st->usage, out->segment);
 	return true;
 }
 
@@ -52,6 +52,29 @@ void store_bounce_reported(void *store, msgid_t id)
 	struct bouncing *b = find_out(st, id);
 	if (b)
 		take_back(st, b);
+}
+
+void store_bounce_let_go(struct store *st, msgid_t id, uint32_t batch)
+{
+	struct bouncing *b = find_out(st, id);
+	if (b && b->batch == batch)
+		take_back(st, b);
+}
+
+/* All delays of a batch may have ended while it was out, and its message with them: no report of it comes then, or none that is taken. */
+static enum index_result forget_ended(struct store *st, wall_ms_t now)
+{
+	enum index_result r = INDEX_OK;
+	bool waits;
+	for (size_t i = st->bouncing_count; i-- > 0 && r == INDEX_OK;) {
+		struct bouncing *b = &st->bouncing[i];
+		if (b->until_ms > now)
+			continue;
+		r = store_batch_waits(st, b->id, b->batch, &waits);
+		if (r == INDEX_OK && !waits)
+			take_back(st, b);
+	}
+	return r;
 }
 
 void store_give_back_bounces(struct store *st, wall_ms_t now)
@@ -74,7 +97,7 @@ enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch
 	enum index_result r;
 	*waits_r = false;
 	while (!*waits_r && (r = index_next_rcpt(st->ix, id, n, &n, &row)) == INDEX_OK) {
-		*waits_r = rcpt_state_reports(row.state) && row.batch == batch;
+		*waits_r = rcpt_reports(&row) && row.batch == batch;
 		n++;
 	}
 	return !*waits_r && r == INDEX_FATAL ? r : INDEX_OK;
@@ -82,16 +105,18 @@ enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch
 
 /* ---- what is reported to whom ---- */
 
-/* RFC 3461 4.1: without NOTIFY, failures are reported; NEVER, and a list without FAILURE, forbid it. */
+/* RFC 3461 4.1: without NOTIFY, failures are reported; NEVER, and a list without FAILURE, forbid it. The others would not be here. */
 static bool is_wanted(const struct row_rcpt *row)
 {
-	return row->state == RCPT_REPORTING || envelope_notify_asks(row->notify, LIT("FAILURE"));
+	return row->state != RCPT_FAILED || envelope_notify_asks(row->notify, LIT("FAILURE"));
 }
 
 static enum dsn_action action_of(const struct row_rcpt *row)
 {
 	if (row->state == RCPT_FAILED)
 		return DSN_FAILED;
+	if (row->state == RCPT_WAITING)
+		return DSN_DELAYED;
 	return schedule_channel(row->destination) == CHANNEL_LOCAL ? DSN_DELIVERED : DSN_RELAYED;
 }
 
@@ -115,9 +140,9 @@ static enum index_result gather(struct store *st, msgid_t id, struct batch *b)
 	enum index_result r;
 	*b = (struct batch){ .number = 0 };
 	while ((r = index_next_rcpt(st->ix, id, n, &n, &row)) == INDEX_OK) {
-		if (rcpt_state_reports(row.state) && (b->number == 0 || row.batch < b->number))
+		if (rcpt_reports(&row) && (b->number == 0 || row.batch < b->number))
 			*b = (struct batch){ .number = row.batch };
-		if (rcpt_state_reports(row.state) && row.batch == b->number && b->wanted < BATCH_RCPTS) {
+		if (rcpt_reports(&row) && row.batch == b->number && b->wanted < BATCH_RCPTS) {
 			b->to_postmaster |= bytes_equal_nocase(row.address, st->settings->doublebounceto);
 			if (is_wanted(&row))
 				fill_rcpt(&st->bounce_rcpt[b->wanted++], id, n, &row);
@@ -165,7 +190,7 @@ static enum store_result claim_one(struct store *st, wall_ms_t due, msgid_t id, 
 		enum store_result dropped = append_dropped(st, id, b.number, now);
 		return dropped == STORE_OK ? STORE_NONE : dropped;
 	}
-	if (!put_out(st, id, m.segment, now + CLAIM_MS))
+	if (!put_out(st, &(struct bouncing){ .id = id, .segment = m.segment, .until_ms = now + CLAIM_MS, .batch = b.number }))
 		return store_fail(st, "out of memory");
 	/* A report is text: of a binary message it has the header, which is. */
 	struct bytes ret = m.body_type == BODY_BINARYMIME ? LIT("HDRS") : m.ret;
@@ -186,6 +211,8 @@ enum store_result store_claim_bounce(struct store *st, wall_ms_t now, struct sto
 		return STORE_FATAL;
 	if (st->fatal)
 		return STORE_FATAL;
+	if (forget_ended(st, now) != INDEX_OK)
+		return store_index_result(st, INDEX_FATAL);
 	for (;;) {
 		enum index_result r = index_next_bounce(st->ix, due, id, &due, &id);
 		if (r != INDEX_OK || due > now)

@@ -117,6 +117,17 @@ static void report_later(const struct store *st, struct flying_job *j, const str
 	j->report_due = true;
 }
 
+/* RFC 3461 4.1: he whose NOTIFY has DELAY is told, and without a NOTIFY that is ours to decide. Once for each recipient; of held mail the time stands
+ * still, and a report has no sender to tell. */
+static bool is_delay_told(const struct store *st, msgid_t id, const struct row_message *m, const struct row_rcpt *row, wall_ms_t now)
+{
+	const struct settings *s = st->settings;
+	bool wanted = row->notify.len > 0 ? envelope_notify_asks(row->notify, LIT("DELAY")) : s->delaywarnall;
+	if (!wanted || s->delaywarn == 0 || row->batch != 0 || m->sender.len == 0 || m->held_ms != 0)
+		return false;
+	return now >= msgid_time(id) + s->delaywarn * SECOND_MS;
+}
+
 static enum store_result report(struct store *st, struct flying_job *j, struct flying_rcpt *rcpt, const struct result *result, wall_ms_t now)
 {
 	struct row_message m;
@@ -132,6 +143,9 @@ static enum store_result report(struct store *st, struct flying_job *j, struct f
 	if (res.verdict == V_TEMP) {
 		res.next_ms = now + schedule_retry_ms(st->settings, j->id, row.attempts + 1);
 		note_why(j, res.text);
+		if (!expired && is_delay_told(st, j->id, &m, &row, now))
+			report_later(st, j, &m, &res);
+		j->report_due |= rcpt_delay_due(&row);
 	} else if (res.verdict == V_PERM) {
 		report_later(st, j, &m, &res);
 	} else if (apply_reports_success(&m, &row, res.stage)) {

@@ -26,8 +26,8 @@ struct ids { msgid_t *at; size_t count, room; };
 /* A large file that was renamed; its placeholder is patched after the sync. id_offset: in the file; 0 none. */
 struct arrived { msgid_t id; uint64_t id_offset; };
 
-/* A message whose failures the bounce program has. */
-struct bouncing { msgid_t id; uint64_t segment; wall_ms_t until_ms; };
+/* A message of which the bounce program has a batch. */
+struct bouncing { msgid_t id; uint64_t segment; wall_ms_t until_ms; uint32_t batch; };
 
 /* A destination of which more rows are to be made due. */
 struct flush { struct log_operation op; char who[64], destination[DESTINATION_MAX]; bool active; };
@@ -93,6 +93,7 @@ uint32_t store_batch(const struct store *st, msgid_t id, const struct row_messag
 /* Does a recipient of this batch wait for its report? */
 enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch, bool *waits_r);
 void store_bounce_reported(void *store, msgid_t id);
+void store_bounce_let_go(struct store *st, msgid_t id, uint32_t batch);   /* a report of this batch came and was not taken */
 wall_ms_t store_bounce_wake(struct store *st, wall_ms_t now);
 
 /* store_operate.c */

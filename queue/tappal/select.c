@@ -176,7 +176,7 @@ bool select_message(const struct selection *sel, const struct row_message *row)
 
 bool select_rcpt(const struct selection *sel, const struct row_message *message, const struct row_rcpt *row)
 {
-	if (row->state != RCPT_WAITING && !rcpt_state_reports(row->state))
+	if (row->state != RCPT_WAITING && !rcpt_reports(row))
 		return false;
 	if (sel->to.at != NULL && !select_address(sel->to, row->address))
 		return false;

@@ -158,6 +158,13 @@ wall_ms_t tool_expiry(const struct settings *s, const struct row_message *row)
 	return row->arrival_ms + (row->sender.len == 0 ? s->bouncelifetime : s->queuelifetime) * SECOND_MS;
 }
 
+const char *tool_delay_report(const struct row_rcpt *row)
+{
+	if (row->state != RCPT_WAITING || row->batch == 0)
+		return NULL;
+	return rcpt_delay_due(row) ? "due" : "sent";
+}
+
 struct bytes tool_destination(struct bytes destination, bool *local_r)
 {
 	*local_r = destination.len >= 2 && destination.at[0] == 'l';

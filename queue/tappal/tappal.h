@@ -35,6 +35,9 @@ void tool_settings(struct settings *s);
 /* When an unfinished message is given up. UINT64_MAX while it is held. */
 wall_ms_t tool_expiry(const struct settings *s, const struct row_message *row);
 
+/* Of one who waits and is late: the report of that is "due" or "sent" (RFC 3461, NOTIFY=DELAY). NULL: there is none. */
+const char *tool_delay_report(const struct row_rcpt *row);
+
 /* What a row in `destinations` and `due` is called, for people: "r:example.org" -> "example.org". *local_r tells the channel. */
 struct bytes tool_destination(struct bytes destination, bool *local_r);
 

@@ -77,6 +77,8 @@ static json_t *json_rcpt(const struct row_rcpt *row)
 		json_object_set_new(o, "last_try", show_json_seconds(row->last_try_ms));
 	if (row->state == RCPT_WAITING)
 		json_object_set_new(o, "next_try", show_json_seconds(row->next_try_ms));
+	if (tool_delay_report(row))
+		json_object_set_new(o, "delay_report", json_string(tool_delay_report(row)));
 	return o;
 }
 
@@ -87,7 +89,7 @@ static json_t *json_rcpts(const struct found *f)
 	uint32_t n;
 
 	for (uint32_t from = 0; index_next_rcpt(f->ix, f->id, from, &n, &row) == INDEX_OK; from = n + 1)
-		if (row.state == RCPT_WAITING || rcpt_state_reports(row.state))
+		if (row.state == RCPT_WAITING || rcpt_reports(&row))
 			json_array_append_new(list, json_rcpt(&row));
 	return list;
 }
@@ -258,8 +260,11 @@ static void show_recipients(struct index *ix, msgid_t id)
 	struct row_rcpt row;
 	uint32_t n;
 
-	for (uint32_t from = 0; index_next_rcpt(ix, id, from, &n, &row) == INDEX_OK; from = n + 1)
-		printf("%-14s%s (%s)\n", "To:", show_text(row.address), rcpt_state_name(row.state));
+	for (uint32_t from = 0; index_next_rcpt(ix, id, from, &n, &row) == INDEX_OK; from = n + 1) {
+		const char *report = tool_delay_report(&row);
+
+		printf("%-14s%s (%s%s%s)\n", "To:", show_text(row.address), rcpt_state_name(row.state), report ? ", report of the delay " : "", report ? report : "");
+	}
 }
 
 /* Octets of `data` that belong to the header: all of it, or up to the empty line. *done_r: it was there. */

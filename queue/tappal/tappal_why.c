@@ -176,10 +176,11 @@ static void say_destination(struct why *w, const struct row_rcpt *row)
 	str_add_c(out, ".\n");
 }
 
-static const char *state_words(unsigned state)
+static const char *state_words(const struct row_rcpt *row)
 {
-	switch (state) {
-	case RCPT_WAITING: return "is waiting";
+	switch (row->state) {
+	case RCPT_WAITING: return row->batch == 0 ? "is waiting" : rcpt_delay_due(row) ? "is waiting, and the sender will be told that it is late" :
+		"is waiting, and the sender was told that it is late";
 	case RCPT_DELIVERED: return "is delivered";
 	case RCPT_FAILED: return "has failed, and the sender will be told";
 	case RCPT_REPORTING: return "is delivered, and the sender, who asked for it, will be told";
@@ -196,7 +197,7 @@ static void say_rcpt(struct why *w, const struct row_message *message, const str
 
 	str_add_c(out, "\n<");
 	show_clean(row->address, out);
-	str_addf(out, "> %s.\n", state_words(row->state));
+	str_addf(out, "> %s.\n", state_words(row));
 	say_destination(w, row);
 	say_last_try(w, row);
 	if (row->state != RCPT_WAITING || message->held_ms != 0)
@@ -247,6 +248,8 @@ static void json_rcpt(struct why *w, const struct row_rcpt *row)
 	}
 	if (row->state == RCPT_WAITING)
 		json_object_set_new(o, "next_try", show_json_seconds(row->next_try_ms));
+	if (tool_delay_report(row))
+		json_object_set_new(o, "delay_report", json_string(tool_delay_report(row)));
 	if (row->code != 0)
 		show_json_number(o, "code", row->code);
 	enhanced_format((struct enhanced){ row->e_class, row->e_subject, row->e_detail }, &dsn);

@@ -1,16 +1,19 @@
 """bounce with the real queued and enqueue: what a sender gets when a delivery failed, once."""
 import email
 import email.policy
+import email.utils
 import signal
+import subprocess
 import time
 
 import pytest
 
 import records
 from fakespawn import FakeSpawn, msgid
+from host import wait_until
 from instance import Instance
 
-PROGRAMS = ["queue/queued", "queue/enqueue", "queue/bounce"]
+PROGRAMS = ["queue/queued", "queue/enqueue", "queue/bounce", "queue/tappal"]
 MESSAGE = b"From: a@example.org\r\nSubject: to be returned\r\n\r\nline one\r\n"
 FROM = "sender@example.org"
 
@@ -228,3 +231,37 @@ def test_once_whatever_dies():
         mail.queued = mail.i.start_queued()
         mail.new()
         mail.none()
+
+
+def test_delay_is_reported_once():
+    """queued dies when the report of the delay is due, and when it was sent; the attempts go on, and no second one comes."""
+    with Mail("bounce4", {"delaywarn": "1", "retryfirst": "1", "retrymax": "1"}) as mail:
+        mail.spawn.answer = lambda job, rcpt: "temp" if rcpt.address.startswith(b"late") else "ok"
+        assert mail.i.enqueue(MESSAGE, raw=wish(("late@good.example", b"DELAY", b"rfc822;Old@good.example"), ("late2@good.example", b"", b""),
+                                                ("late3@good.example", b"FAILURE", b""), head=b"RFULL\0EQQ1\0"))[0] == 0
+        assert wait_until(lambda: mail.spawn.jobs, 120)
+        number = mail.spawn.jobs[0].id
+        shown = lambda: subprocess.run([f"{mail.i.libexec}/tappal", "queue", "show", msgid(number)], stdout=subprocess.PIPE, text=True).stdout
+        assert wait_until(lambda: "late@good.example (waiting, report of the delay due)" in shown(), 120), shown()
+        mail.i.kill(mail.queued)
+        mail.start_bounce()
+        mail.queued = mail.i.start_queued()
+        [(delivery, _)] = mail.new()
+        message, (text, status, original) = parts(delivery)
+        head, *rcpts = status.get_payload()
+        assert (delivery.address, message["Subject"], head["Original-Envelope-Id"]) == (FROM, "Your mail is delayed", "QQ1")
+        assert [(r["Original-Recipient"], r["Final-Recipient"], r["Action"], r["Status"], r["Diagnostic-Code"]) for r in rcpts] == [
+            ("rfc822; Old@good.example", "rfc822; late@good.example", "delayed", "4.0.0", "smtp; 451 temp")]
+        until, came = (email.utils.parsedate_to_datetime(value) for value in (rcpts[0]["Will-Retry-Until"], head["Arrival-Date"]))
+        assert (until - came).total_seconds() == 7 * 86400
+        assert original.get_content_type() == "text/rfc822-headers" and b"line one" not in delivery.body
+        assert wait_until(lambda: "late@good.example (waiting, report of the delay sent)" in shown(), 120), shown()
+        assert shown().count("report of the delay") == 1 and f"{msgid(number)}: sender delay notification: " in mail.i.log()
+        mail.i.kill(mail.queued)
+        mail.queued = mail.i.start_queued()
+        before = len(mail.spawn.jobs)
+        assert wait_until(lambda: sum(job.id == number for job in mail.spawn.jobs[before:]) >= 2, 120)
+        mail.spawn.answer = answer
+        assert {d.address for d, _ in mail.new(3)} == {"late@good.example", "late2@good.example", "late3@good.example"}
+        assert wait_until(lambda: f"{msgid(number)}: removed" in mail.i.log(), 120)
+        assert sum(d.address == FROM for d in mail.spawn.deliveries) == 1

@@ -186,7 +186,7 @@ static inline void spool_crash(struct spool *sp)
 
 /* ---- mail ---- */
 
-/* "sender recipient recipient..."; !WHO among them: held, by WHO */
+/* "sender recipient recipient..."; recipient?NOTIFY; !WHO among them: held, by WHO */
 static inline void spool_envelope(struct str *out, const char *words)
 {
 	struct bytes rest = bytes_of(words);
@@ -203,8 +203,10 @@ static inline void spool_envelope(struct str *out, const char *words)
 			assert_true(envelope_add(out, 'Q', bytes_slice(word, 1, word.len)));
 			continue;
 		}
-		assert_int_equal(mailaddr_parse(word, &a), ADDR_OK);
+		struct bytes address = bytes_cut(&word, '?');
+		assert_int_equal(mailaddr_parse(address, &a), ADDR_OK);
 		assert_true(envelope_add_rcpt(out, &a));
+		assert_true(word.len == 0 || envelope_add(out, 'N', word));
 	}
 	assert_true(envelope_end(out));
 }
@@ -291,6 +293,36 @@ static inline bool spool_deliver(struct spool *sp, enum channel channel, enum ve
 	return true;
 }
 
+/* ---- what became of it ---- */
+
+static inline bool spool_exists(struct spool *sp, msgid_t id)
+{
+	struct row_message m;
+	return index_get_message(sp->st->ix, id, &m) == INDEX_OK;
+}
+
+static inline struct row_rcpt spool_rcpt(struct spool *sp, msgid_t id, uint32_t n)
+{
+	struct row_rcpt r;
+	assert_int_equal(index_get_rcpt(sp->st->ix, id, n, &r), INDEX_OK);
+	return r;
+}
+
+static inline struct store_bounce spool_claim_bounce(struct spool *sp)
+{
+	struct store_bounce b;
+	assert_int_equal(store_claim_bounce(sp->st, sp->now, &b), STORE_OK);
+	return b;
+}
+
+static inline bool spool_has_bounce(struct spool *sp)
+{
+	struct store_bounce b;
+	enum store_result r = store_claim_bounce(sp->st, sp->now, &b);
+	assert_true(r == STORE_OK || r == STORE_NONE);
+	return r == STORE_OK;
+}
+
 /* ---- the index as text ---- */
 
 static inline void spool_dump_rcpts(struct index *ix, msgid_t id, struct str *out)
@@ -372,7 +404,7 @@ static inline void spool_check(struct spool *sp)
 		uint32_t waiting = 0, failed = 0;
 		for (uint32_t n = 0; index_next_rcpt(st->ix, id, n, &n, &r) == INDEX_OK; n++) {
 			waiting += r.state == RCPT_WAITING;
-			failed += rcpt_state_reports(r.state);
+			failed += rcpt_reports(&r);
 			spool_check_rcpt(st, id, n, &r, m.held_ms != 0, sp->now);
 		}
 		assert_int_equal(waiting, m.unfinished);

@@ -6,12 +6,6 @@
 #include "common/io.h"
 #include "queue/operation.h"
 
-static bool exists(struct spool *sp, msgid_t id)
-{
-	struct row_message m;
-	return index_get_message(sp->st->ix, id, &m) == INDEX_OK;
-}
-
 static uint64_t seed;
 
 static uint32_t chance(uint32_t n)
@@ -24,7 +18,7 @@ struct busy { uint64_t job[256]; uint32_t n[256][8], count[256]; size_t jobs; };
 
 static void random_accept(struct spool *sp)
 {
-	static const char *const rcpt[] = { " r@b.example", " q@b.example", " r@c.example", " alice@local.example",
+	static const char *const rcpt[] = { " r@b.example?DELAY", " q@b.example", " r@c.example", " alice@local.example",
 		" bob@local.example", " r@d.example" };
 	char words[256];
 	snprintf(words, sizeof words, "%s", chance(5) == 0 ? "<>" : "s@a.example");
@@ -124,6 +118,8 @@ static void crash_anywhere(uint64_t first_seed)
 	print_message("seed %lu\n", (unsigned long)seed);
 	spool_begin(&sp);
 	sp.settings.queuelifetime = 20 * 86400;
+	sp.settings.delaywarn = 3600;
+	sp.settings.delaywarnall = true;
 	spool_open(&sp);
 	for (unsigned step = 1; step <= 3000; step++) {
 		random_step(&sp, &busy);
@@ -190,8 +186,8 @@ static void test_torn_message(void **state)
 		spool_crashed_copy(&sp, &copy);
 		overwrite(&copy, (struct place){ last.segment, last.offset + k }, zeros, size - k);
 		spool_open(&copy);
-		assert_true(exists(&copy, a));
-		if (exists(&copy, b))
+		assert_true(spool_exists(&copy, a));
+		if (spool_exists(&copy, b))
 			assert_true(k + 16 > size);
 		assert_string_equal(str_c(&copy.events), "");
 		msgid_t c = spool_accept(&copy, "s@a.example r@b.example");
@@ -217,9 +213,9 @@ static void test_damaged_message(void **state)
 	overwrite(&sp, (struct place){ middle.segment, middle.offset + 120 }, "!!", 2);
 	str_clear(&sp.events);
 	spool_crash(&sp);
-	assert_true(exists(&sp, a));
-	assert_false(exists(&sp, b));
-	assert_true(exists(&sp, c));
+	assert_true(spool_exists(&sp, a));
+	assert_false(spool_exists(&sp, b));
+	assert_true(spool_exists(&sp, c));
 	assert_true(bytes_starts_nocase(str_bytes(&sp.events), LIT("quarantined ")));
 	char path[256];
 	snprintf(path, sizeof path, "%s/log/quarantine-%016lx-%08lx", sp.dir, (unsigned long)middle.segment, (unsigned long)middle.offset);
@@ -243,8 +239,8 @@ static void test_index_lost(void **state)
 	spool_remove("index");
 	mkdir("index", 0755);
 	spool_open(&sp);
-	assert_false(exists(&sp, a));
-	assert_true(exists(&sp, b));
+	assert_false(spool_exists(&sp, a));
+	assert_true(spool_exists(&sp, b));
 	spool_check(&sp);
 	spool_end(&sp);
 }

@@ -20,39 +20,11 @@ static enum store_result operate_all(struct spool *sp, enum operation op, msgid_
 	return operate(sp, op, id, OPERATION_ALL_RCPTS, "because");
 }
 
-static struct row_rcpt rcpt(struct spool *sp, msgid_t id, uint32_t n)
-{
-	struct row_rcpt r;
-	assert_int_equal(index_get_rcpt(sp->st->ix, id, n, &r), INDEX_OK);
-	return r;
-}
-
-static bool exists(struct spool *sp, msgid_t id)
-{
-	struct row_message m;
-	return index_get_message(sp->st->ix, id, &m) == INDEX_OK;
-}
-
 static enum finished_how how(struct spool *sp, msgid_t id)
 {
 	struct row_finished f;
 	assert_int_equal(index_get_finished(sp->st->ix, id, &f), INDEX_OK);
 	return (enum finished_how)f.how;
-}
-
-static struct store_bounce claim_bounce(struct spool *sp)
-{
-	struct store_bounce b;
-	assert_int_equal(store_claim_bounce(sp->st, sp->now, &b), STORE_OK);
-	return b;
-}
-
-static bool has_bounce(struct spool *sp)
-{
-	struct store_bounce b;
-	enum store_result r = store_claim_bounce(sp->st, sp->now, &b);
-	assert_true(r == STORE_OK || r == STORE_NONE);
-	return r == STORE_OK;
 }
 
 static void start(struct spool *sp)
@@ -90,7 +62,7 @@ static void test_hold_and_release(void **state)
 	assert_int_equal(sp.st->apply.status.held, 0);
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
 	assert_true(spool_deliver(&sp, CHANNEL_LOCAL, V_OK));
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	spool_end(&sp);
 }
 
@@ -115,7 +87,7 @@ static void test_held_at_arrival(void **state)
 	assert_int_equal(operate_all(&sp, OP_RELEASE, id), STORE_OK);
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
 	assert_true(spool_deliver(&sp, CHANNEL_LOCAL, V_OK));
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_int_equal(sp.st->apply.status.held, 0);
 	spool_end(&sp);
 }
@@ -130,10 +102,10 @@ static void test_release_of_the_expired(void **state)
 	assert_int_equal(operate_all(&sp, OP_HOLD, id), STORE_OK);
 	sp.now += 30 * DAY_MS;
 	spool_tick(&sp);
-	assert_int_equal(rcpt(&sp, id, 0).state, RCPT_WAITING);
+	assert_int_equal(spool_rcpt(&sp, id, 0).state, RCPT_WAITING);
 	assert_int_equal(operate_all(&sp, OP_RELEASE, id), STORE_OK);
 	spool_tick(&sp);
-	assert_int_equal(rcpt(&sp, id, 0).state, RCPT_FAILED);
+	assert_int_equal(spool_rcpt(&sp, id, 0).state, RCPT_FAILED);
 	spool_end(&sp);
 }
 
@@ -166,14 +138,14 @@ static void test_delete(void **state)
 	msgid_t id = spool_accept_sync(&sp, "s@a.example r@b.example q@c.example");
 	assert_int_equal(operate(&sp, OP_DELETE, id, 1, "spam"), STORE_OK);
 	assert_string_equal(str_c(&answer), "1 recipient deleted");
-	assert_int_equal(rcpt(&sp, id, 1).state, RCPT_DELETED);
+	assert_int_equal(spool_rcpt(&sp, id, 1).state, RCPT_DELETED);
 	assert_int_equal(operate(&sp, OP_DELETE, id, 1, "spam"), STORE_NONE);
 	assert_int_equal(operate_all(&sp, OP_DELETE, id), STORE_OK);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_int_equal(how(&sp, id), FINISHED_DELETED);
 	assert_int_equal(operate_all(&sp, OP_DELETE, id), STORE_NONE);
 	assert_string_equal(str_c(&answer), "no such message");
-	assert_false(has_bounce(&sp));
+	assert_false(spool_has_bounce(&sp));
 	assert_false(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
 	spool_end(&sp);
 }
@@ -201,7 +173,7 @@ static void test_delete_in_flight(void **state)
 	assert_int_equal(chdir(sp.dir), 0);
 	assert_int_equal(spool_report(&sp, number, n, V_OK), STORE_OK);
 	spool_done(&sp, number, false);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_int_equal(how(&sp, id), FINISHED_DELETED);
 	spool_end(&sp);
 }
@@ -233,14 +205,14 @@ static void test_operator_bounce(void **state)
 	msgid_t id = spool_accept_sync(&sp, "s@a.example r@b.example q@c.example");
 	assert_int_equal(operate(&sp, OP_BOUNCE, id, OPERATION_ALL_RCPTS, "not here"), STORE_OK);
 	assert_string_equal(str_c(&answer), "2 recipients returned to the sender");
-	struct store_bounce b = claim_bounce(&sp);
+	struct store_bounce b = spool_claim_bounce(&sp);
 	assert_int_equal(b.begin.id, id);
 	assert_int_equal(b.begin.rcpt_count, 2);
 	assert_bytes(b.begin.sender, "s@a.example");
 	assert_bytes(b.rcpts[1].text, "not here");
 	assert_int_equal(b.rcpts[0].e_class, 5);
 	spool_accept_bounce(&sp, id, b.begin.batch);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_int_equal(how(&sp, id), FINISHED_BOUNCED);
 	spool_end(&sp);
 }
@@ -283,7 +255,7 @@ static void test_unknown_operation(void **state)
 	assert_int_equal(operate_all(&sp, (enum operation)200, id), STORE_NONE);
 	assert_int_equal(operate(&sp, OP_HOLD, id, 0, ""), STORE_NONE);
 	assert_int_equal(operate(&sp, OP_DELETE, id, 77, ""), STORE_NONE);
-	assert_int_equal(rcpt(&sp, id, 0).state, RCPT_WAITING);
+	assert_int_equal(spool_rcpt(&sp, id, 0).state, RCPT_WAITING);
 	spool_end(&sp);
 }
 
@@ -302,14 +274,14 @@ static void test_expiry_in_flight(void **state)
 	uint32_t flying = job.rcpts[0].index;
 	sp.now += 8 * DAY_MS;
 	spool_tick(&sp);
-	assert_int_equal(rcpt(&sp, id, flying).state, RCPT_WAITING);
-	assert_int_equal(rcpt(&sp, id, 1 - flying).state, RCPT_FAILED);
+	assert_int_equal(spool_rcpt(&sp, id, flying).state, RCPT_WAITING);
+	assert_int_equal(spool_rcpt(&sp, id, 1 - flying).state, RCPT_FAILED);
 	assert_int_equal(spool_report(&sp, number, flying, V_TEMP), STORE_OK);
-	assert_int_equal(rcpt(&sp, id, flying).state, RCPT_FAILED);
-	assert_int_equal(rcpt(&sp, id, flying).e_detail, 7);
+	assert_int_equal(spool_rcpt(&sp, id, flying).state, RCPT_FAILED);
+	assert_int_equal(spool_rcpt(&sp, id, flying).e_detail, 7);
 	spool_done(&sp, number, false);
 	assert_non_null(strstr(str_c(&sp.events), "expired"));
-	assert_int_equal(claim_bounce(&sp).begin.rcpt_count, 2);
+	assert_int_equal(spool_claim_bounce(&sp).begin.rcpt_count, 2);
 	spool_end(&sp);
 }
 
@@ -323,15 +295,15 @@ static void test_lifetimes_differ(void **state)
 	msgid_t mail2 = spool_accept_sync(&sp, "s@a.example r@b.example");
 	sp.now += 2 * DAY_MS;
 	spool_tick(&sp);
-	assert_int_equal(rcpt(&sp, mail, 0).state, RCPT_WAITING);
-	assert_int_equal(rcpt(&sp, bounce, 0).state, RCPT_FAILED);
-	assert_int_equal(rcpt(&sp, mail2, 0).state, RCPT_WAITING);
-	assert_false(has_bounce(&sp));          /* and it is dropped: nobody to tell */
-	assert_false(exists(&sp, bounce));
+	assert_int_equal(spool_rcpt(&sp, mail, 0).state, RCPT_WAITING);
+	assert_int_equal(spool_rcpt(&sp, bounce, 0).state, RCPT_FAILED);
+	assert_int_equal(spool_rcpt(&sp, mail2, 0).state, RCPT_WAITING);
+	assert_false(spool_has_bounce(&sp));          /* and it is dropped: nobody to tell */
+	assert_false(spool_exists(&sp, bounce));
 	assert_int_equal(how(&sp, bounce), FINISHED_DROPPED);
 	sp.now += 6 * DAY_MS;
 	spool_tick(&sp);
-	assert_int_equal(rcpt(&sp, mail2, 0).state, RCPT_FAILED);
+	assert_int_equal(spool_rcpt(&sp, mail2, 0).state, RCPT_FAILED);
 	spool_end(&sp);
 }
 
@@ -344,27 +316,27 @@ static void test_one_bounce_exactly(void **state)
 	start(&sp);
 	msgid_t id = spool_accept_sync(&sp, "s@a.example r@b.example");
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
-	struct store_bounce b = claim_bounce(&sp);
+	struct store_bounce b = spool_claim_bounce(&sp);
 	uint32_t batch = b.begin.batch;
 	assert_int_equal(b.rcpts[0].code, 550);
-	assert_false(has_bounce(&sp));                      /* it is out */
+	assert_false(spool_has_bounce(&sp));                      /* it is out */
 	sp.now += 299000;
-	assert_false(has_bounce(&sp));
+	assert_false(spool_has_bounce(&sp));
 	sp.now += 1000;
-	assert_int_equal(claim_bounce(&sp).begin.batch, batch);      /* nothing came: again, the same batch */
+	assert_int_equal(spool_claim_bounce(&sp).begin.batch, batch);      /* nothing came: again, the same batch */
 	store_give_back_bounces(sp.st, sp.now);
-	assert_int_equal(claim_bounce(&sp).begin.batch, batch);
+	assert_int_equal(spool_claim_bounce(&sp).begin.batch, batch);
 	assert_int_equal(store_sync(sp.st), STORE_OK);
 	spool_crash(&sp);
-	assert_int_equal(claim_bounce(&sp).begin.batch, batch);
+	assert_int_equal(spool_claim_bounce(&sp).begin.batch, batch);
 	msgid_t report = spool_accept_bounce(&sp, id, batch);
 	assert_true(report > id);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_int_equal(store_sync(sp.st), STORE_OK);
 	spool_crash(&sp);
-	assert_false(exists(&sp, id));
-	assert_true(exists(&sp, report));
-	assert_false(has_bounce(&sp));
+	assert_false(spool_exists(&sp, id));
+	assert_true(spool_exists(&sp, report));
+	assert_false(spool_has_bounce(&sp));
 	/* The same bounce once more, from a bounce program that was slow: a message, but no effect on what is gone. */
 	spool_accept_bounce(&sp, id, batch);
 	spool_check(&sp);
@@ -387,11 +359,11 @@ static void test_bounce_waits_for_others(void **state)
 	uint32_t n2 = second.rcpts[0].index;
 	assert_int_equal(spool_report(&sp, job1, n1, V_PERM), STORE_OK);
 	spool_done(&sp, job1, false);
-	assert_false(has_bounce(&sp));
+	assert_false(spool_has_bounce(&sp));
 	sp.now += 10000;
 	assert_int_equal(spool_report(&sp, job2, n2, V_PERM), STORE_OK);
 	spool_done(&sp, job2, false);
-	assert_int_equal(claim_bounce(&sp).begin.rcpt_count, 2);
+	assert_int_equal(spool_claim_bounce(&sp).begin.rcpt_count, 2);
 	(void)id;
 	spool_end(&sp);
 	/* The other is retried in minutes: the bounce goes at once. */
@@ -399,17 +371,17 @@ static void test_bounce_waits_for_others(void **state)
 	id = spool_accept_sync(&sp, "s@a.example r@b.example q@c.example");
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_TEMP));
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
-	struct store_bounce b = claim_bounce(&sp);
+	struct store_bounce b = spool_claim_bounce(&sp);
 	assert_int_equal(b.begin.rcpt_count, 1);
 	spool_accept_bounce(&sp, id, b.begin.batch);
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));      /* the bounce */
-	assert_true(exists(&sp, id));
+	assert_true(spool_exists(&sp, id));
 	sp.now += 500000;
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
-	b = claim_bounce(&sp);
+	b = spool_claim_bounce(&sp);
 	assert_int_equal(b.begin.rcpt_count, 1);
 	spool_accept_bounce(&sp, id, b.begin.batch);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	spool_end(&sp);
 }
 
@@ -422,17 +394,17 @@ static void test_failure_behind_a_batch(void **state)
 	msgid_t id = spool_accept_sync(&sp, "s@a.example r@b.example q@c.example");
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
 	sp.now += 60000;
-	struct store_bounce b = claim_bounce(&sp);
+	struct store_bounce b = spool_claim_bounce(&sp);
 	uint32_t batch = b.begin.batch;
 	assert_int_equal(b.begin.rcpt_count, 1);
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
-	assert_false(has_bounce(&sp));
+	assert_false(spool_has_bounce(&sp));
 	spool_accept_bounce(&sp, id, batch);
-	assert_true(exists(&sp, id));
-	b = claim_bounce(&sp);
+	assert_true(spool_exists(&sp, id));
+	b = spool_claim_bounce(&sp);
 	assert_int_equal(b.begin.batch, batch + 1);
 	spool_accept_bounce(&sp, id, b.begin.batch);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	spool_end(&sp);
 }
 
@@ -452,14 +424,14 @@ static void test_batches_of_a_hundred(void **state)
 	spool_crash(&sp);
 	const uint32_t expected[] = { 100, 100, 50 };
 	for (size_t i = 0; i < COUNT(expected); i++) {
-		struct store_bounce b = claim_bounce(&sp);
+		struct store_bounce b = spool_claim_bounce(&sp);
 		assert_int_equal(b.begin.rcpt_count, expected[i]);
 		assert_int_equal(b.begin.batch, i + 1);
 		assert_int_equal(b.rcpts[0].index, 100 * i);
-		assert_true(exists(&sp, id));
+		assert_true(spool_exists(&sp, id));
 		spool_accept_bounce(&sp, id, b.begin.batch);
 	}
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	str_free(&words);
 	spool_end(&sp);
 }
@@ -474,12 +446,12 @@ static void test_bounce_twice(void **state)
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_TEMP));
 	sp.now += BOUNCE_WAIT_MS;
-	struct store_bounce b = claim_bounce(&sp);
+	struct store_bounce b = spool_claim_bounce(&sp);
 	uint32_t batch = b.begin.batch;
 	store_give_back_bounces(sp.st, sp.now);
-	assert_int_equal(claim_bounce(&sp).begin.batch, batch);
+	assert_int_equal(spool_claim_bounce(&sp).begin.batch, batch);
 	assert_true(spool_accept_bounce(&sp, id, batch) != 0);
-	assert_true(exists(&sp, id));
+	assert_true(spool_exists(&sp, id));
 	assert_true(spool_accept_bounce(&sp, id, batch) == 0);
 	/* Nor when it comes in as left in intake/ after a start, or its message is gone. */
 	assert_int_equal(store_sync(sp.st), STORE_OK);
@@ -490,10 +462,10 @@ static void test_bounce_twice(void **state)
 	sp.now += 500000;
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
 	assert_true(spool_accept_bounce(&sp, id, batch) == 0);
-	b = claim_bounce(&sp);
+	b = spool_claim_bounce(&sp);
 	assert_int_equal(b.begin.batch, batch + 1);
 	assert_true(spool_accept_bounce(&sp, id, b.begin.batch) != 0);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	spool_end(&sp);
 }
 
@@ -504,8 +476,8 @@ static void test_bounce_of_a_bounce(void **state)
 	start(&sp);
 	msgid_t id = spool_accept_sync(&sp, "<> r@b.example");
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
-	assert_false(has_bounce(&sp));
-	assert_false(exists(&sp, id));
+	assert_false(spool_has_bounce(&sp));
+	assert_false(spool_exists(&sp, id));
 	assert_int_equal(how(&sp, id), FINISHED_DROPPED);
 	assert_non_null(strstr(str_c(&sp.events), "dropped"));
 	/* With doublebounceto it is reported there, unless it was that which failed. */
@@ -513,14 +485,14 @@ static void test_bounce_of_a_bounce(void **state)
 	store_settings(sp.st, &sp.settings);
 	id = spool_accept_sync(&sp, "<> r@b.example");
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
-	struct store_bounce b = claim_bounce(&sp);
+	struct store_bounce b = spool_claim_bounce(&sp);
 	assert_int_equal(b.begin.sender.len, 0);
 	spool_accept_bounce(&sp, id, b.begin.batch);
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
 	id = spool_accept_sync(&sp, "<> Postmaster@b.example");
 	while (spool_deliver(&sp, CHANNEL_REMOTE, V_PERM))
 		;
-	assert_false(has_bounce(&sp));
+	assert_false(spool_has_bounce(&sp));
 	assert_int_equal(how(&sp, id), FINISHED_DROPPED);
 	spool_end(&sp);
 }
@@ -529,33 +501,16 @@ static void test_bounce_of_a_bounce(void **state)
 static void test_notify(void **state)
 {
 	struct spool sp;
-	struct str raw = STR_INIT(4096);
-	struct envelope env;
-	struct mailaddr a;
-	msgid_t id;
-	const char *const notify[] = { "NEVER", "SUCCESS", "success,failure", "" };
 	(void)state;
 	start(&sp);
-	assert_int_equal(mailaddr_parse(LIT("s@a.example"), &a), ADDR_OK);
-	assert_true(envelope_begin(&raw, &a));
-	assert_int_equal(mailaddr_parse(LIT("r@b.example"), &a), ADDR_OK);
-	for (size_t i = 0; i < COUNT(notify); i++) {
-		assert_true(envelope_add_rcpt(&raw, &a));
-		if (notify[i][0])
-			assert_true(envelope_add(&raw, 'N', bytes_of(notify[i])));
-	}
-	assert_true(envelope_end(&raw));
-	assert_int_equal(envelope_parse(str_bytes(&raw), &env), ENV_OK);
-	struct store_new in = { .envelope = &env, .body = LIT("x\r\n") };
-	assert_int_equal(store_accept(sp.st, &in, sp.now, &id), STORE_OK);
+	msgid_t id = spool_accept(&sp, "s@a.example r@b.example?NEVER r@b.example?SUCCESS r@b.example?success,failure r@b.example");
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
-	struct store_bounce b = claim_bounce(&sp);
+	struct store_bounce b = spool_claim_bounce(&sp);
 	assert_int_equal(b.begin.rcpt_count, 2);
 	assert_int_equal(b.rcpts[0].index, 2);
 	assert_int_equal(b.rcpts[1].index, 3);
 	spool_accept_bounce(&sp, id, b.begin.batch);
-	assert_false(exists(&sp, id));
-	str_free(&raw);
+	assert_false(spool_exists(&sp, id));
 	spool_end(&sp);
 }
 
@@ -575,27 +530,7 @@ static void deliver_all(struct spool *sp, enum channel channel, enum stage stage
 	}
 }
 
-static msgid_t accept_wishes(struct spool *sp, const char *sender)
-{
-	static const char *const rcpts[][2] = { { "joe@local.example", "SUCCESS" }, { "a@b.example", "SUCCESS,DELAY" }, { "c@b.example", "" }, { "d@b.example", "NEVER" } };
-	struct str raw = STR_INIT(4096);
-	struct envelope env;
-	struct mailaddr a;
-	msgid_t id;
-	assert_int_equal(mailaddr_parse(bytes_of(sender), &a), ADDR_OK);
-	assert_true(envelope_begin(&raw, &a));
-	for (size_t i = 0; i < COUNT(rcpts); i++) {
-		assert_int_equal(mailaddr_parse(bytes_of(rcpts[i][0]), &a), ADDR_OK);
-		assert_true(envelope_add_rcpt(&raw, &a));
-		if (rcpts[i][1][0])
-			assert_true(envelope_add(&raw, 'N', bytes_of(rcpts[i][1])));
-	}
-	assert_true(envelope_end(&raw));
-	assert_int_equal(envelope_parse(str_bytes(&raw), &env), ENV_OK);
-	assert_int_equal(store_accept(sp->st, &(struct store_new){ .envelope = &env, .body = LIT("x\r\n") }, sp->now, &id), STORE_OK);
-	str_free(&raw);
-	return id;
-}
+#define WISHES "joe@local.example?SUCCESS a@b.example?SUCCESS,DELAY c@b.example d@b.example?NEVER"
 
 /* RFC 3461 5.2: a success that was to be reported holds the message until its report is accepted: across a crash, too. */
 static void test_success_reports(void **state)
@@ -603,21 +538,21 @@ static void test_success_reports(void **state)
 	struct spool sp;
 	(void)state;
 	start(&sp);
-	msgid_t id = accept_wishes(&sp, "s@a.example");
+	msgid_t id = spool_accept(&sp, "s@a.example " WISHES);
 	deliver_all(&sp, CHANNEL_REMOTE, STAGE_FINAL);
 	deliver_all(&sp, CHANNEL_LOCAL, STAGE_LOCAL);
-	assert_int_equal(rcpt(&sp, id, 0).state, RCPT_REPORTING);
-	assert_int_equal(rcpt(&sp, id, 2).state, RCPT_DELIVERED);
-	assert_int_equal(rcpt(&sp, id, 3).state, RCPT_DELIVERED);
+	assert_int_equal(spool_rcpt(&sp, id, 0).state, RCPT_REPORTING);
+	assert_int_equal(spool_rcpt(&sp, id, 2).state, RCPT_DELIVERED);
+	assert_int_equal(spool_rcpt(&sp, id, 3).state, RCPT_DELIVERED);
 	assert_int_equal(store_sync(sp.st), STORE_OK);
 	spool_crash(&sp);
-	struct store_bounce b = claim_bounce(&sp);
+	struct store_bounce b = spool_claim_bounce(&sp);
 	assert_int_equal(b.begin.rcpt_count, 2);
 	assert_true(b.rcpts[0].index == 0 && b.rcpts[0].action == DSN_DELIVERED);
 	assert_true(b.rcpts[1].index == 1 && b.rcpts[1].action == DSN_RELAYED);
-	assert_true(exists(&sp, id));
+	assert_true(spool_exists(&sp, id));
 	spool_accept_bounce(&sp, id, b.begin.batch);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_int_equal(how(&sp, id), FINISHED_DELIVERED);
 	spool_end(&sp);
 }
@@ -628,15 +563,15 @@ static void test_success_not_reported(void **state)
 	struct spool sp;
 	(void)state;
 	start(&sp);
-	msgid_t id = accept_wishes(&sp, "s@a.example");
+	msgid_t id = spool_accept(&sp, "s@a.example " WISHES);
 	deliver_all(&sp, CHANNEL_REMOTE, STAGE_FINAL_DSN);
-	assert_int_equal(rcpt(&sp, id, 1).state, RCPT_DELIVERED);
-	assert_int_equal(rcpt(&sp, id, 0).state, RCPT_WAITING);
-	msgid_t unsigned_one = accept_wishes(&sp, "");
+	assert_int_equal(spool_rcpt(&sp, id, 1).state, RCPT_DELIVERED);
+	assert_int_equal(spool_rcpt(&sp, id, 0).state, RCPT_WAITING);
+	msgid_t unsigned_one = spool_accept(&sp, "<> " WISHES);
 	deliver_all(&sp, CHANNEL_REMOTE, STAGE_FINAL);
 	deliver_all(&sp, CHANNEL_LOCAL, STAGE_LOCAL);
-	assert_false(exists(&sp, unsigned_one));
-	assert_true(exists(&sp, id));
+	assert_false(spool_exists(&sp, unsigned_one));
+	assert_true(spool_exists(&sp, id));
 	spool_end(&sp);
 }
 

@@ -43,12 +43,6 @@ static struct row_message message(struct spool *sp, msgid_t id)
 	return m;
 }
 
-static bool exists(struct spool *sp, msgid_t id)
-{
-	struct row_message m;
-	return index_get_message(sp->st->ix, id, &m) == INDEX_OK;
-}
-
 static enum rcpt_state rcpt_state(struct spool *sp, msgid_t id, uint32_t n)
 {
 	struct row_rcpt r;
@@ -97,7 +91,7 @@ static void test_one_message(void **state)
 	assert_int_equal(spool_report(&sp, number, 1, V_OK), STORE_NONE);       /* not of this job */
 	assert_int_equal(spool_report(&sp, number + 1, 0, V_OK), STORE_NONE);   /* no such job */
 	spool_done(&sp, number, false);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_string_equal(str_c(&sp.events), "accepted\nresult 0 r@b.example delivered\nfinished\n");
 	struct row_finished f;
 	assert_int_equal(index_get_finished(sp.st->ix, id, &f), INDEX_OK);
@@ -184,7 +178,7 @@ static void test_ten_thousand_recipients(void **state)
 	while (spool_deliver(&sp, CHANNEL_REMOTE, V_OK))
 		jobs++;
 	assert_in_range(jobs, 100, 10000);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_int_equal(sp.st->apply.status.recipients, 0);
 	str_free(&words);
 	spool_end(&sp);
@@ -475,7 +469,7 @@ static void test_failed_sync_is_final(void **state)
 	assert_non_null(strstr(store_error(sp.st), "sync"));
 	store_close(sp.st);
 	spool_open(&sp);
-	assert_true(exists(&sp, a));
+	assert_true(spool_exists(&sp, a));
 	spool_end(&sp);
 }
 
@@ -495,7 +489,7 @@ static void test_replay_is_made_durable(void **state)
 	assert_false(spool_try_open(&sp));
 	fdatasync_error = 0;
 	spool_open(&sp);
-	assert_true(exists(&sp, a));
+	assert_true(spool_exists(&sp, a));
 	assert_true(store_token_seen(sp.st, sp.token, 99));
 	spool_end(&sp);
 }
@@ -597,7 +591,7 @@ static void test_large_crash_before_sync(void **state)
 		msgid_t id = accept_large(&sp, NAME_A, 160000);
 		assert_true(is_file(id));
 		spool_crash(&sp);
-		assert_false(exists(&sp, id));
+		assert_false(spool_exists(&sp, id));
 		assert_false(is_file(id));
 		assert_int_equal(intake_files(), adopted);
 		assert_false(store_token_seen(sp.st, 5, 6));
@@ -616,12 +610,12 @@ static void test_large_crash_after_sync(void **state)
 	msgid_t id = accept_large(&sp, NAME_A, 160000);
 	assert_int_equal(store_sync(sp.st), STORE_OK);
 	spool_crash(&sp);
-	assert_true(exists(&sp, id));
+	assert_true(spool_exists(&sp, id));
 	assert_true(is_file(id));
 	assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_OK));
 	assert_int_equal(msglog_sync(sp.st->log), MSGLOG_OK);
 	spool_crash(&sp);
-	assert_false(exists(&sp, id));
+	assert_false(spool_exists(&sp, id));
 	assert_false(is_file(id));
 	assert_int_equal(intake_files(), 0);
 	spool_end(&sp);
