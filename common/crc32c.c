@@ -55,17 +55,24 @@ uint32_t crc32c_table(uint32_t seed, const void *data, size_t n)
 
 #if defined(__x86_64__)
 
+/* UNSAFE: eight octets from `at` on. memcpy because it may be unaligned. */
+__attribute__((target("sse4.2"))) static inline uint64_t add_word(uint64_t crc, const unsigned char *at)
+{
+	uint64_t word;
+	memcpy(&word, at, 8);
+	return __builtin_ia32_crc32di(crc, word);
+}
+
 __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t seed, const void *data, size_t n)
 {
 	const unsigned char *at = data;
 	uint64_t crc = (uint32_t)~seed;
 
-	/* UNSAFE: at moves eight octets only while n counts eight or more. memcpy because `at` may be unaligned. */
-	for (; n >= 8; n -= 8, at += 8) {
-		uint64_t word;
-		memcpy(&word, at, 8);
-		crc = __builtin_ia32_crc32di(crc, word);
-	}
+	/* UNSAFE: `at` moves as many octets as n counts down. Four words a turn: every octet of mail comes by here more than once. */
+	for (; n >= 32; n -= 32, at += 32)
+		crc = add_word(add_word(add_word(add_word(crc, at), at + 8), at + 16), at + 24);
+	for (; n >= 8; n -= 8, at += 8)
+		crc = add_word(crc, at);
 	for (; n; n--, at++)
 		crc = __builtin_ia32_crc32qi((uint32_t)crc, *at);
 	return ~(uint32_t)crc;
