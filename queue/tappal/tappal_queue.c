@@ -234,6 +234,19 @@ static void line(const char *name, struct bytes value)
 		printf("%-14s%s\n", name, show_text(value));
 }
 
+static void show_hold(const struct row_message *row)
+{
+	struct str text = STR_INIT(2048);
+	show_time_from(row->held_ms, clock_wall_ms(), &text);
+	str_add_c(&text, ", by ");
+	str_add(&text, row->held_by);
+	if (row->held_reason.len > 0)
+		str_add_c(&text, ": ");
+	str_add(&text, row->held_reason);
+	line("Held:", str_bytes(&text));
+	str_free(&text);
+}
+
 static void show_envelope(msgid_t id, const struct row_message *row)
 {
 	struct str text = STR_INIT(2048);
@@ -243,6 +256,8 @@ static void show_envelope(msgid_t id, const struct row_message *row)
 	line("Queue id:", bytes_of(name));
 	show_time_from(row->arrival_ms, clock_wall_ms(), &text);
 	line("Arrived:", str_bytes(&text));
+	if (row->held_ms != 0)
+		show_hold(row);
 	line("From:", row->sender.len > 0 ? row->sender : LIT("<>"));
 	line("Client:", row->client);
 	line("HELO:", row->helo);
