@@ -117,7 +117,7 @@ static bool is_of_index(enum check_kind kind)
 
 static bool is_copied(enum check_kind kind)
 {
-	return kind == CHECK_LOG_DAMAGED || kind == CHECK_LOG_RECORD;
+	return kind == CHECK_LOG_DAMAGED || kind == CHECK_LOG_RECORD || kind == CHECK_LARGE_DAMAGED;
 }
 
 /* Files in directories that belong to tappal-queue. */
@@ -176,12 +176,14 @@ static bool do_item(struct repair *r, const struct item *item, char name[QUARANT
 {
 	struct str report = STR_INIT(4096);
 	report_head(r, item->file, &report);
-	if (is_copied(item->kind))
+	if (item->kind == CHECK_LARGE_DAMAGED)
+		str_add_c(&report, "a copy; the file itself stays, and its message is not delivered\n");
+	else if (is_copied(item->kind))
 		str_addf(&report, "a copy of %llu octets at %llu; the log itself stays as it is\n", (unsigned long long)item->size,
 			(unsigned long long)item->offset);
 	str_addf(&report, "%s: %s\n", check_kind_name(item->kind), item->text);
 	bool good = !report.failed && (is_copied(item->kind) ?
-		quarantine_copy(&r->quarantine, item->file, item->offset, item->size, str_bytes(&report), name) :
+		quarantine_copy(&r->quarantine, item->file, item->offset, item->size > 0 ? item->size : UINT64_MAX, str_bytes(&report), name) :
 		quarantine_move(&r->quarantine, item->file, str_bytes(&report), name));
 	str_free(&report);
 	return good;

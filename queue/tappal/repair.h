@@ -4,7 +4,7 @@
  *
  *   an index that is damaged or contradicts the log   moved; the next start makes it anew from the log
  *   orphans, unknown and damaged files                moved
- *   damaged octets of the log                         copied; the log stays as it is
+ *   damaged octets of the log, damaged large bodies   copied; log and file stay as they are
  *   everything else                                   left to a person
  */
 #ifndef QUEUE_REPAIR_H
