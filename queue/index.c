@@ -19,6 +19,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "common/io.h"
 #include "common/route.h"
 #include "index_inside.h"
 
@@ -28,6 +29,7 @@ const char *const index_table_name[TABLE_COUNT] = { "messages", "rcpts", "due", 
 #define KEY_MAX (NAME_MAX_OCTETS + 1 + 20)
 #define ROW_MAX 16384u
 #define AHEAD (16u << 20)         /* disk space that is kept behind the end of the file */
+#define WRITTEN_AHEAD (512u << 10)   /* of it in the file already, as zeros, behind the last page in use */
 #define RESERVE_MAX (1u << 30)    /* of the map, left for what happens to mail that is queued already; at most half of it */
 #define LOCK_SIZE 8192u           /* of LMDB's lock file */
 #define READER_CHECK 64u          /* commits between two looks for dead readers */
@@ -296,6 +298,25 @@ static bool allocate_ahead(struct index *ix)
 	return true;
 }
 
+/* A commit that makes the file longer, or writes into blocks that were never written, has its sync commit the file system's journal, too. So
+ * the file grows here, many pages at once: their blocks are settled by one commit's sync, and those after it find them as if used before.
+ * Written is only behind the end of the file, and for speed alone: without it LMDB makes the file longer itself. */
+static void write_ahead(const struct index *ix)
+{
+	static char zeros[WRITTEN_AHEAD];
+	mdb_filehandle_t fd;
+	struct stat st;
+	MDB_envinfo info;
+	MDB_stat stat;
+	if (mdb_env_get_fd(ix->env, &fd) != MDB_SUCCESS || fstat(fd, &st) != 0 || mdb_env_info(ix->env, &info) != MDB_SUCCESS ||
+		mdb_env_stat(ix->env, &stat) != MDB_SUCCESS)
+		return;
+	uint64_t size = (uint64_t)st.st_size, used = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize, end = used + WRITTEN_AHEAD;
+	if (size < used || size - used >= WRITTEN_AHEAD / 2 || end > info.me_mapsize)
+		return;
+	(void)io_pwrite_full(fd, zeros, end - size, size);
+}
+
 struct index *index_open(const char *dir, uint64_t map_size, bool read_only, struct str *error)
 {
 	struct index *ix = calloc(1, sizeof *ix);
@@ -433,8 +454,8 @@ enum index_result index_commit(struct index *ix)
 	ix->txn = NULL;
 	if (rc == MDB_SUCCESS)
 		rc = mdb_txn_begin(ix->env, NULL, 0, &ix->txn);
-	if (rc == MDB_SUCCESS)
-		(void)allocate_ahead(ix);
+	if (rc == MDB_SUCCESS && allocate_ahead(ix))
+		write_ahead(ix);
 	if (rc == MDB_SUCCESS && ix->commits % FORGET_PAGES == 0)
 		forget_pages(ix);
 	return rc == MDB_SUCCESS ? INDEX_OK : index_broken(ix, "commit", mdb_strerror(rc));

@@ -265,6 +265,9 @@ static void test_garbage_index(void **state)
 	int fd = open_file("index/data.mdb");
 	assert_int_equal(io_pread_full(fd, whole, size, 0), size);
 	close(fd);
+	while (whole[size - 1] == 0)      /* written ahead: nobody reads it */
+		size--;
+	size = (size + 4095) & ~(size_t)4095;
 	unsigned told = 0;
 	for (uint64_t seed = 1; seed <= 150; seed++) {
 		chance_state = seed;

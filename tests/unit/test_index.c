@@ -81,12 +81,14 @@ static unsigned long mapped_kib(void)
 	return kib;
 }
 
-static void read_all_messages(struct index *ix)
+static unsigned read_all_messages(struct index *ix)
 {
 	struct row_message row;
 	msgid_t id;
-	for (msgid_t n = 0; index_next_message(ix, n, &id, &row) == INDEX_OK; n = id + 1)
+	unsigned count = 0;
+	for (msgid_t n = 0; index_next_message(ix, n, &id, &row) == INDEX_OK; n = id + 1, count++)
 		assert_int_equal(row.segment, id);
+	return count;
 }
 
 /* A long index that was read does not stay in memory. */
@@ -107,6 +109,37 @@ static void test_pages_are_let_go_of(void **state)
 		assert_int_equal(index_commit(f.ix), INDEX_OK);
 	assert_true(mapped_kib() + 8192 < full);
 	read_all_messages(f.ix);
+	end(&f);
+}
+
+/* Commits that need another page each seldom change the size of the file, and meet blocks that are there. */
+static void test_file_grows_ahead(void **state)
+{
+	struct fixture f;
+	struct stat st;
+	struct row_message row = { .sender = LIT("somebody@example.org") };
+	char path[128];
+	off_t size = 0;
+	unsigned grown = 0;
+	(void)state;
+	begin(&f);
+	snprintf(path, sizeof path, "%s/data.mdb", f.dir);
+	for (msgid_t id = 1; id <= 5000; id++) {
+		row.segment = id;
+		assert_int_equal(index_put_message(f.ix, id, &row), INDEX_OK);
+		if (id % 50 != 0)
+			continue;
+		assert_int_equal(index_commit(f.ix), INDEX_OK);
+		assert_int_equal(stat(path, &st), 0);
+		assert_true((off_t)st.st_blocks * 512 >= st.st_size);
+		grown += st.st_size != size;
+		size = st.st_size;
+	}
+	assert_in_range(grown, 2, 10);     /* of 100 commits */
+	index_close(f.ix);
+	f.ix = index_open(f.dir, 1 << 26, false, &f.error);
+	assert_non_null(f.ix);
+	assert_int_equal(read_all_messages(f.ix), 5000);
 	end(&f);
 }
 
@@ -317,6 +350,7 @@ int main(void)
 		cmocka_unit_test(test_reader_without_queue),
 		cmocka_unit_test(test_half_made),
 		cmocka_unit_test(test_pages_are_let_go_of),
+		cmocka_unit_test(test_file_grows_ahead),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
