@@ -29,7 +29,7 @@
 #include "store_inside.h"
 
 #define COMMIT_BUSY_MS 1000u
-#define COMMIT_IDLE_MS 250u
+#define COMMIT_QUIET_MS 250u       /* so soon when nothing has happened for as long */
 #define COMMIT_CHANGES 20000u
 #define REPLAY_CHANGES 50000u      /* a replay this long means that the index was lost: it is then committed in between */
 
@@ -396,13 +396,19 @@ void store_close(struct store *st)
 
 /* ---- time ---- */
 
-static bool commit_is_due(const struct store *st, wall_ms_t now, bool idle)
+/* A clock that went back must not put anything off. */
+static bool is_over(wall_ms_t since, uint64_t ms, wall_ms_t now)
+{
+	return now < since || now - since >= ms;
+}
+
+/* Who comes during a commit waits for it, so a trickle of mail has no more of them than a flood: what is between two of its messages is no quiet. */
+static bool commit_is_due(const struct store *st, wall_ms_t now)
 {
 	if (st->apply.changes == 0)
 		return false;
-	/* A clock that went back must not put it off. */
-	uint64_t age = now >= st->committed_ms ? now - st->committed_ms : COMMIT_BUSY_MS;
-	return st->apply.changes >= COMMIT_CHANGES || age >= (idle ? COMMIT_IDLE_MS : COMMIT_BUSY_MS);
+	return st->apply.changes >= COMMIT_CHANGES || is_over(st->committed_ms, COMMIT_BUSY_MS, now) ||
+		(is_over(st->committed_ms, COMMIT_QUIET_MS, now) && is_over(st->stirred_ms, COMMIT_QUIET_MS, now));
 }
 
 enum store_result store_tick(struct store *st, wall_ms_t now, bool idle)
@@ -416,7 +422,9 @@ enum store_result store_tick(struct store *st, wall_ms_t now, bool idle)
 		r = store_flush_some(st, false);
 	if (r == STORE_OK)
 		r = store_index_result(st, reclaim_some(st, &busy));
-	if (r == STORE_OK && commit_is_due(st, now, idle && !busy))
+	if (!idle || busy)
+		st->stirred_ms = now;
+	if (r == STORE_OK && commit_is_due(st, now))
 		r = commit(st, now);
 	if (r == STORE_OK)
 		msglog_tick(st->log);
@@ -435,7 +443,10 @@ wall_ms_t store_next_wake(struct store *st, wall_ms_t now)
 	if (st->reclaim.scan || st->flush.active)
 		return now;
 	wall_ms_t next = earlier(schedule_next_wake(st->schedule, now), earlier(store_bounce_wake(st, now), store_expiry_wake(st, now)));
-	if (st->apply.changes > 0)
-		next = earlier(next, earlier(st->committed_ms, now) + COMMIT_IDLE_MS);
+	if (st->apply.changes > 0) {
+		wall_ms_t committed = earlier(st->committed_ms, now), stirred = earlier(st->stirred_ms, now);
+		wall_ms_t quiet = (committed > stirred ? committed : stirred) + COMMIT_QUIET_MS;
+		next = earlier(next, earlier(committed + COMMIT_BUSY_MS, quiet));
+	}
 	return next;
 }

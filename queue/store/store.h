@@ -100,7 +100,8 @@ bool store_flushing(const struct store *st);
 enum store_result store_next_destination(struct store *st, struct str *name);
 
 /* ---- time ---- */
-/* Expiry, commit of the index (about once a second and when idle), recycling and copying of segments, in small slices. */
+/* Expiry, commit of the index (once a second, or when all ticks of a quarter of one were `idle`: no event), recycling and copying of
+ * segments, in small slices. */
 enum store_result store_tick(struct store *st, wall_ms_t now, bool idle);
 wall_ms_t store_next_wake(struct store *st, wall_ms_t now);   /* when claim, bounce or tick next has something to do; UINT64_MAX never */
 

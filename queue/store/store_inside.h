@@ -45,6 +45,7 @@ struct store {
 	char error[256];
 	uint64_t run, next_job;
 	wall_ms_t committed_ms, ticked_ms;
+	wall_ms_t stirred_ms;             /* the last tick that was not idle */
 	struct place hardened;            /* the replay up to here is durable */
 	bool damaged;                     /* this replay met damage: what is not understood is left alone */
 

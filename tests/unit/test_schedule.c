@@ -399,6 +399,43 @@ static void test_jitter_bounds(void **state)
 	assert_in_range(schedule_retry_ms(&s, 42, 1000000), 28800000u - 2880000u, 28800000u + 2880000u);
 }
 
+/* What queued does with a message each ten milliseconds: four turns with an event, and one whenever the store wants one. */
+static unsigned trickle(struct spool *sp, wall_ms_t until)
+{
+	unsigned commits = 0;
+	for (; sp->now < until; sp->now++) {
+		wall_ms_t committed = sp->st->committed_ms;
+		unsigned at = (unsigned)(sp->now % 10);
+		if (at == 0)
+			spool_accept_sync(sp, "s@a.example r@b.example");
+		else if (at == 2)
+			assert_true(spool_deliver(sp, CHANNEL_REMOTE, V_OK));
+		if (at < 4)
+			assert_int_equal(store_tick(sp->st, sp->now, false), STORE_OK);
+		else if (store_next_wake(sp->st, sp->now) <= sp->now)
+			spool_tick(sp);
+		commits += sp->st->committed_ms != committed;
+	}
+	return commits;
+}
+
+/* Whoever comes during a commit waits for it: there is no more than one a second, and one soon after the last message. */
+static void test_commits_with_a_little_mail(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	assert_in_range(trickle(&sp, SPOOL_START + 5000), 4, 6);
+	assert_true(sp.st->apply.changes > 0);
+	wall_ms_t last = sp.now;
+	sp.now = store_next_wake(sp.st, sp.now);
+	assert_in_range(sp.now, last, last + 250);
+	spool_tick(&sp);
+	assert_int_equal(sp.st->apply.changes, 0);
+	spool_end(&sp);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -416,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_grouping),
 		cmocka_unit_test(test_retries_stay_together),
 		cmocka_unit_test(test_jitter_bounds),
+		cmocka_unit_test(test_commits_with_a_little_mail),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
