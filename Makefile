@@ -33,8 +33,8 @@ smtpd/guard      = $(GUARD:%=%.o) smtpd/guard/state.o smtpd/guard/guard.o
 smtpd/filterd    = smtpd/filterd/filterd.o smtpd/filterd/run.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o
 queue/queued     = queue/queued/queued.o queue/queued/intake.o queue/queued/senders.o queue/queued/taking.o queue/queued/adoption.o queue/queued/spawner.o queue/queued/control.o queue/queued/retrier.o queue/queued/bouncer.o queue/queued/events.o queue/intakefile.o $(STORE)
-queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o queue/body.o queue/spawn/launch.o queue/spawn/home.o
-queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o queue/body.o
+queue/spawn      = queue/spawn/spawn.o queue/spawn/manager.o queue/spawn/crew.o queue/spawn/recipient.o queue/spawn/worker.o queue/spawn/flight.o $(BODY) queue/spawn/launch.o queue/spawn/home.o
+queue/bounce     = queue/bounce/bounce.o queue/bounce/report.o queue/bounce/clean.o $(BODY)
 queue/tappal     = queue/tappal/tappal.o queue/tappal/arguments.o queue/tappal/tappal_queue.o queue/tappal/tappal_why.o queue/tappal/tappal_operate.o queue/tappal/operator.o queue/tappal/tappal_status.o queue/tappal/owner.o queue/tappal/tappal_config.o queue/tappal/tappal_log.o queue/tappal/tappal_check.o queue/tappal/tappal_guard.o queue/tappal/tappal_passwd.o queue/tappal/tappal_session.o queue/tappal/foresee.o smtpd/session/access.o smtpd/ask/guardneeds.o smtpd/ask/guardreply.o smtpd/session/submission.o $(CHECKS:%=%.o) smtpd/auth/passwords.o smtpd/auth/scram.o queue/tappal/repair.o queue/tappal/tappal_backup.o queue/tappal/show.o queue/tappal/select.o queue/body.o $(CHECK)
 remote/remote    = remote/remote.o remote/job.o remote/client.o remote/transaction.o remote/conn.o remote/reply.o remote/dotstuff.o remote/sevenbit.o remote/hosts.o
 remote/callout   = $(CALLOUT:%=%.o) remote/callout/callout.o remote/callout/inquiry.o remote/callout/dialogue.o remote/probe.o remote/client.o remote/conn.o remote/reply.o remote/hosts.o
@@ -50,10 +50,11 @@ DOOR = smtpd/door/pool smtpd/door/serve smtpd/door/passed smtpd/door/peer smtpd/
 SESSION = smtpd/session/session smtpd/session/command smtpd/session/parameters smtpd/session/access smtpd/session/gate smtpd/session/authenticate smtpd/session/starttls smtpd/session/submission smtpd/session/receive smtpd/session/message smtpd/session/chunk smtpd/session/authres smtpd/session/xclient smtpd/session/attributes smtpd/session/etrn
 ASK = smtpd/ask/enqueuer smtpd/ask/authask smtpd/ask/guardask smtpd/ask/guardneeds smtpd/ask/guardreply smtpd/ask/filterask smtpd/ask/seldom smtpd/ask/tls
 CHECKS = smtpd/policy/checks smtpd/policy/helo smtpd/policy/lists smtpd/policy/callouts smtpd/policy/answers smtpd/ask/calloutask
+BODY = queue/body.o queue/intakefile.o queue/store/loghead.o
 STORE = queue/store/store.o queue/store/store_accept.o queue/store/store_claim.o queue/store/store_bounce.o queue/store/store_operate.o queue/store/tokens.o queue/store/apply.o queue/store/apply_operation.o \
-	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o
+	queue/store/schedule.o queue/store/backoff.o queue/store/jobs.o queue/store/reclaim.o queue/store/usage.o queue/store/msglog.o queue/store/loghead.o queue/store/msglog_scan.o queue/store/prepare.o queue/index.o queue/operation.o
 CHECK = queue/store/check.o queue/store/check_index.o queue/store/check_log.o queue/store/check_doubt.o queue/store/check_tail.o queue/store/check_track.o queue/store/check_body.o queue/store/check_files.o queue/store/check_manifest.o queue/store/manifest.o queue/store/backup.o queue/store/backup_log.o queue/store/quarantine.o \
-	queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o queue/store/tokens.o queue/store/usage.o queue/index.o queue/index_whole.o queue/intakefile.o queue/operation.o
+	queue/store/msglog.o queue/store/loghead.o queue/store/msglog_scan.o queue/store/prepare.o queue/store/tokens.o queue/store/usage.o queue/index.o queue/index_whole.o queue/intakefile.o queue/operation.o
 SUBMISSION = local/outgoing.o local/compose.o local/header.o local/submit.o local/submit_smtp.o
 
 LIBS_smtpd/tlsd      = -lssl -lcrypto

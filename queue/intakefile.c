@@ -106,3 +106,31 @@ bool intake_checksum(int fd, const struct intake_head *head, uint32_t *checksum_
 	*checksum_r = crc;
 	return true;
 }
+
+/* The dots, the id, or what a loss of power left between the two. */
+static bool is_id_or_dots(int fd, uint64_t place, msgid_t id) {
+	char found[MSGID_TEXT], text[MSGID_TEXT + 1];
+	msgid_format(id, text);
+	bool known = io_pread_full(fd, found, sizeof found, place) == (ssize_t)sizeof found;
+	for (size_t i = 0; known && i < sizeof found; i++)
+		known = found[i] == text[i] || found[i] == '.';
+	return known;
+}
+
+struct intake_sum intake_sum_begin(int fd, const struct intake_head *head, msgid_t id) {
+	struct intake_sum sum = { .at = INTAKE_HEAD };
+	uint64_t place = INTAKE_HEAD + (uint64_t)head->id_offset;
+	if (head->id_offset != 0 && is_id_or_dots(fd, place, id))
+		sum.dots = place;
+	return sum;
+}
+
+void intake_sum_add(struct intake_sum *sum, char *octets, size_t n) {
+	uint64_t end = sum->at + n, dots_end = sum->dots + MSGID_TEXT;
+	uint64_t from = sum->dots > sum->at ? sum->dots : sum->at, to = dots_end < end ? dots_end : end;
+	/* UNSAFE: from and to lie within the octets. */
+	if (sum->dots != 0 && from < to)
+		memset(octets + (from - sum->at), '.', (size_t)(to - from));
+	sum->crc = crc32c(sum->crc, octets, n);
+	sum->at = end;
+}

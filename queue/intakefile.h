@@ -17,6 +17,7 @@
 #include "common/bytes.h"
 #include "common/envelope.h"
 #include "common/exits.h"
+#include "common/msgid.h"
 
 #define INTAKE_NAME 26
 #define INTAKE_ACK_NAME (INTAKE_NAME + 4)   /* NAME.ack */
@@ -56,5 +57,15 @@ void intake_ack_name(const char *name, char out[INTAKE_ACK_NAME + 1]);
 
 /* CRC-32C of what stands behind the head, read through a buffer: false with errno (ENODATA: the file is shorter). */
 bool intake_checksum(int fd, const struct intake_head *head, uint32_t *checksum_r);
+
+/* The same of a file that is in large/ by now, where queued has put the id in the place of the dots, or had no time to: piece by piece. */
+struct intake_sum {
+	uint64_t at;        /* offset in the file of the next octet: at first behind the head */
+	uint64_t dots;      /* offset of the id, or of the dots still; 0: there is none */
+	uint32_t crc;
+};
+struct intake_sum intake_sum_begin(int fd, const struct intake_head *head, msgid_t id);
+/* The n octets from sum->at on; the id among them becomes dots. */
+void intake_sum_add(struct intake_sum *sum, char *octets, size_t n);
 
 #endif

@@ -14,8 +14,8 @@ UNIT_LIBS_mailbox = -Wl,--wrap=getpwnam,--wrap=stat
 UNIT += report maildir body worker
 UNIT_OBJ_report = queue/bounce/report.o queue/bounce/clean.o
 UNIT_OBJ_maildir = local/maildir.o local/trail.o
-UNIT_OBJ_body = queue/body.o
-UNIT_OBJ_worker = queue/spawn/worker.o queue/spawn/flight.o queue/body.o
+UNIT_OBJ_body = $(BODY)
+UNIT_OBJ_worker = queue/spawn/worker.o queue/spawn/flight.o $(BODY)
 FUZZ += trail report
 FUZZ_SRC_trail = local/trail.c
 FUZZ_SRC_report = queue/bounce/report.c queue/bounce/clean.c
@@ -125,7 +125,7 @@ UNIT_LIBS_signer = -lcrypto
 
 # the store
 UNIT += msglog index schedule store crash operate delay reclaim check check_index check_files backup
-UNIT_OBJ_msglog = queue/store/msglog.o queue/store/msglog_scan.o queue/store/prepare.o
+UNIT_OBJ_msglog = queue/store/msglog.o queue/store/loghead.o queue/store/msglog_scan.o queue/store/prepare.o
 UNIT_OBJ_index = queue/index.o
 UNIT_OBJ_schedule = $(STORE) queue/intakefile.o
 UNIT_OBJ_store = $(STORE) queue/intakefile.o

@@ -109,7 +109,8 @@ static int wait_for_enqueue(pid_t pid) {
 /* ---- the original ---- */
 
 static struct body_place place_of(const struct bounce_begin *b) {
-	return (struct body_place){ .id = b->id, .segment = b->segment, .large = b->large != 0, .offset = b->body_offset, .size = b->body_size };
+	return (struct body_place){ .id = b->id, .segment = b->segment, .large = b->large != 0, .offset = b->body_offset, .size = b->body_size,
+		.record = b->record_offset };
 }
 
 /* Look at what will be copied: false when it cannot be read. */
@@ -121,8 +122,10 @@ static bool survey_original(const struct report *r, struct survey *s) {
 	survey_init(s, r->boundary);
 	if (body_open(&body, &place) < 0)
 		return false;
+	if (body_prove(&body, &place) < 0 || body_prove_rest(&body) < 0)
+		got = -1;
 	bool whole = r->original == ORIGINAL_WHOLE;
-	while ((whole || (!s->header_ended && s->size < REPORT_HEADER_MAX)) && (got = body_read(&body, data, sizeof data)) > 0)
+	while (got >= 0 && (whole || (!s->header_ended && s->size < REPORT_HEADER_MAX)) && (got = body_read(&body, data, sizeof data)) > 0)
 		survey_feed(s, (struct bytes){ data, (size_t)got });
 	int error = errno;
 	body_close(&body);

@@ -177,6 +177,16 @@ static bool on_result(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 	return keep(sp, done);
 }
 
+static bool on_damaged(struct spawner *sp, struct bytes payload, wall_ms_t now) {
+	struct damaged damaged;
+	if (!damaged_decode(payload, &damaged))
+		return false;
+	enum store_result done = store_damaged(sp->store, &damaged, now);
+	if (done == STORE_NONE)
+		log_warn("%s: a damaged message of a job that is not in flight is ignored", sp->name);
+	return keep(sp, done);
+}
+
 static bool on_job_done(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 	struct job_done done;
 	if (!job_done_decode(payload, &done))
@@ -202,6 +212,7 @@ static const struct verb {
 	{ REC_inflight, SPAWNER_GREETING, on_inflight },
 	{ REC_ready, SPAWNER_GREETING, on_ready },
 	{ REC_result, SPAWNER_GREETING, on_result },
+	{ REC_damaged, SPAWNER_GREETING, on_damaged },
 	{ REC_job_done, SPAWNER_GREETING, on_job_done },
 };
 

@@ -208,6 +208,16 @@ static struct worker *find_sibling(struct crew *crew, struct flight *f, bool *en
 	return w;
 }
 
+static void no_body(struct crew *crew, struct flight *f) {
+	if (errno == EBADMSG) {
+		flight_damaged(f);
+		fail_flight(crew, f, V_TEMP, "4.3.0", FLIGHT_DAMAGED);
+		return;
+	}
+	log_msg(f->job.id, "cannot open its body: %m");
+	fail_flight(crew, f, V_TEMP, "4.3.0", "the message could not be read from the queue");
+}
+
 /* True: the flight has a worker, or its end. */
 static bool begin(struct crew *crew, struct flight *f, deadline_t now) {
 	bool ended = false;
@@ -219,8 +229,7 @@ static bool begin(struct crew *crew, struct flight *f, deadline_t now) {
 	if (!w && !make_place(crew, f->job.destination, now))
 		return false;
 	if (f->body.fd < 0 && flight_open_body(f) < 0) {
-		log_msg(f->job.id, "cannot open its body: %m");
-		fail_flight(crew, f, V_TEMP, "4.3.0", "the message could not be read from the queue");
+		no_body(crew, f);
 	} else if (w) {
 		worker_give(w, f, now);
 	} else {

@@ -2,8 +2,12 @@
 #include "flight.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/log.h"
+#include "queue/places.h"
 
 #define RESULT_MAX 1700u     /* the longest result record, and some */
 #define RCPT_MAX 1600u
@@ -76,7 +80,7 @@ struct flight *flight_begin(const struct job *job) {
 	f->job = *job;
 	f->rcpts = calloc(job->rcpt_count, sizeof *f->rcpts);
 	str_init(&f->orders, JOB_MAX + (size_t)job->rcpt_count * RCPT_MAX);
-	str_init(&f->results, (size_t)(job->rcpt_count + 1) * RESULT_MAX);
+	str_init(&f->results, (size_t)(job->rcpt_count + 2) * RESULT_MAX);
 	if (!f->rcpts || !job_encode(job, &f->orders)) {
 		flight_free(f);
 		errno = ENOMEM;
@@ -123,9 +127,29 @@ bool flight_is_whole(struct flight *f) {
 
 int flight_open_body(struct flight *f) {
 	struct body_place place = { .id = f->job.id, .segment = f->job.segment, .large = f->job.large != 0,
-		.offset = f->job.body_offset, .size = f->job.body_size };
+		.offset = f->job.body_offset, .size = f->job.body_size, .record = f->job.record_offset };
 	body_close(&f->body);
-	return body_open(&f->body, &place);
+	if (body_open(&f->body, &place) < 0)
+		return -1;
+	if (body_prove(&f->body, &place) == 0)
+		return 0;
+	int error = errno;
+	body_close(&f->body);
+	errno = error;
+	return -1;
+}
+
+void flight_damaged(struct flight *f) {
+	char id[MSGID_TEXT + 1], path[PLACE_MAX], text[200];
+	msgid_format(f->job.id, id);
+	if (f->job.large)
+		place_large(f->job.id, path);
+	else
+		place_segment(f->job.segment, path);
+	snprintf(text, sizeof text, "it is damaged in %s, its checksum is wrong", path);
+	log_error("%s: not delivered, and to be held: %s", id, text);
+	struct damaged record = { .job = f->job.job, .text = bytes_of(text) };
+	damaged_encode(&record, &f->results);
 }
 
 static const char *result_fault(const struct result *r) {

@@ -11,6 +11,7 @@
 #include "queue/body.h"
 
 #define FLIGHT_RCPT_MAX 1000u         /* rcptpertransaction's maximum */
+#define FLIGHT_DAMAGED "the message is damaged in the queue: it is not delivered, but held there"
 #define FLIGHT_INDEX_MAX 20000u       /* ENVELOPE_RCPT_MAX: an inflight record's bit map holds more */
 
 struct flight {
@@ -41,7 +42,9 @@ void flight_free(struct flight *f);
 bool flight_add_rcpt(struct flight *f, const struct job_rcpt *rcpt);
 /* All recipients are here. The first time, makes the views of f->job. */
 bool flight_is_whole(struct flight *f);
-int flight_open_body(struct flight *f);   /* 0, or -1 errno */
+int flight_open_body(struct flight *f);   /* 0, or -1 errno (EBADMSG: damaged) */
+/* Its body is not what was accepted: queued is told to hold it, and the log says so. */
+void flight_damaged(struct flight *f);
 
 /* Take a worker's result. NULL, or what is wrong with it: the worker lies. */
 const char *flight_take_result(struct flight *f, const struct result *result);

@@ -120,7 +120,10 @@ static void feed(struct worker *w, deadline_t now) {
 		progress(w, now);
 	if (result == BODY_MORE)
 		return;
-	if (result == BODY_BROKEN) {
+	if (result == BODY_BROKEN && errno == EBADMSG) {
+		flight_damaged(w->flight);
+		w->fault = FLIGHT_DAMAGED;
+	} else if (result == BODY_BROKEN) {
 		log_error("cannot read the body of a message for %s: %m", log_text((struct bytes){ w->destination, w->destination_len }));
 		w->fault = "the message could not be read from the queue";
 	}

@@ -29,11 +29,11 @@ static const struct { const char *name, *next; } kinds[CHECK_KINDS] = {
 	[CHECK_LOG_DAMAGED] = { "log-damaged", "look at the disk (dmesg, smartctl); a message that is hurt by it is told on a line of its own" },
 	[CHECK_LOG_RECORD] = { "log-record", "another version of tappal has written here, or a person: nothing is done with it" },
 	[CHECK_LOG_MISSING] = { "log-missing", "put log/ back from a backup; else `tappal queue bounce` returns the message to its sender" },
-	[CHECK_MESSAGE_DAMAGED] = { "message-damaged", "`tappal queue hold` it now, for it would be delivered as it is; then put its segment "
-		"back from a backup, or `tappal queue bounce` it" },
+	[CHECK_MESSAGE_DAMAGED] = { "message-damaged", "it is not delivered, but held when its time comes: put its segment back from a backup and "
+		"`tappal queue release` it, or `tappal queue bounce` it" },
 	[CHECK_LARGE_MISSING] = { "large-missing", "put the file back from a backup; else `tappal queue bounce` returns the message to its sender" },
-	[CHECK_LARGE_DAMAGED] = { "large-damaged", "`tappal queue hold` it now, for it would be delivered as it is; then put the file "
-		"back from a backup, or `tappal queue bounce` it" },
+	[CHECK_LARGE_DAMAGED] = { "large-damaged", "it is not delivered, but held when its time comes: put the file back from a backup and "
+		"`tappal queue release` it, or `tappal queue bounce` it" },
 	[CHECK_LARGE_ORPHAN] = { "large-orphan", "no message names it: the next start of queued removes it; if it is still there then, "
 		"--repair sets it aside" },
 	[CHECK_INTAKE_DAMAGED] = { "intake-damaged", "somebody was promised this message: --repair sets it aside; look whether its text can be saved" },

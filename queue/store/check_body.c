@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "common/crc32c.h"
 #include "common/io.h"
 #include "queue/intakefile.h"
 #include "queue/places.h"
@@ -26,7 +25,6 @@ struct body_pass {
 	char file[PLACE_MAX];
 	int fd;
 	struct intake_head head;
-	uint64_t dots;               /* their place in the file; 0: none */
 };
 
 static void tell(const struct body_pass *p, enum check_kind kind, const char *text)
@@ -37,40 +35,20 @@ static void tell(const struct body_pass *p, enum check_kind kind, const char *te
 	check_tell(p->c, &f);
 }
 
-/* Was the id put into the place of the dots? */
-static void find_dots(struct body_pass *p)
-{
-	char found[MSGID_TEXT], text[MSGID_TEXT + 1];
-	uint64_t at = INTAKE_HEAD + (uint64_t)p->head.id_offset;
-	msgid_format(p->id, text);
-	if (p->head.id_offset != 0 && io_pread_full(p->fd, found, sizeof found, at) == (ssize_t)sizeof found && memcmp(found, text, sizeof found) == 0)
-		p->dots = at;
-}
-
-/* UNSAFE: what of the dots lies in the chunk is within it. */
-static void put_back_dots(const struct body_pass *p, char *chunk, uint64_t at, size_t n)
-{
-	uint64_t from = p->dots > at ? p->dots : at, to = p->dots + MSGID_TEXT < at + n ? p->dots + MSGID_TEXT : at + n;
-	if (p->dots != 0 && from < to)
-		memset(chunk + (from - at), '.', (size_t)(to - from));
-}
-
 /* NULL, or what is wrong with it. */
-static const char *read_whole(const struct body_pass *p, uint32_t *crc_r)
+static const char *read_whole(const struct body_pass *p)
 {
 	char chunk[STEP];
-	uint64_t at = INTAKE_HEAD, end = intake_size(&p->head);
-	*crc_r = 0;
-	while (at < end) {
-		size_t n = end - at < STEP ? (size_t)(end - at) : STEP;
-		ssize_t got = io_pread_full(p->fd, chunk, n, at);
+	uint64_t end = intake_size(&p->head);
+	struct intake_sum sum = intake_sum_begin(p->fd, &p->head, p->id);
+	while (sum.at < end) {
+		size_t n = end - sum.at < STEP ? (size_t)(end - sum.at) : STEP;
+		ssize_t got = io_pread_full(p->fd, chunk, n, sum.at);
 		if (got != (ssize_t)n)
 			return got < 0 ? strerror(errno) : "it is shorter than its head says";
-		put_back_dots(p, chunk, at, n);
-		*crc_r = crc32c(*crc_r, chunk, n);
-		at += n;
+		intake_sum_add(&sum, chunk, n);
 	}
-	return NULL;
+	return p->head.summed && sum.crc != p->head.checksum ? "its checksum is wrong" : NULL;
 }
 
 static bool envelope_differs(const struct body_pass *p, struct bytes envelope)
@@ -90,7 +68,6 @@ static const char *judge(struct body_pass *p, const struct log_message *m, struc
 {
 	char head[INTAKE_HEAD];
 	struct stat st;
-	uint32_t crc;
 	if (fstat(p->fd, &st) != 0 || io_pread_full(p->fd, head, sizeof head, 0) < 0)
 		return strerror(errno);
 	if (st.st_nlink > 1)
@@ -104,12 +81,9 @@ static const char *judge(struct body_pass *p, const struct log_message *m, struc
 		return "its head is that of another message";
 	if ((uint64_t)st.st_size < intake_size(&p->head))
 		return "it is shorter than its head says";
-	find_dots(p);
-	const char *wrong = read_whole(p, &crc);
+	const char *wrong = read_whole(p);
 	if (wrong)
 		return wrong;
-	if (p->head.summed && crc != p->head.checksum)
-		return "its checksum is wrong";
 	return envelope_differs(p, envelope) ? "its envelope is not that of the record" : NULL;
 }
 

@@ -22,8 +22,8 @@
 #define QUEUE_MSGLOG_H
 
 #include "common/channel.h"
+#include "loghead.h"
 
-#define MSGLOG_HEAD 32u
 #ifndef MSGLOG_SEGMENT_SIZE                /* the crash tests build with small ones, so that segments come and go within seconds */
 #define MSGLOG_SEGMENT_SIZE (64u << 20)
 #endif

@@ -30,11 +30,6 @@ struct msglog {
 	char error[200];
 };
 
-struct msglog_head { uint32_t length, batch; uint64_t segment, run; uint32_t payload_crc; };
-
-void msglog_head_encode(const struct msglog_head *head, char out[MSGLOG_HEAD]);
-bool msglog_head_decode(const char in[MSGLOG_HEAD], struct msglog_head *head_r);   /* false: its own checksum is wrong */
-
 /* Octets of a whole record with a payload of n. */
 static inline uint64_t msglog_record_size(uint64_t n)
 {

@@ -75,6 +75,8 @@ struct store_job {
 enum store_result store_claim(struct store *st, enum channel channel, wall_ms_t now, struct store_job *job_r);
 /* One recipient's result. STORE_NONE: no such job or recipient in flight (the sender is confused; ignore and log). */
 enum store_result store_report(struct store *st, const struct result *result, wall_ms_t now);
+/* What this job was to deliver is damaged: its message is held, unless it is already. STORE_NONE: no such job in flight. */
+enum store_result store_damaged(struct store *st, const struct damaged *damaged, wall_ms_t now);
 /* The job ended; recipients without a result count as temporary failures of the worker. */
 enum store_result store_job_done(struct store *st, const struct job_done *done, wall_ms_t now);
 /* A spawner still delivers a job of an earlier queued: its recipients are in flight. Before any claim of that channel. */

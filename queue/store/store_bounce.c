@@ -196,6 +196,7 @@ static enum store_result claim_one(struct store *st, wall_ms_t due, msgid_t id, 
 	struct bytes ret = m.body_type == BODY_BINARYMIME ? LIT("HDRS") : m.ret;
 	bounce_r->begin = (struct bounce_begin){
 		.id = id, .batch = b.number, .arrival_ms = m.arrival_ms, .segment = m.segment, .body_offset = m.body_offset, .body_size = m.body_size,
+		.record_offset = m.large ? 0 : m.record_offset,
 		.large = m.large, .smtputf8 = m.smtputf8, .rcpt_count = b.wanted, .sender = m.sender, .envid = m.envid, .ret = ret,
 	};
 	bounce_r->rcpts = st->bounce_rcpt;

@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "queue/operation.h"
 #include "store_inside.h"
 
 #define HURRY_RCPTS 1000u
@@ -29,7 +30,7 @@ static void fill_job(struct job *job, const struct turn_taken *turn, uint64_t nu
 {
 	*job = (struct job){
 		.job = number, .id = turn->id, .arrival_ms = m->arrival_ms, .segment = m->segment, .body_offset = m->body_offset,
-		.body_size = m->body_size,
+		.body_size = m->body_size, .record_offset = m->large ? 0 : m->record_offset,
 		.large = m->large, .body_type = m->body_type, .smtputf8 = m->smtputf8, .rcpt_count = turn->count, .destination = turn->name,
 		.sender = m->sender, .envid = m->envid, .ret = m->ret,
 	};
@@ -164,6 +165,18 @@ enum store_result store_report(struct store *st, const struct result *result, wa
 	if (!rcpt || rcpt->reported)
 		return STORE_NONE;
 	return report(st, j, rcpt, result, now);
+}
+
+enum store_result store_damaged(struct store *st, const struct damaged *damaged, wall_ms_t now)
+{
+	struct str answer = STR_INIT(500);
+	const struct flying_job *j = st->fatal ? NULL : jobs_find(st->jobs, damaged->job);
+	if (!j)
+		return st->fatal ? STORE_FATAL : STORE_NONE;
+	struct operate hold = { .op = OP_HOLD, .id = j->id, .index = OPERATION_ALL_RCPTS, .who = LIT("spawn"), .reason = damaged->text };
+	enum store_result r = store_operate(st, &hold, now, &answer);
+	str_free(&answer);
+	return r == STORE_NONE ? STORE_OK : r;      /* it is held, or it has gone */
 }
 
 /* ---- the end of a job ---- */

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import intakefile
 import records
 from fakespawn import msgid
 from faults import asleep, children, fifo_holds
@@ -63,7 +64,7 @@ class FakeQueued:
         """Body on disk: where it is."""
         if large_id is not None:
             path = f"{self.instance.spool}/large/{msgid(large_id)}"
-            data, offset = b"head" * 16 + body, 64
+            data, offset = intakefile.head(body_size=len(body)) + body, 64
         else:
             path = f"{self.instance.spool}/log/{self.segment:016x}"
             data, offset = b"\0" * 13 + body + b"after", self.size + 13

@@ -1,4 +1,4 @@
-/* body: exactly its range, and never more than the pipe takes. */
+/* body: exactly its range, never more than the pipe takes, and not to its end unless its checksum is right. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -7,9 +7,11 @@
 
 #include "unit.h"
 
+#include "common/crc32c.h"
 #include "common/io.h"
 #include "queue/body.h"
 #include "queue/places.h"
+#include "queue/store/loghead.h"
 
 #define FILE_OCTETS 300000u
 
@@ -184,10 +186,136 @@ static void cut_short(void **state)
 	write_file("large/000000000001");
 }
 
+/* ---- checksums ---- */
+
+#define ID 1u
+#define ID_OFFSET 150u
+
+static char file[FILE_OCTETS + 1000];
+
+static void rewrite(const char *name, size_t n)
+{
+	int fd = open(name, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(io_write_full(fd, file, n), 0);
+	close(fd);
+}
+
+/* How many octets of it go out, or -1: it is damaged, and not all of them went. */
+static ssize_t sent_of(const struct body_place *place)
+{
+	static char got[FILE_OCTETS];
+	struct body b = BODY_INIT;
+	size_t moved, n = 0;
+	int ends[2];
+	enum body_result result = BODY_MORE;
+
+	assert_int_equal(body_open(&b, place), 0);
+	if (body_prove(&b, place) != 0) {
+		assert_int_equal(errno, EBADMSG);
+		body_close(&b);
+		return -1;
+	}
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	while (result == BODY_MORE) {
+		result = body_send(&b, ends[1], &moved);
+		assert_true(result != BODY_BROKEN || errno == EBADMSG);
+		for (ssize_t more; (more = read(ends[0], got + n, sizeof got - n)) > 0;)
+			n += (size_t)more;
+	}
+	if (result == BODY_DONE)
+		assert_memory_equal(got, file + place->offset, n);
+	else
+		assert_true(n < place->size);
+	body_close(&b);
+	close(ends[0]);
+	close(ends[1]);
+	return result == BODY_DONE ? (ssize_t)n : -1;
+}
+
+static ssize_t sent_with_flip(const char *name, const struct body_place *place, uint64_t at)
+{
+	file[at] ^= 1;
+	rewrite(name, place->offset + place->size + 1000);
+	ssize_t sent = sent_of(place);
+	file[at] ^= 1;
+	return sent;
+}
+
+static void a_record(struct body_place *place, size_t at, size_t fields, size_t body)
+{
+	*place = (struct body_place){ .id = ID, .segment = 0x101, .record = at, .offset = at + MSGLOG_HEAD + fields, .size = body };
+	memcpy(file, octets, sizeof octets);
+	struct msglog_head head = { .length = (uint32_t)(fields + body), .segment = 0x101, .run = 7,
+		.payload_crc = crc32c(0, file + at + MSGLOG_HEAD, fields + body) };
+	msglog_head_encode(&head, file + at);
+}
+
+static void damaged_records(void **state)
+{
+	static const struct { size_t fields, body; } rows[] = { { 200, 1000 }, { 200, 65000 }, { 200, 100000 }, { 100000, 1000 }, { 100000, 0 }, { 150, 0 } };
+	const char *name = "log/0000000000000101";
+	struct body_place place;
+	(void)state;
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		a_record(&place, 512 + 8 * i, rows[i].fields, rows[i].body);
+		uint64_t first = place.record + MSGLOG_HEAD, end = place.offset + place.size;
+		const uint64_t flips[] = { place.record, place.record + 31, first, place.offset - 1, end - 1, first + (end - first) / 2 };
+		for (size_t k = 0; k < COUNT(flips); k++)
+			assert_int_equal(sent_with_flip(name, &place, flips[k]), -1);
+		assert_int_equal(sent_with_flip(name, &place, end), place.size);
+		assert_int_equal(sent_with_flip(name, &place, place.record - 1), place.size);
+	}
+	a_record(&place, 1024, 200, 1000);
+	place.record = 0;          /* not known */
+	assert_int_equal(sent_with_flip(name, &place, place.offset), place.size);
+	place.record = 511;
+	assert_int_equal(sent_of(&place), -1);
+	place.record = place.offset;
+	assert_int_equal(sent_of(&place), -1);
+	unlink(name);
+}
+
+/* The file of a body of this size, with dots where the id will stand. */
+static void a_large_file(struct body_place *place, bool summed)
+{
+	struct intake_head head = { .state = INTAKE_PENDING, .body_size = 290000, .envelope_size = 700, .id_offset = ID_OFFSET, .summed = summed };
+	*place = (struct body_place){ .id = ID, .large = true, .offset = INTAKE_HEAD, .size = head.body_size };
+	memcpy(file, octets, sizeof octets);
+	memcpy(file + INTAKE_HEAD + ID_OFFSET, MSGID_PLACEHOLDER, MSGID_TEXT);
+	head.checksum = crc32c(0, file + INTAKE_HEAD, head.body_size + head.envelope_size);
+	intake_head_encode(&head, file);
+}
+
+static void damaged_large_files(void **state)
+{
+	static const uint64_t flips[] = { 0, 40, 63, INTAKE_HEAD, INTAKE_HEAD + ID_OFFSET, 70000, INTAKE_HEAD + 290000 - 1, INTAKE_HEAD + 290000, INTAKE_HEAD + 290699 };
+	const char *name = "large/000000000001";
+	char text[MSGID_TEXT + 1];
+	struct body_place place;
+	(void)state;
+
+	a_large_file(&place, true);
+	msgid_format(ID, text);
+	for (size_t put = 0; put <= MSGID_TEXT; put++) {      /* the id, as far as it reached the disk */
+		memcpy(file + INTAKE_HEAD + ID_OFFSET, text, put);
+		assert_int_equal(sent_with_flip(name, &place, INTAKE_HEAD + 290700), place.size);
+	}
+	for (size_t k = 0; k < COUNT(flips); k++)
+		assert_int_equal(sent_with_flip(name, &place, flips[k]), -1);
+	a_large_file(&place, false);                          /* an older version's */
+	assert_int_equal(sent_with_flip(name, &place, 70000), place.size);
+	place.size--;
+	assert_int_equal(sent_of(&place), -1);
+	write_file(name);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(exactly_the_range), cmocka_unit_test(reading), cmocka_unit_test(what_is_no_body), cmocka_unit_test(nobody_reads), cmocka_unit_test(cut_short),
+		cmocka_unit_test(damaged_records), cmocka_unit_test(damaged_large_files),
 	};
 
 	return cmocka_run_group_tests(tests, make_spool, remove_spool);
