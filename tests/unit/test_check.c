@@ -20,7 +20,7 @@ static void test_clean(void **state)
 	/* Two log_start, four messages, two results. */
 	assert_int_equal(c.check.sums.records, 8);
 	assert_int_equal(c.check.sums.behind, 0);
-	assert_int_equal(c.check.sums.segments, 3);      /* the next one is ready */
+	assert_in_range(c.check.sums.segments, 2, 3);    /* the next one is there as soon as its thread has made it */
 	str_free(&c.lines);
 }
 
