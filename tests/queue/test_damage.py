@@ -14,6 +14,7 @@ from sink import Sink
 
 ME = "damage.tappal"
 UID = 61003
+SENDER = f"v-sender@{ME}"
 PROGRAMS = ["queue/enqueue", "queue/queued", "queue/spawn", "queue/bounce", "queue/tappal", "remote/remote", "local/local"]
 SMALL, LARGE = 3000, 400000
 ID_OFFSET = 20
@@ -37,7 +38,7 @@ class Rotten:
                 for state in ("good", "bad"):
                     name = f"{channel}-{kind}-{state}"
                     to = f"v-{name}@{ME}" if channel == "local" else f"{name}@far.tappal"
-                    code, id = session.send(body_of(name, size), recipients=[to], id_offset=ID_OFFSET + 1)
+                    code, id = session.send(body_of(name, size), sender=SENDER, recipients=[to], id_offset=ID_OFFSET + 1)
                     assert code == 0
                     self.ids[name] = msgid(id)
         assert session.close() == 0
@@ -103,14 +104,14 @@ def rotten():
         os.mkdir(f"{i.root}/vmail")
         os.chown(f"{i.root}/vmail", UID, UID)
         i.set("users", [f"=v-local-{kind}-{state}@{ME}:v:{UID}:{UID}:{i.root}/vmail/local-{kind}-{state}:::" for kind in ("small", "large")
-                        for state in ("good", "bad")] + ["."])
+                        for state in ("good", "bad")] + [f"={SENDER}:v:{UID}:{UID}:{i.root}/vmail/sender:::", "."])
         i.queued = i.start_queued()
         rotten = Rotten(i, sink)
         wait_until(lambda: rotten.tappal("queue", "list", code=None).count("\n") >= 8)
         rotten.named = rotten.hurt()
-        i.spawns = [i.start("spawn", "local"), i.start("spawn", "remote")]
+        i.others = [i.start("spawn", "local"), i.start("spawn", "remote"), i.start("bounce")]
         yield rotten
-        for process in i.spawns:
+        for process in i.others:
             i.kill(process, signal.SIGTERM)
 
 
@@ -162,3 +163,15 @@ def test_repair_puts_a_copy_aside(rotten):
     assert len(glob.glob(f"{i.spool}/quarantine/*log-{'[0-9a-f]' * 16}")) == 1
     i.queued = i.start_queued()
     assert wait_until(lambda: rotten.held() == 2)
+
+
+def test_a_report_quotes_nothing_of_it(rotten):
+    for name in ("local-small-bad", "remote-large-bad"):
+        rotten.tappal("queue", "bounce", rotten.ids[name], "--because", f"damaged: {name}")
+    reports = f"{rotten.i.root}/vmail/sender/Maildir/new/*"
+    assert wait_until(lambda: len(glob.glob(reports)) == 2), (rotten.i.log(), rotten.i.log("bounce"), rotten.i.log("spawn"))
+    texts = [open(path).read() for path in glob.glob(reports)]
+    assert sorted(("damaged: local-small-bad" in text, "damaged: remote-large-bad" in text) for text in texts) == [(False, True), (True, False)]
+    assert not any("Subject: local" in text or "Subject: remote" in text or "bad0123456789" in text for text in texts)
+    for name in ("local-small-bad", "remote-large-bad"):
+        assert f"{rotten.ids[name]}: its body cannot be read for the bounce" in rotten.i.log("bounce")
