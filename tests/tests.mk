@@ -203,6 +203,13 @@ check:
 check-dialog: all
 	/usr/bin/python3 tests/dialog/run.py
 
+# The programs themselves with both sanitizers: dialogs, and each against hostile neighbours.
+sanitized:
+	$(MAKE) -s VARIANT=asan all
+	VARIANT=asan /usr/bin/python3 tests/dialog/run.py
+	for suite in smtpd queue local remote; do VARIANT=asan /usr/bin/python3 tests/lib/pytest_counts.py tests/$$suite || exit 1; done
+.PHONY: sanitized
+
 check-e2e: all
 	/usr/bin/python3 tests/lib/pytest_counts.py tests/e2e
 

@@ -31,9 +31,9 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOP = os.path.dirname(os.path.dirname(HERE))
-ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
-VARIANT = os.environ.get("VARIANT", "plain")   # asan: the same dialogs with the sanitizers
+sys.path.insert(0, f"{HERE}/../lib")
+from building import ROOTS, TOP, VARIANT, put_programs  # noqa: E402
+
 TIMEOUT = 120
 SETTINGS = {
     "me": "mx.test",
@@ -61,14 +61,9 @@ class Place:
         shutil.rmtree(self.root, ignore_errors=True)
         for d in (ROOTS, self.root, self.etc, self.libexec, self.sink, f"{self.root}/run"):
             os.makedirs(d, exist_ok=True)
-        build = f"build/{VARIANT}/bin" + self.root.replace("/", "-")
-        subprocess.run(["make", "-s", "-C", TOP, f"ROOT={self.root}", f"VARIANT={VARIANT}", f"{build}/smtpd/smtpd", f"{build}/smtpd/smtpd-start"],
-                       check=True, stdout=subprocess.DEVNULL)
-        for program in ("smtpd", "smtpd-start"):
-            shutil.copy(f"{TOP}/{build}/smtpd/{program}", self.libexec)
+        put_programs(self.root, ["smtpd/smtpd", "smtpd/smtpd-start"], self.libexec)
         subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", f"-I{TOP}", "-O1", "-Wall", "-Wextra", f'-DSINK_DIR="{self.sink}"', f"{HERE}/echo_enqueue.c",
                         *(["-fsanitize=address,undefined"] if VARIANT == "asan" else []), f"{TOP}/build/{VARIANT}/libcommon.a", "-o", f"{self.libexec}/enqueue"], check=True)
-        shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)
         for path, directories, files in os.walk(self.root):
             for name in directories + files:
                 os.chmod(f"{path}/{name}", 0o755)
@@ -97,8 +92,6 @@ class Place:
 
     def start(self, stdin, stdout, environment, log, arguments=(), **keys):
         """An smtpd of this root; stderr goes to the file `log`."""
-        # An undumpable process cannot be looked at for leaks.
-        environment = {**environment, "ASAN_OPTIONS": "detect_leaks=0"} if VARIANT == "asan" else environment
         with open(log, "ab") as f:
             return subprocess.Popen([f"{self.libexec}/smtpd", *arguments], stdin=stdin, stdout=stdout, stderr=f, env=environment, user=self.user, **keys)
 

@@ -15,11 +15,10 @@ import smtplib
 import subprocess
 import time
 
+from building import ROOTS, TOP, make
 from peers import ensure_account, wait_for_port
 from processes import end
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
 PORT = 2525   # every host has its own address
 PATIENCE = 120   # seconds until something counts as never: no test is about how fast this machine is
 
@@ -61,9 +60,7 @@ class Host:
         os.makedirs(self.root)
         os.chmod(ROOTS, 0o755)
         os.chmod(self.root, 0o755)
-        r = subprocess.run(["make", "-s", "-C", TOP, "install", f"ROOT={self.root}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if r.returncode:
-            raise RuntimeError(f"make install ROOT={self.root}: {r.stdout[-4000:]}")
+        make("install", f"ROOT={self.root}")
         for key, value in self.settings.items():
             self.set(key, value)
         return self

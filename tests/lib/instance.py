@@ -14,8 +14,8 @@ import socket
 import subprocess
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ROOTS = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests")
+from building import ROOTS, TOP, put_programs
+
 
 def envelope(sender, recipients, attributes=()):
     """The octets of common/envelope.h."""
@@ -39,7 +39,7 @@ class Instance:
             os.makedirs(directory, exist_ok=True)
             os.chmod(directory, 0o755)
         subprocess.run(["sh", f"{TOP}/etc/accounts"], check=True, stdout=subprocess.DEVNULL)
-        self.make_programs()
+        put_programs(self.root, self.programs, self.libexec)
         subprocess.run(["sh", f"{TOP}/etc/spool-tree", self.root], check=True)
         for key, value in self.settings.items():
             self.set(key, value)
@@ -56,19 +56,6 @@ class Instance:
 
     def remove(self):
         shutil.rmtree(self.root, ignore_errors=True)
-
-    def make_programs(self):
-        build = "build/plain/bin" + self.root.replace("/", "-")
-        r = subprocess.run(["make", "-s", "-C", TOP, f"ROOT={self.root}"] + [f"{build}/{p}" for p in self.programs],
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if r.returncode:
-            raise RuntimeError(f"make: {r.stdout[-4000:]}")
-        for program in self.programs:
-            name = os.path.basename(program)
-            target = f"{self.libexec}/{name}"
-            shutil.copy(f"{TOP}/{build}/{program}", target)
-            os.chmod(target, 0o755)
-        shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)
 
     def fifo(self, name):
         return f"{self.spool}/fifo/{name}"

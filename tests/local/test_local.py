@@ -9,28 +9,21 @@ import time
 import pytest
 
 import records
+from building import ROOTS, put_programs
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LOCAL = f"{TOP}/build/plain/bin/local/local"
 UID = 61002
 ID = (1763758134123 << 16) + 7
 BODY = b"Subject: x\r\n\r\n" + b"line\r\n" * 20
 AS_USER = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def built():
-    subprocess.run(["make", "-s", "-C", TOP, "build/plain/bin/local/local"], check=True, stdout=subprocess.DEVNULL)
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def program():
     """The tree may lie where the user cannot reach it."""
     place = tempfile.mkdtemp(dir="/var/tmp")
     os.chmod(place, 0o755)
-    path = shutil.copy(LOCAL, place)
-    os.chmod(path, 0o755)
-    yield path
+    put_programs(f"{ROOTS}/local-alone", ["local/local"], place)
+    yield f"{place}/local"
     shutil.rmtree(place)
 
 

@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ROOT = os.environ.get("TAPPAL_TEST_ROOTS", "/var/tmp/tappal-tests") + "/submission"
+from building import ROOTS, put_programs
+
+ROOT = f"{ROOTS}/submission"
 LIBEXEC, BIN, ETC = f"{ROOT}/usr/libexec/tappal", f"{ROOT}/usr/bin", f"{ROOT}/etc/tappal"
 MESSAGE = b"From: ann@a.example\nTo: joe@b.example\nSubject: x\n\nbody\n"
 
@@ -20,11 +21,8 @@ def root():
     shutil.rmtree(ROOT, ignore_errors=True)
     for directory in (LIBEXEC, BIN, ETC):
         os.makedirs(directory)
-    build = "build/plain/bin" + ROOT.replace("/", "-")
-    subprocess.run(["make", "-s", "-C", TOP, f"ROOT={ROOT}", f"{build}/local/sendmail", f"{build}/local/inject"], check=True)
-    shutil.copy(f"{TOP}/{build}/local/sendmail", f"{LIBEXEC}/sendmail")
-    shutil.copy(f"{TOP}/{build}/local/inject", f"{BIN}/inject")
-    shutil.rmtree(f"{TOP}/{build}")
+    put_programs(ROOT, ["local/sendmail"], LIBEXEC)
+    put_programs(ROOT, ["local/inject"], BIN)
     for name in ("mailq", "newaliases"):
         os.symlink("sendmail", f"{LIBEXEC}/{name}")
     shutil.copy(os.path.join(os.path.dirname(__file__), "fake_enqueue.py"), f"{LIBEXEC}/enqueue")

@@ -27,19 +27,9 @@ class Rooms:
 
     def __enter__(self):
         self.instance.__enter__()
-        if os.environ.get("TAPPAL_VARIANT", "plain") != "plain":
-            self.use_variant(os.environ["TAPPAL_VARIANT"])
         shutil.rmtree(self.instance.root + "/run/tappal")
         self.reset()
         return self
-
-    def use_variant(self, variant):
-        """The same tests with another build: TAPPAL_VARIANT=asan pytest tests/remote."""
-        build = "build/%s/bin%s" % (variant, self.instance.root.replace("/", "-"))
-        subprocess.run(["make", "-s", "-C", TOP, "VARIANT=" + variant, "ROOT=" + self.instance.root, build + "/remote/remote", build + "/remote/resolver"], check=True)
-        for name in ("remote", "resolver"):
-            shutil.copy("%s/%s/remote/%s" % (TOP, build, name), self.instance.libexec)
-        shutil.rmtree("%s/%s" % (TOP, build))
 
     def __exit__(self, *_):
         self.stop_resolver()

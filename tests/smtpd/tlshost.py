@@ -6,9 +6,10 @@ import ssl
 import subprocess
 import time
 
+from building import TOP, put_programs
 from conftest import Mouth, children, eventually, free_port
 from processes import end
-from run import SETTINGS, TOP, VARIANT, Place
+from run import SETTINGS, Place
 
 ACCOUNTS = ("tappal-smtpd", "tappal-key", "tappal-tls")
 
@@ -85,10 +86,7 @@ class Host:
     def __enter__(self):
         ensure_accounts()
         p = self.place.__enter__()
-        build = f"build/{VARIANT}/bin" + p.root.replace("/", "-")
-        subprocess.run(["make", "-s", "-C", TOP, f"ROOT={p.root}", f"VARIANT={VARIANT}", f"{build}/smtpd/tlsd"], check=True, stdout=subprocess.DEVNULL)
-        shutil.copy(f"{TOP}/{build}/smtpd/tlsd", p.libexec)
-        shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)
+        put_programs(p.root, ["smtpd/tlsd"], p.libexec)
         os.makedirs(f"{p.root}/run", 0o755, exist_ok=True)
         self.log_path = f"{p.root}/log"
         self.certificates = Certificates(f"{p.root}/pki")
@@ -114,7 +112,7 @@ class Host:
             f.write(f"{value}\n")
 
     def spawn(self, program, *arguments, **keys):
-        environment = {"PATH": os.environ["PATH"], **({"ASAN_OPTIONS": "detect_leaks=0"} if VARIANT == "asan" else {})}
+        environment = {"PATH": os.environ["PATH"]}
         with open(self.log_path, "ab") as log:
             process = subprocess.Popen([f"{self.place.libexec}/{program}", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, **keys)
         self.running[program] = process
