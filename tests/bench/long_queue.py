@@ -3,7 +3,8 @@ the rows say how many that was.
 
   scale      accept rate with the queue full against the same queue nearly empty, first page of the list, octets on disk, memory of the queue's
              manager, restart of the server to the first delivery of a message that is sent then
-  dead       one destination that refuses connections has all that mail: what becomes of the latency of other mail, which is sent at a steady rate
+  dead       one destination that refuses connections has all that mail: what becomes of the latency of other mail, which is sent at a steady rate,
+             with the scatter: p99 of each of LATENCY_WINDOWS windows of tappal's before and after (the others have one: theirs is in seconds)
 """
 import statistics
 import time
@@ -14,6 +15,7 @@ from workloads import Cost, Sink, all_queued, load
 
 TO_DEAD = ["-t", "rcpt%lu@d%lu.tappal", "-D"]
 WINDOWS = 5          # rates are medians of so many
+LATENCY_WINDOWS = 5
 
 
 def rate(server, run, to):
@@ -64,23 +66,33 @@ def scale(server, run):
         "octets_on_disk_per_message": round(server.queue_octets() / queued), "restart_to_first_delivery_s": round(first_delivery_s(server), 3)}
 
 
-def other_mail(server, run, sink, turn):
-    """End-to-end latency of mail to a living host, at a steady rate."""
+def other_mail(server, run, sink, first):
+    """End-to-end latency of mail to a living host, at a steady rate; windows are numbered from `first`."""
     count = max(int(run.rate * run.seconds), 1)
-    load(server, "-s", 10, "-b", turn * count, "-m", count, "-R", run.rate, "-d", 0, "-S", "-t", "live%lu@live.tappal")
-    return sink.result(server, (turn + 1) * count)
+    load(server, "-s", 10, "-b", first * count, "-m", count, "-R", run.rate, "-d", 0, "-S", "-t", "live%lu@live.tappal")
+    return sink.result(server, (first + 1) * count)
+
+
+def latency(server, run, sink, first, windows, queue):
+    """Medians of so many windows, the least and the most p99 of one, and flushes of the disk, which depend less on the machine's other work."""
+    cost = Cost(server)
+    results = [other_mail(server, run, sink, first + n) for n in range(windows)]
+    p99 = [r["p99_ms"] for r in results]
+    used = cost.per_message(windows * max(int(run.rate * run.seconds), 1))
+    return {f"p50_ms_{queue}": statistics.median(r["p50_ms"] for r in results), f"p99_ms_{queue}": statistics.median(p99),
+            f"least_p99_ms_{queue}": min(p99), f"most_p99_ms_{queue}": max(p99), f"syncs_per_message_{queue}": used["syncs_per_message"]}
 
 
 def dead(server, run):
-    """One sink for all three turns: a server that met a closed one would wait for minutes. The first turn starts processes."""
+    """One sink for all windows: a server that met a closed one would wait for minutes. The first window starts processes."""
+    windows = LATENCY_WINDOWS if server.is_tappal else 1
     server.start("dead")
     with Sink(SINK, seconds=1500) as sink:
         other_mail(server, run, sink, 0)
-        empty = other_mail(server, run, sink, 1)
+        empty = latency(server, run, sink, 1, windows, "empty")
         queued = fill(server, run, run.count, [*TO_DEAD, 1])
         time.sleep(2)        # what was accepted last has been tried
-        full = other_mail(server, run, sink, 2)
+        full = latency(server, run, sink, 1 + windows, windows, "full")
     all_queued(server, queued, 60)
-    yield run.sessions[0], {
-        "messages_queued": queued, "p50_ms_empty": empty["p50_ms"], "p50_ms_full": full["p50_ms"], "p99_ms_empty": empty["p99_ms"],
-        "p99_ms_full": full["p99_ms"], "p99_full_to_empty": round(full["p99_ms"] / empty["p99_ms"], 3)}
+    yield run.sessions[0], {"messages_queued": queued, **empty, **full,
+                            "p99_full_to_empty": round(full["p99_ms_full"] / empty["p99_ms_empty"], 3)}

@@ -74,7 +74,7 @@ def plan():
         *tls(seconds=4),
         Run("queue", "100,000 deferred", scale, (20,), count=100000, size=KIB, reps=1),
         Run("queue", "1,000,000 deferred", scale, (20,), count=1000000, size=KIB, servers=("tappal",), reps=1),
-        Run("dead", "a dead destination with 100,000", dead, (20,), count=100000, size=KIB, seconds=15, reps=1),
+        Run("dead", "a dead destination with 100,000", dead, (20,), count=100000, size=KIB, seconds=10, reps=1),
     ]
 
 
