@@ -12,6 +12,7 @@ import records
 from fakespawn import FakeSpawn, msgid
 from host import wait_until
 from instance import Instance
+from processes import tell
 
 PROGRAMS = ["queue/queued", "queue/enqueue", "queue/bounce", "queue/tappal"]
 MESSAGE = b"From: a@example.org\r\nSubject: to be returned\r\n\r\nline one\r\n"
@@ -55,9 +56,18 @@ class Mail:
         jobs = {job.id: job for job in self.spawn.jobs}
         return [(d, jobs[d.id]) for d in found]
 
-    def none(self, seconds=1.5):
-        time.sleep(seconds)
-        assert len(self.spawn.deliveries) == self.seen, self.spawn.deliveries[self.seen:]
+    def none(self):
+        """Nothing else is on its way: failures are reported in their order, and the next report is that of this one."""
+        self.send(["fence@bad.example"])
+        [(delivery, _)] = self.new()
+        assert b"fence@bad.example" in delivery.body
+
+    def until(self, text):
+        """queued's log has it."""
+        deadline = time.monotonic() + 120
+        while text not in self.i.log():
+            assert time.monotonic() < deadline, self.i.log()[-3000:]
+            time.sleep(0.01)
 
 
 def parts(delivery):
@@ -179,13 +189,13 @@ def test_no_report_about_a_report(mail):
     mail.send(["a@bad.example"], sender="")
     mail.none()
     mail.send(["a@bad.example"], sender="sender@bad.example")   # its report fails, too
+    mail.until("to=<sender@bad.example>")
     mail.none()
 
 
 def test_reload(mail):
     mail.i.set("bouncefrom", "postie")
-    mail.bounce.send_signal(signal.SIGHUP)
-    time.sleep(0.3)
+    tell(mail.bounce, signal.SIGHUP)
     mail.send(["a@bad.example"])
     [(delivery, _)] = mail.new()
     assert "postie@queue.tappal" in parts(delivery)[0]["From"]
@@ -217,7 +227,7 @@ def test_once_whatever_dies():
     """bounce comes late, is killed while enqueue waits for queued, and comes again: one report."""
     with Mail("bounce3") as mail:
         mail.send(["a@bad.example"])
-        mail.none(1)
+        mail.until("nobody reads fifo/bounce")
         mail.start_bounce()
         mail.new()
         mail.queued.send_signal(signal.SIGSTOP)
