@@ -17,6 +17,7 @@ from fakespawn import msgid
 from faults import asleep, children, fifo_holds
 from host import wait_until
 from instance import Instance, TOP
+from processes import tell
 
 ME = "spawn.tappal"
 VIRTUAL_UID = 61001
@@ -410,26 +411,25 @@ def workers(instance):
     return found
 
 
-def stop_worker(instance):
-    """The process number of a local worker that waits for its next job, stopped."""
-    assert wait_until(lambda: workers(instance)), "no worker"
-    worker = workers(instance)[0]
-    os.kill(worker, signal.SIGSTOP)
-    return worker
-
-
-def wait_handed_over(worker):
-    """Until spawn has written something for it."""
-    assert wait_until(lambda: fifo_holds(f"/proc/{worker}/fd/0") > 0)
+def send_to_stopped(instance, queued, *arguments, **keys):
+    """A job for a worker that waits, who is stopped before it comes: the process number of him who was handed it, the job and its id."""
+    waiting = workers(instance)
+    for worker in waiting:
+        os.kill(worker, signal.SIGSTOP)
+    job, id = queued.send(*arguments, **keys)
+    mine = wait_until(lambda: [worker for worker in waiting if fifo_holds(f"/proc/{worker}/fd/0") > 0])
+    for worker in waiting:
+        if worker not in mine:
+            os.kill(worker, signal.SIGCONT)
+    assert len(mine) == 1, (mine, waiting)
+    return mine[0], job, id
 
 
 def test_queued_dies_during_a_delivery(local):
     """The job goes on; the next queued hears of it, then gets its results."""
     first = FakeQueued(local, "local", first_job=1000).connect()
     first.deliver(*to("tappal-t1"))
-    worker = stop_worker(local)
-    job, id = first.send(*to("tappal-t1"))
-    wait_handed_over(worker)
+    worker, job, id = send_to_stopped(local, first, *to("tappal-t1"))
     first.close()
     second = FakeQueued(local, "local", first_job=2000).connect()
     [flight] = second.inflight
@@ -442,9 +442,7 @@ def test_queued_dies_during_a_delivery(local):
 def test_job_ends_while_no_queued_is_there(local):
     first = FakeQueued(local, "local", first_job=3000).connect()
     first.deliver(*to("tappal-t1"))
-    worker = stop_worker(local)
-    job, _ = first.send(f"l:tappal-t1@{ME}", [f"tappal-t1@{ME}", f"Tappal-t1@{ME}"])
-    wait_handed_over(worker)
+    worker, job, _ = send_to_stopped(local, first, f"l:tappal-t1@{ME}", [f"tappal-t1@{ME}", f"Tappal-t1@{ME}"])
     first.close()
     os.kill(worker, signal.SIGCONT)
     assert wait_until(lambda: len(box(local, "tappal-t1")) >= 2)
@@ -462,9 +460,7 @@ def test_job_ends_while_no_queued_is_there(local):
 
 def test_worker_killed(local, queued):
     queued.deliver(*to("tappal-t1"))
-    worker = stop_worker(local)
-    job, _ = queued.send(*to("tappal-t1"))
-    wait_handed_over(worker)
+    worker, job, _ = send_to_stopped(local, queued, *to("tappal-t1"))
     os.kill(worker, signal.SIGKILL)
     r = queued.wait(job)[0]
     assert r.verdict == 1 and r.text == b"the delivery process was killed by signal 9"
@@ -474,8 +470,7 @@ def test_worker_killed(local, queued):
 def test_stopped_worker_does_not_delay_others(local, queued):
     """Its pipe is full and it reads nothing: spawn serves everybody else, and the job ends when it goes on."""
     queued.deliver(*to("tappal-t1"))
-    worker = stop_worker(local)
-    slow, _ = queued.send(*to("tappal-t1"), body=b"Subject: x\r\n\r\n" + b"z" * 3000000)
+    worker, slow, _ = send_to_stopped(local, queued, *to("tappal-t1"), body=b"Subject: x\r\n\r\n" + b"z" * 3000000)
     for _ in range(10):
         assert queued.says(*to("tappal-t2"))[0] == 0
     assert slow not in queued.ended
@@ -486,9 +481,7 @@ def test_stopped_worker_does_not_delay_others(local, queued):
 def test_spawn_killed_and_started_again(local, queued):
     """kill -9 of spawn while a worker writes: queued gives the job again, and there is one copy."""
     queued.deliver(*to("tappal-t1"))
-    worker = stop_worker(local)
-    job, id = queued.send(*to("tappal-t1"), body=b"Subject: twice?\r\n\r\nx\r\n")
-    wait_handed_over(worker)
+    worker, _, id = send_to_stopped(local, queued, *to("tappal-t1"), body=b"Subject: twice?\r\n\r\nx\r\n")
     local.spawn.kill()
     local.spawn.wait()
     os.kill(worker, signal.SIGCONT)
@@ -605,11 +598,11 @@ def test_connection_is_kept(remote, manager):
         assert size == b"21"
     assert len(pids) == 1
     remote.set("connectionidle", "1")
-    remote.spawn.send_signal(signal.SIGHUP)
+    tell(remote.spawn, signal.SIGHUP)
     assert wait_until(lambda: not any(os.path.exists(f"/proc/{pid.decode()}") for pid in pids))
     assert manager.deliver("r:good", ["x@good.example"])[0].text.split()[0] not in pids
     remote.set("connectionidle", "300")
-    remote.spawn.send_signal(signal.SIGHUP)
+    tell(remote.spawn, signal.SIGHUP)
 
 
 def test_full_slots_evict_the_longest_idle(remote, manager):
