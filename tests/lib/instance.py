@@ -215,10 +215,11 @@ class LendingSession(Session):
         self.write(self.records.encode("mail_offer", body_size=len(body), token_b=self.number))
 
     def ack(self, timeout=120):
-        """queued's answer to what was offered last."""
-        ack = self.acks.want("ack", timeout)
-        assert ack.token_b == self.number
-        return ack
+        """queued's answer to what was offered last. What was offered again may have been answered twice."""
+        while True:
+            ack = self.acks.want("ack", timeout)
+            if ack.token_b == self.number:
+                return ack
 
     def answered(self, ack):
         self.write(self.records.encode("mail_answered", token_a=ack.token_a))
