@@ -2,6 +2,8 @@
 
 VARIANT=asan in the environment builds them with both sanitizers: `make sanitized` runs the suites so.
 """
+import atexit
+import collections
 import os
 import shutil
 import subprocess
@@ -32,11 +34,22 @@ def linked():
     return [f"LDFLAGS={path}.o"]
 
 
+BUILT = collections.defaultdict(set)   # by folder: what this process has built there for a root, which comes again with each test of a file
+
+
+@atexit.register
+def forget_programs():
+    for build in BUILT:
+        shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)
+
+
 def put_programs(root, programs, into):
-    """Builds PROGRAMS ("queue/queued") for ROOT and copies them into a folder, where anybody may run them."""
+    """Builds PROGRAMS ("queue/queued") for ROOT, once, and copies them into a folder, where anybody may run them."""
     build = f"build/{VARIANT}/bin" + root.replace("/", "-")
-    make(f"ROOT={root}", *[f"{build}/{program}" for program in programs])
+    missing = [program for program in programs if program not in BUILT[build]]
+    if missing:
+        make(f"ROOT={root}", *[f"{build}/{program}" for program in missing])
+        BUILT[build].update(missing)
     for program in programs:
         target = shutil.copy(f"{TOP}/{build}/{program}", into)
         os.chmod(target, 0o755)
-    shutil.rmtree(f"{TOP}/{build}", ignore_errors=True)

@@ -2,7 +2,7 @@
 
     spawn = FakeSpawn(instance, "remote", answer=lambda job, rcpt: "ok")     or "ok-dsn" (the server announced DSN), "temp", "perm", "silence" (the job stays in hand)
     spawn.deliveries       a list of Delivery (id, index, address, body), one for every answer "ok"
-    spawn.die()            gone at once, as by kill -9;   spawn.stop()   the same, at the end of a test
+    spawn.die()            gone at once, as by kill -9;   spawn.stop()   the same, at the end of a test; the instance's end stops it in any case
 """
 import collections
 import os
@@ -48,6 +48,7 @@ class FakeSpawn(threading.Thread):
         self.error = None
         self.going = True
         self.done = threading.Event()
+        instance.helpers.append(self)
         self.start()
 
     # ---- control

@@ -30,7 +30,7 @@ class Instance:
         self.programs = programs
         self.settings = {"me": "queue.tappal", "locals": "queue.tappal", "freespace": "1M"}
         self.settings.update(settings or {})
-        self.started = []
+        self.started, self.helpers = [], []   # processes; threads that go on as long as they are `going`
 
     # ---- the tree
     def __enter__(self):
@@ -50,6 +50,10 @@ class Instance:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        for helper in self.helpers:
+            helper.going = False
+        for helper in self.helpers:
+            helper.join(120)
         for name in self.programs:      # shown by pytest with a failure
             print(self.log(os.path.basename(name)), end="")
         self.remove()

@@ -40,17 +40,8 @@ def until(condition, what=lambda: None, seconds=120):
 @pytest.fixture
 def hosts():
     with Instance("backup", PROGRAMS) as one, Instance("restored", PROGRAMS) as other:
-        one.spawns, other.spawns = [], []
         one.copy = f"{one.root}/copy"
         yield one, other
-        for spawn in one.spawns + other.spawns:
-            spawn.going = False
-            spawn.join(20)
-
-
-def make_spawn(i, answer=lambda job, rcpt: "ok", **keys):
-    i.spawns.append(FakeSpawn(i, "remote", answer, **keys))
-    return i.spawns[-1]
 
 
 def restore(directory, other):
@@ -65,7 +56,7 @@ def restore(directory, other):
 def drain(other, wanted):
     """Addresses and bodies that the second host delivers; `wanted` must be among them."""
     queued = other.start_queued()
-    spawn = make_spawn(other)
+    spawn = FakeSpawn(other, "remote")
     end = time.monotonic() + 120
     while not wanted <= {d.address for d in spawn.deliveries}:
         assert time.monotonic() < end, sorted(wanted - {d.address for d in spawn.deliveries})[:20]
@@ -91,7 +82,7 @@ def test_of_a_queue_that_works(hosts):
     """Mail comes and goes while the copy is made; a part of it waits."""
     one, other = hosts
     one.start_queued()
-    spawn = make_spawn(one, lambda job, rcpt: "temp" if job.id % 3 == 0 else "ok")
+    spawn = FakeSpawn(one, "remote", lambda job, rcpt: "temp" if job.id % 3 == 0 else "ok")
     going, accepted = threading.Event(), []
     going.set()
     threads = [threading.Thread(target=sender, args=(one, n, going, accepted)) for n in range(3)]
@@ -126,7 +117,7 @@ def test_of_a_queue_without_queued(hosts, how):
     """Stopped or killed, with mail that enqueue took alone, large and small."""
     one, other = hosts
     queued = one.start_queued()
-    make_spawn(one, lambda job, rcpt: "temp")
+    FakeSpawn(one, "remote", lambda job, rcpt: "temp")
     for n in range(10):
         assert one.enqueue(LARGE if n == 3 else b"Subject: x\n\nhello\n", "a@a.example", [f"r{n}@b.example"])[0] == 0
     one.kill(queued, how)

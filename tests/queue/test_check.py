@@ -49,16 +49,7 @@ def messages(i):
 @pytest.fixture
 def instance():
     with Instance("check", PROGRAMS) as i:
-        i.spawns = []
         yield i
-        for spawn in i.spawns:
-            spawn.going = False
-            spawn.join(20)
-
-
-def make_spawn(i, answer=lambda job, rcpt: "ok", **keys):
-    i.spawns.append(FakeSpawn(i, "remote", answer, **keys))
-    return i.spawns[-1]
 
 
 @pytest.fixture
@@ -66,7 +57,7 @@ def stopped(instance):
     """Four messages that wait, one of them large; one that was delivered. queued has stopped."""
     i = instance
     queued = i.start_queued()
-    spawn = make_spawn(i, lambda job, rcpt: "ok" if rcpt.address.startswith(b"ok") else "temp")
+    spawn = FakeSpawn(i, "remote", lambda job, rcpt: "ok" if rcpt.address.startswith(b"ok") else "temp")
     for n in range(3):
         assert i.enqueue(MESSAGE, "a@a.example", [f"r{n}@d{n}.example"])[0] == 0
     assert i.enqueue(LARGE, "a@a.example", ["large@b.example"])[0] == 0
@@ -113,7 +104,7 @@ def test_killed(instance):
     """What kill -9 leaves at any moment of work is no finding; nor is what enqueue leaves without queued."""
     for n in range(5):
         queued = instance.start_queued()
-        spawn = make_spawn(instance, lambda job, rcpt: ("ok", "temp")[job.id % 2])
+        spawn = FakeSpawn(instance, "remote", lambda job, rcpt: ("ok", "temp")[job.id % 2])
         for k in range(5 + 3 * n):
             assert instance.enqueue(LARGE if k % 4 == 0 else MESSAGE, "a@a.example", [f"r{k}@d{k % 3}.example"])[0] == 0
         instance.kill(queued)
@@ -126,7 +117,7 @@ def test_killed(instance):
 def test_live_without_false_alarm(instance):
     """While mail of all sizes comes and goes as fast as it can."""
     instance.start_queued()
-    spawn = make_spawn(instance, lambda job, rcpt: "temp" if job.id % 7 == 0 else "ok", bodies=False)
+    spawn = FakeSpawn(instance, "remote", lambda job, rcpt: "temp" if job.id % 7 == 0 else "ok", bodies=False)
     going = True
 
     def send(n):
@@ -289,7 +280,7 @@ def test_index_is_made_anew(stopped, how):
     assert len(report) == 1 and "index-damaged" in open(f"{i.spool}/quarantine/{report[0]}").read()
     assert check(i)[0] == []
     queued = i.start_queued()
-    spawn = make_spawn(i)
+    spawn = FakeSpawn(i, "remote")
     until(lambda: messages(i) >= 4)
     tappal(i, "queue", "flush")
     until(lambda: len({d.address for d in spawn.deliveries} - {"ok@c.example"}) == 4)

@@ -22,8 +22,8 @@ PROGRAMS = ["queue/enqueue", "queue/queued"]
 
 
 @pytest.fixture
-def i(request):
-    with Instance("queue-" + re.sub(r"\W+", "-", request.node.name)[:40], PROGRAMS) as instance:
+def i():
+    with Instance("queue", PROGRAMS) as instance:
         yield instance
 
 
