@@ -100,11 +100,13 @@ def test_a_refusal_of_the_message_is_no_reason_for_the_next_host(mail, hosts, ve
 
 
 def test_equal_exchangers_share(rooms, hosts):
-    for _ in range(30):
+    sent = 0
+    while min(counts(hosts)) < 2:
         with rooms.worker() as worker:
             assert worker.send("r:equal.example.tappal").one.verdict == OK
             worker.close()
-    assert all(n >= 2 for n in counts(hosts)) and sum(counts(hosts)) == 30
+        sent += 1
+        assert sent < 300 and sum(counts(hosts)) == sent
 
 
 def test_no_exchanger_means_the_domain_itself(mail, hosts):

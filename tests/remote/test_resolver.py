@@ -11,6 +11,7 @@ import pytest
 import records
 from dnszone import Zones
 from faults import calm, few_files, highest_file
+from host import wait_until
 
 OK, NO_DOMAIN, NO_DATA, NULL_MX, TEMPORARY, BOGUS, MX_UNRESOLVED = range(7)
 MAIL, ADDRESS, REVERSE, LIST = 1, 2, 3, 4
@@ -282,15 +283,21 @@ def test_bogus(rooms, dns, path):
     a.close()
 
 
+def hup(rooms, says):
+    before = rooms.instance.log("resolver").count(says)
+    rooms.resolver.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: rooms.instance.log("resolver").count(says) > before)
+
+
 def test_hup_reads_the_settings_and_forgets_the_cache(rooms, dns, path, asker):
     assert asker.ask(MAIL, "plain.tappal")[0] == OK
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         rooms.set(dnsforward="127.0.0.1@%d" % silent.getsockname()[1])
-        rooms.resolver.send_signal(signal.SIGHUP)
-        time.sleep(0.3)
+        hup(rooms, "settings read again")
         asker.send(MAIL, "plain.tappal")           # asked in vain ...
-        time.sleep(0.3)
+        silent.settimeout(120)
+        assert silent.recv(512)
         rooms.set(dnsforward=dns.server)
         rooms.resolver.send_signal(signal.SIGHUP)  # ... and asked again
         assert asker.answer()[0].status == OK
@@ -298,8 +305,7 @@ def test_hup_reads_the_settings_and_forgets_the_cache(rooms, dns, path, asker):
 
 def test_hup_with_bad_settings_changes_nothing(rooms, asker):
     rooms.set(dnsforward="not an address")
-    rooms.resolver.send_signal(signal.SIGHUP)
-    time.sleep(0.3)
+    hup(rooms, "dnsforward")
     assert asker.ask(MAIL, "nomx.plain.tappal")[0] == OK
 
 

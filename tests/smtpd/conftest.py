@@ -96,6 +96,15 @@ def children(pid):
         return []
 
 
+def private_kib(pid):
+    """0 of a process that has ended meanwhile."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as f:
+            return sum(int(line.split()[1]) for line in f if line.startswith("Private_"))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def is_smtpd(pid):
     try:
         with open(f"/proc/{pid}/comm") as f:

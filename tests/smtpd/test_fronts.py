@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from conftest import Mouth, eventually, free_port
+from processes import end
 from tlshost import Host, Secure, client_context
 
 CLIENT, FRONT = "127.0.0.5", "127.0.0.1"
@@ -41,8 +42,7 @@ class Front:
         return self
 
     def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(15)
+        end(self.process)
 
 
 def deliver(mouth):
@@ -95,7 +95,7 @@ def test_health_check(server, tmp_path, option):
     """HAProxy asks whether its server lives: version 2 says LOCAL, version 1 announces the front's own address. It is the front in either."""
     server.pool(proxyfrom=FRONT)
     with Front(tmp_path, (f"send-proxy{option} check inter 500ms", server.port)):
-        assert eventually(lambda: "connect from unknown[127.0.0.1]" in server.log(), 60), server.log()
+        assert eventually(lambda: "connect from unknown[127.0.0.1]" in server.log()), server.log()
     assert "no PROXY header" not in server.log()
 
 

@@ -4,14 +4,9 @@ import re
 import subprocess
 
 import pytest
-from conftest import children, eventually, sessions
+from conftest import children, eventually, private_kib, sessions
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="looks into undumpable processes")
-
-
-def private_kib(pid):
-    with open(f"/proc/{pid}/smaps_rollup") as f:
-        return sum(int(line.split()[1]) for line in f if line.startswith("Private_"))
 
 
 @needs_root

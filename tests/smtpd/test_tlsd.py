@@ -16,7 +16,7 @@ import pytest
 if os.getuid() != 0:
     pytest.skip("tlsd is started as root", allow_module_level=True)
 
-from conftest import Mouth, eventually, sessions  # noqa: E402
+from conftest import Mouth, eventually, private_kib, sessions  # noqa: E402
 from faults import calm  # noqa: E402
 from tlshost import Host, Secure, client_context, openssl, wait_gone  # noqa: E402
 
@@ -143,7 +143,11 @@ def test_descriptors_do_not_leak(host):
 
 
 def wakings(pid):
-    return int(status(pid, "voluntary_ctxt_switches")[0])
+    """0 of a process that has ended meanwhile."""
+    try:
+        return int(status(pid, "voluntary_ctxt_switches")[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def test_a_client_wakes_one(host):
@@ -155,13 +159,12 @@ def test_a_client_wakes_one(host):
     before = {p: wakings(p) for p in host.processes()[2]}
     for _ in range(3):
         served(host)
-    left = [p for p in host.processes()[2] if p in before]
-    assert len(left) < len(before) and any(wakings(p) == before[p] for p in left), (before, {p: wakings(p) for p in left})
 
+    def left():
+        return [p for p in host.processes()[2] if p in before]
 
-def private_kib(pid):
-    with open(f"/proc/{pid}/smaps_rollup") as f:
-        return sum(int(line.split()[1]) for line in f if line.startswith("Private_"))
+    assert eventually(lambda: len(left()) < len(before))   # who served a client ends, some time after him
+    assert any(wakings(p) == before[p] for p in left()), (before, {p: wakings(p) for p in left()})
 
 
 @pytest.mark.skipif(os.environ.get("VARIANT") == "asan", reason="the sanitizers' memory")
@@ -309,8 +312,8 @@ def test_stalled_reader_without_smtpd(host):
 def test_stall_in_the_middle(host):
     host.start(timeoutsmtpd=4)
     with host.starttls() as c:
-        c.ask("EHLO x.test")
-        assert c.hear().startswith("421 4.4.2")
+        reply = c.ask("EHLO x.test")
+        assert (c.hear() if reply.startswith("250-") else reply).startswith("421 4.4.2")   # we may have been slow ourselves
         assert c.hear() is None
     assert eventually(lambda: not host.busy())
 
