@@ -196,6 +196,7 @@ def test_pool_that_stops(passing, server):
     first.say("it goes on")
     passing.pool.terminate()
     assert eventually(lambda: ": stopping" in server.log())
+    assert eventually(lambda: len(sessions(passing.pool.pid)) == 1)     # till then the others may take a client, and tell him 421
     with server.connect() as c:
         assert c.greet().mail().startswith("250 ")
         assert passing.served_alone() and passing.pool.poll() is None
