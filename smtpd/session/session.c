@@ -352,11 +352,12 @@ static bool stopping(const struct session *s)
 	return s->stop != NULL && *s->stop != 0;
 }
 
-/* How much of the replies one write may take without blocking past the deadline: a pipe takes PIPE_BUF when it polls writable. */
+/* How much of the replies one write may take without blocking past the deadline: a pipe takes PIPE_BUF when it polls writable. The reply to
+ * QUIT waits for end_output(), and leaves in one segment with the end of the connection. */
 static ssize_t write_some(struct session *s, const char *at, size_t n, deadline_t deadline)
 {
 	if (s->peer->is_socket)
-		return send(s->out, at, n, MSG_NOSIGNAL);
+		return send(s->out, at, n, MSG_NOSIGNAL | (s->end == END_QUIT ? MSG_MORE : 0));
 	int ready = io_wait_writable(s->out, deadline);
 	if (ready == 0)
 		errno = EAGAIN;
@@ -457,6 +458,12 @@ static void dialog(struct session *s)
 	}
 }
 
+static void end_output(const struct session *s)
+{
+	if (s->peer->is_socket)
+		shutdown(s->out, SHUT_WR);
+}
+
 /* A close with unread input would make the kernel throw away our last reply on its way. The line buffer has no other use any more. */
 static void linger(struct session *s)
 {
@@ -546,6 +553,8 @@ static void session_run(struct session *s)
 			prepare_connection(s);
 		dialog(s);
 	}
+	if (s->end == END_QUIT)
+		end_output(s);
 	receive_abandon(s);
 	tls_call_abandon(&s->tls_call);
 	if (s->state & ST_TRANSACTION)
