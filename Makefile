@@ -28,7 +28,7 @@ COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr cr
 smtpd/smtpd      = smtpd/smtpd.o $(DOOR:%=%.o) $(SESSION:%=%.o) $(ASK:%=%.o) smtpd/policy/policy.o $(CHECKS:%=%.o) $(CONTENT:%=%.o)
 smtpd/smtpd-start = smtpd/starter/starter.o
 smtpd/auth       = smtpd/auth/auth.o smtpd/auth/crew.o smtpd/auth/table.o smtpd/auth/verify.o smtpd/auth/failures.o smtpd/auth/sasl.o smtpd/auth/scram.o smtpd/auth/passwords.o
-smtpd/tlsd       = smtpd/tlsd/tlsd.o smtpd/tlsd/keys.o smtpd/tlsd/signer.o smtpd/tlsd/keyless.o smtpd/tlsd/context.o smtpd/tlsd/door.o smtpd/tlsd/session.o smtpd/tlsd/relay.o smtpd/tlsd/watch.o
+smtpd/tlsd       = smtpd/tlsd/tlsd.o smtpd/tlsd/keys.o smtpd/tlsd/signer.o smtpd/tlsd/grants.o smtpd/tlsd/keyless.o smtpd/tlsd/context.o smtpd/tlsd/door.o smtpd/tlsd/session.o smtpd/tlsd/calls.o smtpd/tlsd/relay.o smtpd/tlsd/watch.o
 smtpd/guard      = $(GUARD:%=%.o) smtpd/guard/state.o smtpd/guard/guard.o
 smtpd/filterd    = smtpd/filterd/filterd.o smtpd/filterd/run.o
 queue/enqueue    = queue/enqueue/enqueue.o queue/enqueue/enqueue_once.o queue/enqueue/enqueue_session.o queue/enqueue/caller.o queue/enqueue/parcel.o queue/intakefile.o

@@ -120,7 +120,7 @@ UNIT_OBJ_session = $(SMTPD_DIALOG:%=%.o) smtpd/ask/enqueuer.o
 
 # tlsd
 UNIT += signer
-UNIT_OBJ_signer = smtpd/tlsd/signer.o smtpd/tlsd/keyless.o
+UNIT_OBJ_signer = smtpd/tlsd/signer.o smtpd/tlsd/grants.o smtpd/tlsd/keyless.o
 UNIT_LIBS_signer = -lcrypto
 
 # the store

@@ -177,7 +177,8 @@ static SSL_CTX *context_new(struct tls_contexts *all, const struct settings *s, 
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
-	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA
+		| SSL_OP_CLEANSE_PLAINTEXT);
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(ctx, 1);   /* one read for a record instead of two */
 	SSL_CTX_set_max_cert_list(ctx, CLIENT_CHAIN_OCTETS);
@@ -270,13 +271,14 @@ static bool try_one(const struct tls_context *c, int kind)
 	return ok;
 }
 
-bool contexts_try(const struct tls_contexts *all, bool (*channel)(void *context), void *context, struct str *error)
+bool contexts_try(const struct tls_contexts *all, void (*grant)(void *context), void *context, struct str *error)
 {
 	for (size_t i = 0; i < all->count; i++)
 		for (int kind = 0; kind < 2; kind++) {
 			if (all->at[i].leaf[kind] == NULL)
 				continue;
-			if (!channel(context) || !try_one(&all->at[i], kind)) {
+			grant(context);
+			if (!try_one(&all->at[i], kind)) {
 				str_addf(error, "a handshake with certificate %zu of tlscertificates does not work: %s", i + 1, tls_error_text());
 				return false;
 			}

@@ -21,9 +21,9 @@ struct tls_contexts { struct tls_context at[KEYS_MAX]; size_t count; };
 
 /* One more chain, which the contexts own afterwards. False with a line in `error`. */
 bool contexts_add(struct tls_contexts *all, const struct settings *settings, X509 **chain, size_t count, struct str *error);
-/* Shake hands with ourselves once with each certificate: the keys are the right ones, and what OpenSSL loads late is loaded. keyless_ask_on's
- * channel answers once only, so `channel` gives a new one for each. */
-bool contexts_try(const struct tls_contexts *all, bool (*channel)(void *context), void *context, struct str *error);
+/* Shake hands with ourselves once with each certificate: the keys are the right ones, and what OpenSSL loads late is loaded. `grant` is called before
+ * each one: the signer owes one more signature. */
+bool contexts_try(const struct tls_contexts *all, void (*grant)(void *context), void *context, struct str *error);
 
 /* A server's end. SNI and ALPN are looked after. NULL: no memory. */
 SSL *contexts_accept(const struct tls_contexts *all);

@@ -9,49 +9,76 @@
 #include "common/log.h"
 #include "common/passing.h"
 #include "common/paths.h"
+#include "common/service.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SPARE 6u                  /* processes that wait for smtpd */
+#define SPARE_MIN 6u              /* processes that wait for smtpd */
+#define SPARE_MAX 12u             /* more than this for SURPLUS_MS: one goes */
+#define SURPLUS_MS 1000u
 #define CHAINS_MS 30000u
 #define BACKOFF_FIRST_MS 100u     /* after a fork that failed, doubled for each one that follows */
 #define BACKOFF_MAX_MS 5000u
+#define PAUSE_MS 200u             /* after EMFILE and its kin */
 #define TURN_AWAY 64              /* in one turn */
+#define EVENTS 64
 
-struct child { pid_t pid; bool busy; };
+/* A process that has let go of us, or we of it, is LEAVING: it may still have its last client. */
+enum child_state { CHILD_NONE, CHILD_IDLE, CHILD_BUSY, CHILD_LEAVING };
+struct child {
+	enum child_state state;
+	pid_t pid;
+	int fd;                       /* our end; -1: closed */
+	uint64_t clients;             /* that it was given */
+	bool sent_off;                /* it leaves because we said so */
+};
 struct door {
 	const struct door_start *start;
 	struct tls_contexts contexts;
 	struct askers askers;
 	struct room room;
-	int life, news, signals;
-	struct child *children;
-	size_t count, idle, limit;
-	deadline_t now, fork_after;
+	int signals, queue;
+	struct child *children;       /* `limit` of them; each one's signatures are owed at the same place */
+	size_t *idle;                 /* places of those that wait; the last was busy last, and is the next to be: its memory is the warmest */
+	size_t count, idle_count, limit;
+	deadline_t now, fork_after, accept_after, surplus_since;
 	uint64_t backoff_ms;
-	bool stop, full;
+	bool stop, full, listening;
 };
+
+/* What epoll tells of, besides the children by their places. */
+enum { FROM_SIGNALS, FROM_PARENT, FROM_SIGNER, FROM_LISTENER };
+
+static bool watch_on(const struct door *d, int fd, uint64_t what, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.u64 = what };
+	return epoll_ctl(d->queue, EPOLL_CTL_ADD, fd, &event) == 0;
+}
 
 /* ---- the signer */
 
-/* A new channel to the signer: our end, or -1. */
-static int channel_open(int signer)
+/* A new channel to the signer, for the session at this place: our end, or -1. It owes it nothing yet. */
+static int channel_open(const struct door *d, size_t place)
 {
 	int pair[2];
+	struct str out = STR_INIT(100);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -1;
-	bool sent = passing_send(signer, LIT("c"), &pair[1], 1, MSG_DONTWAIT);
+	(void)grants_take(d->start->grants, place);
+	bool sent = tls_channel_encode(&(struct tls_channel){ .place = (uint32_t)place }, &out)
+		&& passing_send(d->start->signer, str_bytes(&out), &pair[1], 1, MSG_DONTWAIT);
 	close(pair[1]);
+	str_free(&out);
 	if (sent)
 		return pair[0];
 	close(pair[0]);
@@ -59,14 +86,20 @@ static int channel_open(int signer)
 	return -1;
 }
 
-static bool channel_for_trial(void *context)
+/* At a place that no session has yet. */
+static void grant_for_trial(void *context)
 {
-	struct door *d = context;
-	if (d->room.signer >= 0)
-		close(d->room.signer);
-	d->room.signer = channel_open(d->start->signer);
-	keyless_ask_on(d->room.signer);
-	return d->room.signer >= 0;
+	const struct door *d = context;
+	grants_give(d->start->grants, 0);
+}
+
+static bool contexts_work(struct door *d, struct str *error)
+{
+	int signer = channel_open(d, 0);
+	keyless_ask_on(signer);
+	bool ok = signer >= 0 && contexts_try(&d->contexts, grant_for_trial, d, error);
+	io_close(&signer);
+	return ok;
 }
 
 /* ---- the certificates */
@@ -119,31 +152,54 @@ static bool take_chains(struct door *d, struct str *error)
 
 static struct child *child_find(struct door *d, pid_t pid)
 {
-	for (size_t i = 0; i < d->count; i++)
-		if (d->children[i].pid == pid)
+	for (size_t i = 0; i < d->limit; i++)
+		if (d->children[i].state != CHILD_NONE && d->children[i].pid == pid)
 			return &d->children[i];
 	return NULL;
 }
 
-static void close_own(const struct door *d)
+static size_t place_of(const struct door *d, const struct child *c)
 {
-	close(d->start->signer);
-	close(d->start->parent);
-	close(d->signals);
+	return (size_t)(c - d->children);
 }
 
-static _Noreturn void child_live(const struct door *d, int signer, int life)
+static void idle_add(struct door *d, struct child *c)
 {
-	struct room room = d->room;
+	c->state = CHILD_IDLE;
+	d->idle[d->idle_count++] = place_of(d, c);
+}
+
+static void idle_remove(struct door *d, const struct child *c)
+{
+	size_t i = 0;
+	while (d->idle[i] != place_of(d, c))
+		i++;
+	memmove(d->idle + i, d->idle + i + 1, (--d->idle_count - i) * sizeof *d->idle);
+}
+
+/* It reads our end of the socket, and ends when it has no client. */
+static void child_let_go(struct door *d, struct child *c)
+{
+	if (c->state == CHILD_IDLE)
+		idle_remove(d, c);
+	c->state = CHILD_LEAVING;
+	io_close(&c->fd);
+}
+
+/* Of all descriptors only these two stay, under the numbers of session.h. */
+static bool keep_two(int door, int signer)
+{
+	int high_door = fcntl(door, F_DUPFD_CLOEXEC, SESSION_LAST + 1), high_signer = fcntl(signer, F_DUPFD_CLOEXEC, SESSION_LAST + 1);
+	return high_door >= 0 && high_signer >= 0 && dup3(high_door, SESSION_DOOR, O_CLOEXEC) >= 0 && dup3(high_signer, SESSION_SIGNER, O_CLOEXEC) >= 0
+		&& close_range(SESSION_LAST + 1, ~0u, 0) == 0;
+}
+
+static _Noreturn void child_live(const struct door *d, int door, int signer)
+{
 	sigset_t none;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	close_own(d);
-	close(d->life);
-	close(d->news);
-	room.signer = signer;
-	room.life = life;
-	_exit(session_live(&room));
+	_exit(keep_two(door, signer) ? session_live(&d->room) : EXIT_SYSTEM);
 }
 
 static void slow_down(struct door *d, const char *what)
@@ -155,29 +211,50 @@ static void slow_down(struct door *d, const char *what)
 	log_warn("%s: %s; next try in %llu ms", what, strerror(errno), (unsigned long long)d->backoff_ms);
 }
 
-static bool child_start(struct door *d)
+/* -1: errno. *fd_r: our end of its socket. */
+static pid_t child_fork(const struct door *d, size_t place, int *fd_r)
 {
-	int signer = channel_open(d->start->signer);
+	int pair[2] = { -1, -1 }, signer = channel_open(d, place);
 	sigset_t all, before;
-	if (signer < 0) {
-		slow_down(d, "no channel to the signer");
-		return false;
-	}
 	sigfillset(&all);
+	if (signer < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		io_close(&signer);
+		return -1;
+	}
 	sigprocmask(SIG_SETMASK, &all, &before);
 	pid_t pid = fork();
 	if (pid == 0)
-		child_live(d, signer, d->room.life);
+		child_live(d, pair[1], signer);
 	int saved = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	close(signer);
+	close(pair[1]);
+	errno = saved;
+	*fd_r = pair[0];
+	return pid;
+}
+
+static bool child_start(struct door *d)
+{
+	size_t place = 0;
+	int fd = -1;
+	while (d->children[place].state != CHILD_NONE)
+		place++;
+	pid_t pid = child_fork(d, place, &fd);
 	if (pid < 0) {
-		errno = saved;
+		io_close(&fd);
 		slow_down(d, "cannot start a session");
 		return false;
 	}
-	d->children[d->count++] = (struct child){ .pid = pid };
-	d->idle++;
+	struct child *c = &d->children[place];
+	*c = (struct child){ .pid = pid, .fd = fd };
+	d->count++;
+	idle_add(d, c);
+	if (!watch_on(d, fd, FROM_LISTENER + 1 + place, EPOLLIN)) {
+		slow_down(d, "cannot watch a session");
+		child_let_go(d, c);
+		return false;
+	}
 	return true;
 }
 
@@ -186,10 +263,27 @@ static void children_start(struct door *d)
 	if (d->fork_after != 0 && !deadline_passed(d->fork_after, d->now))
 		return;
 	d->fork_after = 0;
-	while (d->idle < SPARE && d->count < d->limit)
+	while (d->idle_count < SPARE_MIN && d->count < d->limit)
 		if (!child_start(d))
 			return;
 	d->backoff_ms = 0;
+}
+
+/* One surplus process goes per SURPLUS_MS, the one that has waited longest. */
+static void children_shrink(struct door *d)
+{
+	if (d->idle_count <= SPARE_MAX) {
+		d->surplus_since = 0;
+		return;
+	}
+	if (d->surplus_since == 0)
+		d->surplus_since = d->now;
+	if (!deadline_passed(deadline_in(d->surplus_since, SURPLUS_MS), d->now))
+		return;
+	d->surplus_since = d->now;
+	struct child *c = &d->children[d->idle[0]];
+	c->sent_off = true;
+	child_let_go(d, c);
 }
 
 static void child_ended(struct door *d, struct child *c, int status)
@@ -197,25 +291,13 @@ static void child_ended(struct door *d, struct child *c, int status)
 	if (WIFSIGNALED(status))
 		log_warn("session process %ld was killed by signal %d", (long)c->pid, WTERMSIG(status));
 	/* One that ends before it had a client would be forked again and again. */
-	if (!c->busy) {
-		d->idle--;
+	if (c->clients == 0 && !c->sent_off) {
 		errno = ECHILD;
 		slow_down(d, "a session ended before its time");
 	}
-	*c = d->children[--d->count];
-}
-
-/* What is told on the pipe was told before its end, so it is taken first. */
-static void news_take(struct door *d)
-{
-	pid_t pid;
-	while (read(d->news, &pid, sizeof pid) == sizeof pid) {
-		struct child *c = child_find(d, pid);
-		if (c != NULL && !c->busy) {
-			c->busy = true;
-			d->idle--;
-		}
-	}
+	child_let_go(d, c);
+	*c = (struct child){ 0 };
+	d->count--;
 }
 
 static void reap(struct door *d)
@@ -224,13 +306,50 @@ static void reap(struct door *d)
 	pid_t pid;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		struct child *c = child_find(d, pid);
-		news_take(d);
 		if (c != NULL)
 			child_ended(d, c, status);
 	}
 }
 
-/* ---- the loop */
+/* Its client is gone, or it is itself. What it did not sign for that client it signs for nobody. */
+static void child_told(struct door *d, struct child *c)
+{
+	char octet;
+	bool ours = c->state == CHILD_IDLE || c->state == CHILD_BUSY;
+	ssize_t n = ours ? recv(c->fd, &octet, 1, MSG_DONTWAIT) : 0;
+	if (!ours || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	(void)grants_take(d->start->grants, place_of(d, c));
+	if (n == 1 && c->state == CHILD_BUSY)
+		idle_add(d, c);
+	else
+		child_let_go(d, c);
+}
+
+/* ---- handing smtpd's connections over */
+
+/* False: this one cannot take it. */
+static bool child_give(struct door *d, struct child *c, int control)
+{
+	grants_give(d->start->grants, place_of(d, c));
+	if (!passing_send(c->fd, LIT("c"), &control, 1, MSG_DONTWAIT)) {
+		(void)grants_take(d->start->grants, place_of(d, c));
+		child_let_go(d, c);
+		return false;
+	}
+	idle_remove(d, c);
+	c->state = CHILD_BUSY;
+	if (++c->clients == d->start->settings->tlsreuse) {
+		c->sent_off = true;
+		child_let_go(d, c);
+	}
+	return true;
+}
+
+static int next_connection(const struct door *d)
+{
+	return accept4(d->start->listener, NULL, NULL, SOCK_CLOEXEC);
+}
 
 /* smtpd hears at once that there is no TLS now, instead of waiting. */
 static void turn_away(struct door *d)
@@ -239,11 +358,44 @@ static void turn_away(struct door *d)
 		log_warn("all %zu TLS sessions are busy (tlssessions)", d->limit);
 	d->full = true;
 	for (int i = 0; i < TURN_AWAY; i++) {
-		int fd = accept4(d->start->listener, NULL, NULL, SOCK_CLOEXEC);
+		int fd = next_connection(d);
 		if (fd < 0)
 			return;
 		close(fd);
 	}
+}
+
+static void hand_over(struct door *d)
+{
+	int control = next_connection(d);
+	d->full = false;
+	if (control < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+		log_warn("cannot accept a connection of smtpd's: %s", strerror(errno));
+		d->accept_after = deadline_in(d->now, PAUSE_MS);
+	}
+	if (control < 0)
+		return;
+	for (bool given = !askers_admit(&d->askers, control); !given && d->idle_count > 0;)
+		given = child_give(d, &d->children[d->idle[d->idle_count - 1]], control);
+	close(control);
+}
+
+/* ---- the loop */
+
+static bool has_none_left(const struct door *d)
+{
+	return d->idle_count == 0 && d->count >= d->limit;
+}
+
+/* smtpd waits in the listening socket's queue while there is nobody for it, but soon. */
+static void listen_or_not(struct door *d)
+{
+	if (d->accept_after != 0 && deadline_passed(d->accept_after, d->now))
+		d->accept_after = 0;
+	bool wanted = (d->idle_count > 0 || has_none_left(d)) && d->accept_after == 0;
+	struct epoll_event event = { .events = wanted ? EPOLLIN : 0, .data.u64 = FROM_LISTENER };
+	if (wanted != d->listening && epoll_ctl(d->queue, EPOLL_CTL_MOD, d->start->listener, &event) == 0)
+		d->listening = wanted;
 }
 
 static void signals_take(struct door *d)
@@ -251,29 +403,37 @@ static void signals_take(struct door *d)
 	struct signalfd_siginfo told;
 	while (read(d->signals, &told, sizeof told) == sizeof told)
 		d->stop = d->stop || told.ssi_signo == SIGTERM;
+	reap(d);
+}
+
+static void event_take(struct door *d, uint64_t what)
+{
+	if (what > FROM_LISTENER)
+		child_told(d, &d->children[what - FROM_LISTENER - 1]);
+	else if (what == FROM_SIGNALS)
+		signals_take(d);
+	else if (what != FROM_LISTENER)
+		d->stop = true;   /* the parent or the signer is gone */
+	else if (d->idle_count > 0)
+		hand_over(d);
+	else if (has_none_left(d))
+		turn_away(d);
 }
 
 static void turn(struct door *d)
 {
-	bool full = d->idle == 0 && d->count >= d->limit;
-	struct pollfd fds[] = {
-		{ .fd = d->signals, .events = POLLIN }, { .fd = d->news, .events = POLLIN }, { .fd = d->start->parent, .events = POLLIN },
-		{ .fd = d->start->signer, .events = POLLIN }, { .fd = full ? d->start->listener : -1, .events = POLLIN },
-	};
-	if (poll(fds, sizeof fds / sizeof *fds, deadline_poll_ms(d->fork_after, d->now)) < 0)
-		return;
+	struct epoll_event event[EVENTS];
+	deadline_t surplus = d->surplus_since != 0 ? deadline_in(d->surplus_since, SURPLUS_MS) : 0;
+	deadline_t next = deadline_earlier(deadline_earlier(d->fork_after, d->accept_after), surplus);
+	int n = epoll_wait(d->queue, event, EVENTS, deadline_poll_ms(next, d->now));
 	d->now = clock_monotonic_ms();
-	signals_take(d);
-	news_take(d);
-	reap(d);
-	if (fds[2].revents != 0 || fds[3].revents != 0)
-		d->stop = true;   /* the parent or the signer is gone */
-	if (fds[4].revents != 0)
-		turn_away(d);
-	else if (d->idle > 0)
-		d->full = false;
-	if (!d->stop)
-		children_start(d);
+	for (int i = 0; i < n && !d->stop; i++)
+		event_take(d, event[i].data.u64);
+	if (d->stop)
+		return;
+	children_start(d);
+	children_shrink(d);
+	listen_or_not(d);
 }
 
 static int catch_signals(void)
@@ -285,28 +445,28 @@ static int catch_signals(void)
 	return sigprocmask(SIG_BLOCK, &caught, NULL) == 0 ? signalfd(-1, &caught, SFD_NONBLOCK | SFD_CLOEXEC) : -1;
 }
 
+static bool watch_all(struct door *d)
+{
+	d->signals = catch_signals();
+	d->queue = epoll_create1(EPOLL_CLOEXEC);
+	return d->signals >= 0 && d->queue >= 0 && watch_on(d, d->signals, FROM_SIGNALS, EPOLLIN) && watch_on(d, d->start->parent, FROM_PARENT, EPOLLIN)
+		&& watch_on(d, d->start->signer, FROM_SIGNER, EPOLLIN) && watch_on(d, d->start->listener, FROM_LISTENER, 0);
+}
+
 static bool prepare(struct door *d)
 {
-	int life[2], news[2];
 	struct str error = STR_INIT(2000);
-	d->room = (struct room){ .settings = d->start->settings, .contexts = &d->contexts, .askers = &d->askers, .listener = d->start->listener, .signer = -1 };
+	const struct settings *settings = d->start->settings;
+	d->room = (struct room){ .settings = settings, .contexts = &d->contexts, .once = settings->tlsreuse == 1 };
 	askers_add(&d->askers, ACCOUNT_SMTPD);
-	d->limit = (size_t)d->start->settings->tlssessions;
+	d->limit = d->start->grants->count;
 	d->children = calloc(d->limit, sizeof *d->children);
-	bool ok = keyless_init() && take_chains(d, &error) && contexts_try(&d->contexts, channel_for_trial, d, &error);
-	if (ok && d->room.signer >= 0)
-		close(d->room.signer);
+	d->idle = calloc(d->limit, sizeof *d->idle);
+	bool ok = grants_hide(d->start->grants) && keyless_init() && take_chains(d, &error) && contexts_work(d, &error);
 	if (!ok)
 		log_error("the certificates are of no use: %s", error.len > 0 ? log_text(str_bytes(&error)) : "they did not come");
 	str_free(&error);
-	ok = ok && d->children != NULL && pipe2(life, O_CLOEXEC) == 0 && pipe2(news, O_CLOEXEC) == 0 && io_set_nonblocking(news[0], true) == 0;
-	if (!ok || (d->signals = catch_signals()) < 0)
-		return false;
-	d->room.life = life[0];
-	d->life = life[1];
-	d->news = news[0];
-	d->room.news = news[1];
-	return true;
+	return ok && d->children != NULL && d->idle != NULL && watch_all(d);
 }
 
 int door_live(const struct door_start *start)
@@ -320,6 +480,7 @@ int door_live(const struct door_start *start)
 	d->now = clock_monotonic_ms();
 	(void)malloc_trim(0);   /* the heap is tidied once, and not by each session in its copies of the pages */
 	children_start(d);
+	listen_or_not(d);
 	if (write(start->parent, "1", 1) != 1)
 		return EXIT_SYSTEM;
 	while (!d->stop)

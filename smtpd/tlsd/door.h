@@ -1,9 +1,11 @@
 /*
- * door - the process that keeps sessions waiting for smtpd: it has the certificates and everything else that is ready before a client
- * comes, and no key. It reads no octet of a client, and of smtpd only to turn it away when all sessions are busy.
+ * door - the process that keeps sessions waiting for smtpd and hands each connection of smtpd's to one of them, with the right to one signature: it has
+ * the certificates and everything else that is ready before a client comes, and no key. It reads no octet of a client or of smtpd.
  */
 #ifndef SMTPD_TLSD_DOOR_H
 #define SMTPD_TLSD_DOOR_H
+
+#include "grants.h"
 
 #include "common/settings.h"
 
@@ -11,6 +13,7 @@
 
 struct door_start {
 	const struct settings *settings;
+	const struct grants *grants;   /* a place for each of tlssessions */
 	int listener;
 	int signer;        /* chains come from it, sessions' channels go to it */
 	int parent;        /* '1' goes there when all is ready; its end is this process's end */

@@ -2,7 +2,8 @@
  * keyless - private keys that are somewhere else. A process that speaks with clients has certificates and these stand-ins;
  * for the one signature of a handshake it asks the signer (keys.h), which never tells it a key.
  *
- * RSA and elliptic curves (ECDSA). One channel a process: it blocks for an answer, for a few seconds at the most.
+ * RSA and elliptic curves (ECDSA). One channel a process: it blocks for an answer, for a few seconds at the most. After a question without a
+ * good answer the channel is of no use: the answer may come late.
  */
 #ifndef SMTPD_TLSD_KEYLESS_H
 #define SMTPD_TLSD_KEYLESS_H

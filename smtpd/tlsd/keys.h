@@ -7,6 +7,7 @@
 #ifndef SMTPD_TLSD_KEYS_H
 #define SMTPD_TLSD_KEYS_H
 
+#include "grants.h"
 #include "keyless.h"
 
 #include "common/settings.h"
@@ -35,7 +36,8 @@ void keys_free(struct keys *keys);
 /* "RSA 2048 bits, mx.example.org, until 2027-01-01" of one entry, for people. */
 void keys_describe(const struct key_entry *entry, struct str *out);
 
-/* The certificates down `door`, then sessions' channels come up it (a descriptor with each octet) and are served until it ends and they have. */
-int keys_serve(const struct keys *keys, int door);
+/* The certificates down `door`, then sessions' channels come up it (a descriptor with each tls_channel) and are served until it ends and they have.
+ * A channel stays open for further clients of its session; a signature that is not owed closes it. */
+int keys_serve(const struct keys *keys, int door, const struct grants *grants);
 
 #endif

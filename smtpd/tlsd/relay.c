@@ -18,10 +18,16 @@
 
 enum { CLIENT, PLAIN };
 
-struct lane { char at[BUFFER]; size_t from, to; bool ended, shut; };
+struct lane {
+	char *at;
+	size_t from, to, most;        /* most: octets that were in it at once */
+	bool ended, shut;
+};
 
-/* Once a process, and not on the stack: of the buffers only what is used becomes memory. */
-static struct relay {
+/* Not on the stack: of the buffers only what is used becomes memory. */
+static char up_buffer[BUFFER], down_buffer[BUFFER];
+
+struct relay {
 	SSL *ssl;
 	int client, plain;
 	const char *text;
@@ -32,7 +38,14 @@ static struct relay {
 	bool broken;
 	bool left_alone;              /* smtpd has ended, but not all that it wrote has been read */
 	deadline_t until;
-} relay;
+};
+
+static void lane_fill(struct lane *l, size_t n)
+{
+	l->from = 0;
+	l->to = n;
+	l->most = n > l->most ? n : l->most;
+}
 
 static void lane_limit(struct relay *r, uint64_t ms)
 {
@@ -56,8 +69,7 @@ static bool up_read(struct relay *r)
 	r->read_wants_write = false;
 	r->client_ready = n == BUFFER || (n > 0 && SSL_has_pending(r->ssl) == 1);
 	if (n > 0) {
-		r->up.from = 0;
-		r->up.to = (size_t)n;
+		lane_fill(&r->up, (size_t)n);
 		return true;
 	}
 	switch (SSL_get_error(r->ssl, n)) {
@@ -122,8 +134,7 @@ static bool down_read(struct relay *r)
 		lane_limit(r, GOOD_BYE_MS);
 		return true;
 	}
-	l->from = 0;
-	l->to = (size_t)n;
+	lane_fill(l, (size_t)n);
 	return true;
 }
 
@@ -204,24 +215,30 @@ static bool wait_for_more(struct relay *r)
 	return ready >= 0;
 }
 
-static bool is_over(const struct relay *r)
+static bool has_ended(const struct relay *r)
 {
-	return r->broken || (r->up.ended && r->down.shut) || deadline_passed(r->until, clock_monotonic_ms());
+	return r->up.ended && r->down.shut;
 }
 
-void relay_run(SSL *ssl, int client, int plain, const char *text, struct watch *watch)
+static bool is_over(const struct relay *r)
 {
+	return r->broken || has_ended(r) || deadline_passed(r->until, clock_monotonic_ms());
+}
+
+bool relay_run(SSL *ssl, int client, int plain, const char *text, struct watch *watch)
+{
+	struct relay relay = {
+		.ssl = ssl, .client = client, .plain = plain, .text = text, .watch = watch, .up.at = up_buffer, .down.at = down_buffer,
+		.client_ready = SSL_has_pending(ssl) == 1,
+	};
 	struct relay *r = &relay;
 	bool ok = true;
-	r->ssl = ssl;
-	r->client = client;
-	r->plain = plain;
-	r->text = text;
-	r->watch = watch;
-	r->client_ready = SSL_has_pending(ssl) == 1;
 	while (ok && !is_over(r))
 		if (!(move_up(r) | move_down(r)) && !is_over(r))
 			ok = wait_for_more(r);
 	shutdown(client, SHUT_RDWR);
 	shutdown(plain, SHUT_RDWR);
+	OPENSSL_cleanse(up_buffer, r->up.most);
+	OPENSSL_cleanse(down_buffer, r->down.most);
+	return ok && !r->broken && has_ended(r);
 }

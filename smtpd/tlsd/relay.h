@@ -14,7 +14,8 @@
 #include <openssl/ssl.h>
 
 /* Blocks until it is over. `client` is the nonblocking descriptor under `ssl`, `plain` the stream to smtpd; `text` names the client in log lines.
- * Nothing is waited for in `watch`, or the client in slot 0. Once a process. */
-void relay_run(SSL *ssl, int client, int plain, const char *text, struct watch *watch);
+ * Nothing is waited for in `watch`, or the client in slot 0. True: both ended, in time and without an error of TLS's (a client that hangs up without close_notify
+ * has ended: many do). Of the octets none is left here afterwards. One at a time in a process. */
+bool relay_run(SSL *ssl, int client, int plain, const char *text, struct watch *watch);
 
 #endif

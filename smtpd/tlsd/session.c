@@ -1,6 +1,7 @@
-/* session - tlsd's room: one process for one client. See session.h. */
+/* session - tlsd's room: one process for one client after the other. See session.h. */
 #include "session.h"
 
+#include "calls.h"
 #include "relay.h"
 #include "watch.h"
 
@@ -28,37 +29,29 @@
 #define CLIENT_TEXT 400u
 #define PART_MS 1000u
 #define PART_OCTETS 65536u
-#define PAUSE_US 200000u          /* after EMFILE and its kin */
+#define DESCRIPTORS (SESSION_LAST + 5u)   /* and epoll's, the channel to smtpd, client, plaintext */
 
 enum { CLIENT, CONTROL };
 
 struct session {
-	int control, client, plain;
+	int control, client, plain;   /* -1: closed */
 	char text[CLIENT_TEXT + 1];   /* the client, as smtpd calls it */
 	struct watch watch;
 	SSL *ssl;
+	bool once;
 };
 
 /* ---- waiting for smtpd */
 
-/* A connection of one who may ask, or -1: the door has closed. */
-static int next_connection(const struct room *room, struct watch *w)
+/* A connection of smtpd's that the door hands over. False: it has closed. */
+static bool take_connection(struct session *s)
 {
-	enum { LISTENER, LIFE };
-	/* One process is woken for one client. It takes him even when its door has closed: nobody else would hear of him (its signer waits for it). */
-	if (!watch_set(w, LISTENER, room->listener, EPOLLIN | EPOLLEXCLUSIVE) || !watch_set(w, LIFE, room->life, EPOLLIN))
-		return -1;
-	for (int ready = 0; ready >= 0 && !(ready & 1 << LIFE);) {
-		ready = watch_wait(w, 0);
-		int fd = ready > 0 && ready & 1 << LISTENER ? accept4(room->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
-		if (fd >= 0 && askers_admit(room->askers, fd))
-			return watch_set(w, LISTENER, -1, 0) && watch_set(w, LIFE, -1, 0) ? fd : -1;
-		if (fd >= 0)
-			close(fd);
-		else if (ready > 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
-			usleep(PAUSE_US);
-	}
-	return -1;
+	char octet;
+	ssize_t n;
+	do
+		n = passing_receive(SESSION_DOOR, &octet, 1, 0, &s->control, 1);
+	while (n < 0 && errno == EINTR);
+	return n > 0 && s->control >= 0;
 }
 
 static void limit_waits(int fd, uint64_t ms)
@@ -99,14 +92,31 @@ static bool take_question(struct session *s)
 
 /* ---- giving up */
 
-static bool give_up_everything(const struct room *room)
+static bool limit_descriptors(rlim_t count)
+{
+	struct rlimit limit = { count, count };
+	return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+/* Before there is a client. Where the kernel cannot forbid calls, only a limit of descriptors keeps a process from opening some, and only if it is to be given
+ * none any more: each client has his own process then, whatever is set. */
+static bool give_up(struct session *s)
 {
 	struct rlimit none = { 0, 0 };
-	close(room->listener);
-	close(room->life);
-	close(room->news);
-	return setrlimit(RLIMIT_NPROC, &none) == 0 && setrlimit(RLIMIT_NOFILE, &none) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-		&& prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+	bool ok = setrlimit(RLIMIT_NPROC, &none) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+		&& limit_descriptors(DESCRIPTORS);
+	if (ok && !s->once)
+		s->once = !calls_restrict();
+	return ok;
+}
+
+/* With its only client: it will be given no other. */
+static bool give_up_the_door(void)
+{
+	close(SESSION_DOOR);
+	bool ok = limit_descriptors(0);
+	(void)calls_restrict();
+	return ok;
 }
 
 /* ---- telling smtpd */
@@ -128,6 +138,8 @@ static bool tell_facts(const struct session *s, const struct tls_facts *facts)
 {
 	struct str out = STR_INIT(8000);
 	bool ok = tls_facts_encode(facts, &out) && tell(s, &out);
+	if (out.at != NULL)
+		OPENSSL_cleanse(out.at, out.room);   /* the channel binding */
 	str_free(&out);
 	return ok;
 }
@@ -227,7 +239,6 @@ static const char *shake_hands(struct session *s, deadline_t until)
 static bool begin_tls(struct session *s, const struct room *room)
 {
 	s->ssl = contexts_accept(room->contexts);
-	keyless_ask_on(room->signer);
 	return s->ssl != NULL && SSL_set_fd(s->ssl, s->client) == 1 && io_set_nonblocking(s->client, true) == 0
 		&& watch_set(&s->watch, CONTROL, s->control, EPOLLIN | EPOLLRDHUP);
 }
@@ -249,8 +260,9 @@ static bool handshake(struct session *s, const struct room *room)
 	if (failure != NULL)
 		tell_facts(s, &(struct tls_facts){ .error = bytes_of(failure) });
 	watch_set(&s->watch, CONTROL, -1, 0);
-	close(s->control);
-	close(room->signer);
+	io_close(&s->control);
+	if (s->once)
+		close(SESSION_SIGNER);
 	return good;
 }
 
@@ -271,22 +283,54 @@ static void part(struct session *s)
 	shutdown(s->client, SHUT_RDWR);
 }
 
+/* ---- one client after the other */
+
+/* True: nothing failed. Only that makes the process fit for another client. */
+static bool serve(struct session *s, const struct room *room)
+{
+	if ((s->once && !give_up_the_door()) || !begin_tls(s, room)) {
+		log_error("no session with %s: %s", s->text, strerror(errno));
+		return false;
+	}
+	if (tell_ready(s) && handshake(s, room))
+		return relay_run(s->ssl, s->client, s->plain, s->text, &s->watch);
+	part(s);
+	return false;
+}
+
+/* OpenSSL wipes its secrets and what it decrypted (SSL_OP_CLEANSE_PLAINTEXT) by itself. */
+static void forget(struct session *s)
+{
+	for (size_t i = 0; i < WATCH_SLOTS; i++)
+		watch_set(&s->watch, i, -1, 0);
+	SSL_free(s->ssl);
+	s->ssl = NULL;
+	io_close(&s->client);
+	io_close(&s->plain);
+	OPENSSL_cleanse(s->text, sizeof s->text);
+	ERR_clear_error();
+}
+
+static bool tell_door(void)
+{
+	return send(SESSION_DOOR, "d", 1, MSG_NOSIGNAL) == 1;
+}
+
 int session_live(const struct room *room)
 {
-	static struct session s;
-	pid_t self = getpid();
-	if (!watch_init(&s.watch) || (s.control = next_connection(room, &s.watch)) < 0)
-		return EXIT_OK;
-	(void)!write(room->news, &self, sizeof self);
-	if (!take_question(&s))
-		return EXIT_OK;
-	if (!give_up_everything(room) || !begin_tls(&s, room)) {
-		log_error("no session with %s: %s", s.text, strerror(errno));
+	static struct session s = { .control = -1, .client = -1, .plain = -1 };
+	bool good = true;
+	s.once = room->once;
+	keyless_ask_on(SESSION_SIGNER);
+	if (!watch_init(&s.watch) || !give_up(&s)) {
+		log_error("a session cannot begin: %s", strerror(errno));
 		return EXIT_SYSTEM;
 	}
-	if (tell_ready(&s) && handshake(&s, room))
-		relay_run(s.ssl, s.client, s.plain, s.text, &s.watch);
-	else
-		part(&s);
+	while (good && take_connection(&s)) {
+		good = take_question(&s) && serve(&s, room);
+		if (good)
+			forget(&s);
+		good = good && !s.once && tell_door();
+	}
 	return EXIT_OK;
 }

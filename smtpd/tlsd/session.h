@@ -1,24 +1,24 @@
 /*
- * session - one process of tlsd for one client: wait for smtpd, take the client over, shake hands, tell smtpd how that went, carry octets.
+ * session - one process of tlsd that speaks with clients, one after the other: wait for the door, take a client over from smtpd, shake hands, tell smtpd how
+ * that went, carry octets; then forget all of it, and tell the door. A session that failed in any way is its last.
  *
- * Before it reads the client's first octet it can open, make and start nothing any more: no descriptor (RLIMIT_NOFILE 0), no process, no new
- * privilege. It has the client's socket, the plaintext, the channel to smtpd and the one to the signer, which gives it one signature.
+ * Before it reads a client's first octet it can open, make and start nothing any more (calls.h): no file, no socket, no process, no new privilege. It has
+ * its end of the door's socket, the channel to the signer, which gives it one signature for each client, and while it has one the client's socket, the
+ * plaintext and the channel to smtpd. With `once` it gives up the first two as well, and can be given no descriptor (RLIMIT_NOFILE 0).
  */
 #ifndef SMTPD_TLSD_SESSION_H
 #define SMTPD_TLSD_SESSION_H
 
 #include "context.h"
 
-#include "common/service.h"
+/* Descriptors that it has whatever else: 0, 1, 2, and these. */
+enum { SESSION_DOOR = 3, SESSION_SIGNER = 4, SESSION_LAST = SESSION_SIGNER };
 
+/* Each message to SESSION_DOOR is an octet with a connection of smtpd's; its end is this process's end. An octet back: the client is gone, and all of his. */
 struct room {
 	const struct settings *settings;
 	const struct tls_contexts *contexts;
-	const struct askers *askers;
-	int listener;
-	int life;                  /* ends when the door wants no idle processes any more */
-	int news;                  /* this process's id goes here when it has got a client */
-	int signer;
+	bool once;                 /* one client, then the process ends */
 };
 
 /* The process's whole life; returns its exit code. */

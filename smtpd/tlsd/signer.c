@@ -9,25 +9,25 @@
 #include "common/passing.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/rsa.h>
 
-#define ASKERS_MAX 2048u
-#define SIGNATURES_EACH 1u        /* of a session: a handshake needs one (renegotiation there is none) */
 #define SIGNATURE_MAX 2048u
+#define EVENTS 64
 
-struct asker { int fd; unsigned left; };
 struct signer {
 	const struct keys *keys;
+	const struct grants *grants;
+	int queue;
 	int door;                     /* -1: it has ended */
-	struct asker asker[ASKERS_MAX];
-	size_t count;
-	struct pollfd poll[ASKERS_MAX + 1];
+	int *asker;                   /* the channel of the session at each place of the grants; -1: none */
+	size_t count;                 /* of them */
 };
 
 /* ---- one signature */
@@ -79,72 +79,101 @@ static bool answer(const struct signer *s, int fd, const struct tls_sign *questi
 	return good && sent;
 }
 
-/* False: this one is done with. */
-static bool asker_turn(const struct signer *s, struct asker *a)
+/* False: this one is done with. A client of his own has brought the one signature that a handshake needs (renegotiation there is none). */
+static bool asker_turn(const struct signer *s, size_t place)
 {
 	char octets[1024];
 	struct tls_sign question;
 	struct record record;
 	size_t used;
-	ssize_t n = recv(a->fd, octets, sizeof octets, MSG_DONTWAIT);
+	ssize_t n = recv(s->asker[place], octets, sizeof octets, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return true;
-	if (n <= 0 || a->left-- == 0)
+	if (n <= 0)
 		return false;
+	if (!grants_take(s->grants, place)) {
+		log_warn("a session asked for a signature without a client");
+		return false;
+	}
 	if (record_take((struct bytes){ octets, (size_t)n }, &record, &used) != RECORD_OK || used != (size_t)n || record.type != REC_tls_sign
 		|| !tls_sign_decode(record.payload, &question)) {
 		log_warn("a session sent what is no question");
 		return false;
 	}
-	return answer(s, a->fd, &question) && a->left > 0;
+	return answer(s, s->asker[place], &question) && s->door >= 0;
 }
 
 /* ---- sessions come and go */
 
-/* An octet with a descriptor: a session's channel. -1: the door has closed. -2: none now. */
-static int take_channel(int door)
+static void asker_end(struct signer *s, size_t place)
 {
-	char octet;
-	int fd;
-	ssize_t n = passing_receive(door, &octet, 1, MSG_DONTWAIT, &fd, 1);
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-		return -1;
-	return fd >= 0 ? fd : -2;
+	if (s->asker[place] < 0)
+		return;
+	close(s->asker[place]);
+	s->asker[place] = -1;
+	s->count--;
 }
 
-static void channels_take(struct signer *s)
+static bool watch_on(const struct signer *s, int fd, size_t place)
 {
-	while (s->count < ASKERS_MAX) {
-		int fd = take_channel(s->door);
-		if (fd == -2)
-			return;
-		if (fd == -1) {
-			close(s->door);
-			s->door = -1;
-			return;
-		}
-		s->asker[s->count++] = (struct asker){ .fd = fd, .left = SIGNATURES_EACH };
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = place };
+	return epoll_ctl(s->queue, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+/* Whoever had the place before is dead. */
+static void asker_begin(struct signer *s, size_t place, int fd)
+{
+	asker_end(s, place);
+	if (!watch_on(s, fd, place)) {
+		log_error("cannot wait for a session: %s", strerror(errno));
+		close(fd);
+		return;
 	}
+	s->asker[place] = fd;
+	s->count++;
+}
+
+/* Nobody gets a client any more: whoever is not in the middle of a handshake needs us no longer, and keys of yesterday should not stay. */
+static void door_ended(struct signer *s)
+{
+	close(s->door);
+	s->door = -1;
+	for (size_t i = 0; i < s->grants->count; i++)
+		if (!grants_owed(s->grants, i))
+			asker_end(s, i);
+}
+
+/* Channels come as records, each with its descriptor: a door that sends anything else is not to be trusted with more. */
+static void channel_take(struct signer *s)
+{
+	char octets[64];
+	struct tls_channel channel;
+	struct record record;
+	size_t used;
+	int fd;
+	ssize_t n = passing_receive(s->door, octets, sizeof octets, MSG_DONTWAIT, &fd, 1);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0 && fd >= 0 && record_take((struct bytes){ octets, (size_t)n }, &record, &used) == RECORD_OK && used == (size_t)n
+		&& record.type == REC_tls_channel && tls_channel_decode(record.payload, &channel) && channel.place < s->grants->count) {
+		asker_begin(s, channel.place, fd);
+		return;
+	}
+	io_close(&fd);
+	door_ended(s);
 }
 
 static void turn(struct signer *s)
 {
-	size_t polled = s->count, kept = 0;
-	for (size_t i = 0; i < polled; i++)
-		s->poll[i] = (struct pollfd){ .fd = s->asker[i].fd, .events = POLLIN };
-	s->poll[polled] = (struct pollfd){ .fd = s->count < ASKERS_MAX ? s->door : -1, .events = POLLIN };
-	if (poll(s->poll, polled + 1, -1) < 0)
-		return;
-	for (size_t i = 0; i < polled; i++) {
-		struct asker a = s->asker[i];
-		if (s->poll[i].revents == 0 || asker_turn(s, &a))
-			s->asker[kept++] = a;
-		else
-			close(a.fd);
+	struct epoll_event event[EVENTS];
+	int n = epoll_wait(s->queue, event, EVENTS, -1);
+	for (int i = 0; i < n; i++) {
+		size_t place = (size_t)event[i].data.u64;
+		if (place == s->grants->count)
+			channel_take(s);
+		else if (s->asker[place] >= 0 && !asker_turn(s, place))
+			asker_end(s, place);
 	}
-	s->count = kept;
-	if (s->door >= 0 && s->poll[polled].revents != 0)
-		channels_take(s);
 }
 
 /* ---- the certificates, which are no secret */
@@ -167,18 +196,25 @@ static bool send_chains(const struct keys *keys, int door)
 	return ok;
 }
 
-int keys_serve(const struct keys *keys, int door)
+static bool prepare(struct signer *s)
 {
-	struct signer *s = calloc(1, sizeof *s);
-	if (s == NULL || !send_chains(keys, door)) {
+	s->asker = calloc(s->grants->count, sizeof *s->asker);
+	for (size_t i = 0; s->asker != NULL && i < s->grants->count; i++)
+		s->asker[i] = -1;
+	s->queue = epoll_create1(EPOLL_CLOEXEC);
+	return s->asker != NULL && s->queue >= 0 && watch_on(s, s->door, s->grants->count);
+}
+
+int keys_serve(const struct keys *keys, int door, const struct grants *grants)
+{
+	struct signer s = { .keys = keys, .grants = grants, .door = door };
+	if (!prepare(&s) || !send_chains(keys, door)) {
 		log_error("the certificates could not be handed on");
-		free(s);
 		return EXIT_SYSTEM;
 	}
-	s->keys = keys;
-	s->door = door;
-	while (s->door >= 0 || s->count > 0)
-		turn(s);
-	free(s);
+	while (s.door >= 0 || s.count > 0)
+		turn(&s);
+	close(s.queue);
+	free(s.asker);
 	return EXIT_OK;
 }

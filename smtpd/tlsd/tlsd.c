@@ -1,11 +1,11 @@
 /*
  * tlsd - speak TLS with smtpd's clients, so that smtpd needs no TLS library and no key is where strangers are.
  *   runs as   four kinds of process: the parent, root: it forks the others and reads nothing but settings; the signer, tappal-key: it has
- *             the keys and speaks with no client; the door, tappal-tls: it keeps sessions waiting; a session, tappal-tls, for each client
+ *             the keys and speaks with no client; the door, tappal-tls: it keeps sessions waiting; sessions, tappal-tls, each with one client after the other
  *   in        path_run/tlsd: from smtpd (tappal-smtpd or root by SO_PEERCRED) a client's socket and one end of the plaintext
  *   reads     the control files marked for tlsd, the files in tlscertificates (opened as root), tlsclientca
  *   writes    TLS to the client, plaintext to smtpd, log lines
- *   never     the queue, exec, the meaning of mail; a key in a session; a descriptor that a session opens (RLIMIT_NOFILE 0)
+ *   never     the queue, exec, the meaning of mail; a key in a session; a descriptor that a session opens (calls.h)
  *   signals   TERM ends it, clients that it has go on; HUP reads settings, certificates and keys again: new clients get them; bad ones change nothing
  *   options   --check: read everything, say what is in it or what is wrong, end
  *   exit      0 TERM | 100 settings, certificates, keys, another tlsd runs | 111 the system
@@ -34,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FILES 4096u
+#define FILES 100u                /* and one for each of tlssessions */
 #define READY_MS 60000u           /* for keys to be read and tried */
 #define PATIENCE_MS 2000u         /* the processes of a tlsd that was killed hold its socket for a moment */
 #define FAULTS_MAX 65536u
@@ -60,24 +60,32 @@ static void log_faults(const struct str *faults)
 	}
 }
 
-static _Noreturn void signer_live(const struct tlsd *t, int door)
+/* Door and signer have a descriptor for each session. */
+static void want_files(const struct tlsd *t)
+{
+	io_want_files(FILES + (size_t)t->settings.tlssessions);
+}
+
+static _Noreturn void signer_live(const struct tlsd *t, const struct grants *grants, int door)
 {
 	static struct keys keys;
 	struct str faults = STR_INIT(FAULTS_MAX);
 	close(t->socket.fd);
+	want_files(t);
 	bool ok = keys_read(&t->settings, &keys, &faults);
 	priv_become_alone("tlsd", ACCOUNT_KEY);
 	ok = keys_parse(&t->settings, &keys, &faults) && ok;
 	log_faults(&faults);
 	str_free(&faults);
-	int code = ok ? keys_serve(&keys, door) : EXIT_YOUR_FAULT;
+	int code = ok ? keys_serve(&keys, door, grants) : EXIT_YOUR_FAULT;
 	keys_free(&keys);
 	_exit(code);
 }
 
-static _Noreturn void become_door(const struct tlsd *t, int signer, int parent)
+static _Noreturn void become_door(const struct tlsd *t, const struct grants *grants, int signer, int parent)
 {
-	struct door_start start = { .settings = &t->settings, .listener = t->socket.fd, .signer = signer, .parent = parent };
+	struct door_start start = { .settings = &t->settings, .grants = grants, .listener = t->socket.fd, .signer = signer, .parent = parent };
+	want_files(t);
 	priv_become_alone("tlsd", ACCOUNT_TLS);
 	_exit(door_live(&start));
 }
@@ -149,8 +157,11 @@ static bool generation_start(const struct tlsd *t, struct generation *g_r)
 {
 	int wire[2] = { -1, -1 }, status[2];
 	struct generation g = { 0 };
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, wire) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, status) < 0) {
-		log_error("cannot make a socket: %s", strerror(errno));
+	struct grants grants = { 0 };
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, wire) < 0 || !grants_make(&grants, (size_t)t->settings.tlssessions)
+		|| socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, status) < 0) {
+		log_error("cannot make what signer and door talk over: %s", strerror(errno));
+		grants_drop(&grants);
 		io_close(&wire[0]);
 		io_close(&wire[1]);
 		return false;
@@ -161,14 +172,15 @@ static bool generation_start(const struct tlsd *t, struct generation *g_r)
 		close(status[0]);
 		close(status[1]);
 		close(wire[1]);
-		signer_live(t, wire[0]);
+		signer_live(t, &grants, wire[0]);
 	}
 	g.door = g.signer > 0 ? fork_quietly(t) : -1;
 	if (g.door == 0) {
 		close(status[0]);
 		close(wire[0]);
-		become_door(t, wire[1], status[1]);
+		become_door(t, &grants, wire[1], status[1]);
 	}
+	grants_drop(&grants);
 	close(wire[0]);
 	close(wire[1]);
 	close(status[1]);
@@ -296,7 +308,6 @@ static void start(struct tlsd *t)
 		die_usage("tlsd must be started as root, and this is uid %lu", (unsigned long)geteuid());
 	priv_run_directory();
 	priv_limit(0, 0);
-	io_want_files(FILES);
 	(void)signal(SIGPIPE, SIG_IGN);
 	tzset();   /* a session can open no file, and its log lines are in local time, too */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || chdir("/") < 0)

@@ -69,7 +69,8 @@ class Mouth:
         return self.hear()
 
     def greet(self):
-        assert self.hear().startswith("220 ")
+        first = self.hear()
+        assert first and first.startswith("220 "), first
         assert self.ask("EHLO client.test").startswith("250-")
         return self
 

@@ -29,10 +29,6 @@ def nothing_is_left(host):
     host.stop()
 
 
-def leaf(host, name):
-    return ssl.PEM_cert_to_DER_cert(open(host.certificates.path(f"{name}.leaf")).read())
-
-
 def envelope(host):
     return [line[1:] for line in host.place.sink_lines() if line.startswith("E")]
 
@@ -226,7 +222,7 @@ def test_certificate_by_name(host, version, name, algorithms, certificate):
     host.start()
     out = s_client(host, version, "-servername", name, "-sigalgs", algorithms)
     match = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", out, re.S)
-    assert match and ssl.PEM_cert_to_DER_cert(match.group()) == leaf(host, certificate), out
+    assert match and ssl.PEM_cert_to_DER_cert(match.group()) == host.certificates.leaf(certificate), out
 
 
 def test_pkcs1_and_p384(host):
@@ -286,7 +282,7 @@ def test_client_certificates(host):
     for pair, word in ((None, "Anonymous"), (bad, "Untrusted"), (good, "Trusted")):
         attempt(pair)
         host.wait_log(f"{word} TLS connection established")
-    print_of = hashlib.sha256(leaf(host, "client")).hexdigest()
+    print_of = hashlib.sha256(host.certificates.leaf("client")).hexdigest()
     assert f"fingerprint={print_of}" in host.log()
     text = "\n".join(host.place.sink_lines())
     assert re.search(r"\(Client O=client,CN=joe \?x\?[^()]*, issuer CN=Test authority \(verified OK\)\)", text), text

@@ -40,6 +40,11 @@ class Certificates:
     def path(self, name):
         return f"{self.folder}/{name}"
 
+    def leaf(self, name):
+        """The certificate alone, as a client gets it."""
+        with open(self.path(f"{name}.leaf")) as f:
+            return ssl.PEM_cert_to_DER_cert(f.read())
+
     def make(self, name, kind, hosts, days="20", client=False, subject="/CN=%s"):
         request = self.path(f"{name}.csr")
         openssl("req", *KINDS[kind], "-nodes", "-subj", subject % (hosts[0] if hosts else name), "-keyout", self.path(f"{name}.key"), "-out", request)
@@ -163,8 +168,13 @@ class Host:
         return signer, door, children(door)
 
     def busy(self):
-        """Sessions that have a client: they hold no descriptor of the listening socket."""
+        """Sessions that have a client."""
         return [p for p in self.processes()[2] if in_session(p)]
+
+    def at_rest(self, clients=0):
+        """So many clients are left, and the door, asked last, has heard of those that went."""
+        _, door, waiting = self.processes()
+        return sum(in_session(p) for p in waiting) == clients and all(sleeps(p) for p in [*waiting, door])
 
     # ---- clients
     def plain(self, **keys):
@@ -180,10 +190,23 @@ class Host:
         return Secure(Mouth(self.port465), context or client_context(), name)
 
 
+CLIENT = 7   # the number of a client's socket in a session: 3 and 4 are its channels, 5 its epoll, 6 smtpd's connection
+
+
 def in_session(pid):
     try:
         with open(f"/proc/{pid}/limits") as f:
-            return any(line.startswith("Max open files") and line.split()[3] == "0" for line in f)
+            if not any(line.startswith("Max open files") and int(line.split()[3]) < 10 for line in f):
+                return False   # just forked: it has the door's descriptors still
+        return os.path.exists(f"/proc/{pid}/fd/{CLIENT}")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def sleeps(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] == "S"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

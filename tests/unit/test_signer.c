@@ -1,6 +1,7 @@
 /* test_signer - what tlsd's signer signs for a session, and what it does not. Run in a process of its own, asked as a session asks. */
 #include "unit.h"
 #include "common/channel.h"
+#include "common/passing.h"
 #include "smtpd/tlsd/keys.h"
 
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <openssl/rsa.h>
 
 static struct keys keys;             /* an RSA key and an EC key */
+static struct grants grants;         /* the door's */
 static int door = -1;
 static pid_t signer;
 
@@ -23,45 +25,46 @@ static int start(void **state)
 	keys.entry[0].key = EVP_RSA_gen(2048);
 	keys.entry[1].key = EVP_EC_gen("P-256");
 	keys.count = 2;
-	if (!key_id(keys.entry[0].key, keys.entry[0].id) || !key_id(keys.entry[1].key, keys.entry[1].id) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+	if (!key_id(keys.entry[0].key, keys.entry[0].id) || !key_id(keys.entry[1].key, keys.entry[1].id) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0
+		|| !grants_make(&grants, 4))
 		return -1;
 	signer = fork();
 	if (signer == 0) {
 		close(pair[0]);
 		if (freopen("/dev/null", "w", stderr) == NULL)   /* its warnings */
 			_exit(1);
-		_exit(keys_serve(&keys, pair[1]));
+		_exit(keys_serve(&keys, pair[1], &grants));
 	}
 	close(pair[1]);
 	door = pair[0];
 	return 0;
 }
 
+/* In test_door_ends it ends by itself. */
 static int stop(void **state)
 {
-	int status = -1;
 	(void)state;
-	close(door);
-	return waitpid(signer, &status, 0) == signer && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
+	grants_drop(&grants);
+	return door < 0 ? 0 : -1;
 }
 
-/* A session's channel, as the door opens it. */
-static int channel(void)
+/* A session's channel, as the door opens it, at this place. Nothing is owed to it yet. */
+static int bare_channel(uint32_t place)
 {
-	union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control = { 0 };
-	char octet = 'c';
-	struct iovec iov = { &octet, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct str out = STR_INIT(100);
 	int pair[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &pair[1], sizeof(int));
-	assert_int_equal(sendmsg(door, &m, MSG_NOSIGNAL), 1);
+	assert_true(tls_channel_encode(&(struct tls_channel){ .place = place }, &out));
+	assert_true(passing_send(door, str_bytes(&out), &pair[1], 1, 0));
+	str_free(&out);
 	close(pair[1]);
 	return pair[0];
+}
+
+static int channel(void)
+{
+	grants_give(&grants, 0);
+	return bare_channel(0);
 }
 
 /* Octets of the signature that this question gets; 0: refused; -1: the channel was closed. */
@@ -115,13 +118,77 @@ static void test_signs(void **state)
 	}
 }
 
-static void test_once(void **state)
+/* As many signatures as clients, one at a time: what was not used for a client is not left for the next. */
+static void test_one_for_each_client(void **state)
 {
-	int fd = channel();
+	int fd = bare_channel(0);
 	(void)state;
-	assert_true(ask(fd, keys.entry[1].id, KEY_ID, SIGN_ECDSA, 32, NULL) > 0);
+	for (int clients = 0; clients < 3; clients++) {
+		grants_give(&grants, 0);
+		grants_give(&grants, 0);
+		assert_true(ask(fd, keys.entry[1].id, KEY_ID, SIGN_ECDSA, 32, NULL) > 0);
+		assert_false(grants_owed(&grants, 0));
+	}
+	grants_give(&grants, 1);
+	assert_int_equal(ask(fd, keys.entry[1].id, KEY_ID, SIGN_ECDSA, 32, NULL), -1);
+	assert_true(grants_take(&grants, 1));
+	close(fd);
+}
+
+static void test_before_a_client(void **state)
+{
+	int fd = bare_channel(2);
+	(void)state;
 	assert_int_equal(ask(fd, keys.entry[1].id, KEY_ID, SIGN_ECDSA, 32, NULL), -1);
 	close(fd);
+}
+
+/* A refused question has cost the signature, and the channel. */
+static void test_refused_once(void **state)
+{
+	int fd = bare_channel(0);
+	(void)state;
+	grants_give(&grants, 0);
+	assert_int_equal(ask(fd, keys.entry[1].id, KEY_ID, SIGN_PSS, 32, NULL), 0);
+	grants_give(&grants, 0);
+	assert_int_equal(ask(fd, keys.entry[1].id, KEY_ID, SIGN_ECDSA, 32, NULL), -1);
+	close(fd);
+}
+
+/* The place of a session that has ended is the next one's. */
+static void test_places(void **state)
+{
+	int first = bare_channel(3), second = bare_channel(3);
+	char in[10];
+	(void)state;
+	grants_give(&grants, 3);
+	assert_int_equal(recv(first, in, sizeof in, 0), 0);
+	assert_true(ask(second, keys.entry[1].id, KEY_ID, SIGN_ECDSA, 32, NULL) > 0);
+	close(first);
+	close(second);
+}
+
+/* A door that names a place that there is not has ended, like one that closes: who is in the middle of a handshake gets his signature, who waits is done with. */
+static void test_door_ends(void **state)
+{
+	int handshake = bare_channel(0), waiting = bare_channel(1), status = -1;
+	char in[10];
+	(void)state;
+	grants_give(&grants, 0);
+	(void)grants_take(&grants, 1);
+	int nowhere = bare_channel((uint32_t)grants.count);
+	assert_int_equal(recv(nowhere, in, sizeof in, 0), 0);
+	assert_int_equal(recv(waiting, in, sizeof in, 0), 0);
+	assert_int_equal(waitpid(signer, &status, WNOHANG), 0);
+	assert_true(ask(handshake, keys.entry[1].id, KEY_ID, SIGN_ECDSA, 32, NULL) > 0);
+	assert_int_equal(recv(handshake, in, sizeof in, 0), 0);
+	assert_int_equal(waitpid(signer, &status, 0), signer);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	close(door);
+	door = -1;
+	close(handshake);
+	close(waiting);
+	close(nowhere);
 }
 
 static void test_refuses(void **state)
@@ -160,14 +227,14 @@ static void test_nonsense(void **state)
 		assert_true(recv(fd, in, sizeof in, 0) <= 0);
 		close(fd);
 	}
-	assert_int_equal(send(door, "xxxx", 4, MSG_NOSIGNAL), 4);   /* octets without a descriptor */
 	test_signs(state);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_signs), cmocka_unit_test(test_once), cmocka_unit_test(test_refuses), cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_signs), cmocka_unit_test(test_one_for_each_client), cmocka_unit_test(test_before_a_client), cmocka_unit_test(test_refused_once),
+		cmocka_unit_test(test_places), cmocka_unit_test(test_refuses), cmocka_unit_test(test_nonsense), cmocka_unit_test(test_door_ends),
 	};
 	return cmocka_run_group_tests_name("signer", tests, start, stop);
 }
