@@ -175,7 +175,7 @@ static int enter_home(struct errand *e) {
 		close(e->home_fd);
 	e->home_fd = -1;
 	if (chdir(e->home) < 0) {
-		if (errno != ENOENT || !e->is_virtual || mkdir(e->home, 0700) < 0 || chdir(e->home) < 0)
+		if (errno != ENOENT || !e->is_virtual || (mkdir(e->home, 0700) < 0 && errno != EEXIST) || chdir(e->home) < 0)
 			return -1;
 		if (io_sync_dir(AT_FDCWD, "..") < 0)
 			return -1;

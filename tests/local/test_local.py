@@ -83,6 +83,13 @@ def test_killed_at_every_system_call(program, home, recipients):
     assert 40 < n < 999
 
 
+def test_home_that_another_delivery_makes_meanwhile(program, home):
+    """It is there when it is to be made: so for the second of two deliveries that begin at once."""
+    code, said = run(program, home, job(home=home), ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=chdir:error=ENOENT:when=1"], ["-c"])
+    assert code == 0 and [r.verdict for r in said if r.name == "result"] == [0]
+    assert len(files(home, "new")) == 1
+
+
 def test_order_of_syncs(program, home):
     """The file before its name, the name before the answer; a new Maildir's own name, too."""
     trace = f"{home}/trace"
