@@ -116,13 +116,17 @@ static bool keep(struct spawner *sp, enum store_result result) {
 	return result != STORE_FATAL;
 }
 
+static void end_jobs(struct spawner *sp) {
+	if (sp->out.fd >= 0)
+		close(sp->out.fd);
+	sp->out.fd = -1;
+}
+
 static bool on_hello(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 	struct hello hello;
 	if (!hello_decode(payload, &hello) || hello.channel != (uint8_t)sp->channel || hello.session == 0)
 		return false;
 	end_session(sp, now, "it started anew");
-	if (sp->parting)
-		return false;   /* all of the session before was read; there is no next one */
 	sp->out.fd = io_open_fifo_write(AT_FDCWD, sp->jobs_name);
 	if (sp->out.fd < 0) {
 		sp->deaf = errno != ENXIO;
@@ -131,6 +135,8 @@ static bool on_hello(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 	}
 	sp->session = hello.session;
 	sp->state = SPAWNER_GREETING;
+	if (sp->parting)
+		end_jobs(sp);   /* it has come to tell what it had in hand, and goes */
 	return true;
 }
 
@@ -302,11 +308,9 @@ bool spawner_run(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 }
 
 void spawner_part(struct spawner *sp, deadline_t now) {
-	if (sp->out.fd >= 0)
-		close(sp->out.fd);
-	sp->out.fd = -1;
-	sp->parting = true;
-	if (sp->state == SPAWNER_AWAY)
+	end_jobs(sp);
+	sp->parting = sp->more = true;   /* to the end of the fifo, where nobody is there */
+	if (sp->reopen)
 		hang_up(sp, now);
 }
 

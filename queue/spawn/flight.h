@@ -23,6 +23,7 @@ struct flight {
 	struct str results;           /* result records, then job_done: as they go to queued */
 	struct body body;
 	struct mailbox *box;          /* whose it is, of a local one, once that was looked up */
+	uint64_t told;                /* octets of this session up to the end of its results */
 	unsigned restarts;            /* times it was taken from a worker that ended before it began */
 };
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -32,14 +33,28 @@ void manager_stop(struct manager *m) {
 	m->stopping = true;
 }
 
+/* What is in the fifo stays there for a queued that lives, also when its writer has gone. */
 bool manager_has_told_all(const struct manager *m) {
-	return m->out.fd < 0 || (!m->leaving.first && !m->crew->done.first);
+	return m->out.fd < 0 || (!record_writer_pending(&m->out) && !m->crew->done.first);
+}
+
+/* ---- what queued has read ---- */
+
+/* What it takes from the fifo it also keeps, unless it dies. What is told twice, the second queued passes over. */
+static void forget_read(struct manager *m) {
+	int unread = 0;
+	if (!m->leaving.first || (ioctl(m->out.fd, FIONREAD, &unread) < 0 || unread < 0))
+		unread = 0;
+	while (m->leaving.first && m->leaving.first->told + (uint64_t)unread <= m->sent)
+		flight_free(flights_pop(&m->leaving));
 }
 
 /* ---- going ---- */
 
 static void drop_connection(struct manager *m, deadline_t now, const char *why) {
 	struct flights untold;
+	if (m->out.fd >= 0)
+		forget_read(m);
 	flights_init(&untold);
 	flights_append(&untold, &m->leaving);
 	flights_append(&untold, &m->crew->done);
@@ -85,6 +100,7 @@ static bool write_finished(struct manager *m) {
 	struct flight *f = m->crew->done.first;
 	if (!f || f->results.len > m->out.buffer.max - m->out.buffer.len || !str_add(&m->out.buffer, str_bytes(&f->results)))
 		return false;
+	f->told = m->sent + m->out.buffer.len - m->out.sent;
 	flights_push(&m->leaving, flights_pop(&m->crew->done));
 	return true;
 }
@@ -115,6 +131,7 @@ static void connect_manager(struct manager *m, deadline_t now) {
 		die_system("no random octets");
 	m->session |= 1;    /* never 0, which is no session */
 	m->out.fd = fd;
+	m->sent = 0;
 	m->retry = 0;
 	write_greeting(m);
 }
@@ -126,11 +143,13 @@ static void push(struct manager *m, deadline_t now) {
 		return;
 	while (m->out.buffer.len < OUT_ENOUGH && write_finished(m))
 		;
+	size_t pending = m->out.buffer.len - m->out.sent;
 	int left = record_writer_push(&m->out);
+	m->sent += pending - (m->out.buffer.len - m->out.sent);
 	if (left < 0)
 		drop_connection(m, now, "its report fifo closed");
-	else if (left == 0)
-		flights_free(&m->leaving);
+	else
+		forget_read(m);
 }
 
 static void tell_slots(struct manager *m) {

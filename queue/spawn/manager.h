@@ -7,7 +7,8 @@
  * one.
  *
  * A job's results leave together with its job_done, when it ended: so after a change of queued the new one gets them whole.
- * Results that lie in the fifo when queued dies are lost with it; those recipients are tried again (docs/QUEUE.md, Q4).
+ * Results that lie in the fifo, unread, when queued goes are told to the next one, too; those that it had read and not synced when it died are
+ * lost with it, and their recipients are tried again (docs/QUEUE.md, Q4).
  */
 #ifndef QUEUE_MANAGER_H
 #define QUEUE_MANAGER_H
@@ -23,7 +24,8 @@ struct manager {
 	uint64_t session;
 	uint32_t told_slots;
 	struct flight *assembling;   /* a job whose recipients are still coming */
-	struct flights leaving;      /* their results are in out.buffer, not all of it sent */
+	struct flights leaving;      /* their results are in out.buffer, or in the fifo and not read */
+	uint64_t sent;               /* octets of this session that went into the fifo */
 	deadline_t retry;            /* when to look for a queued again; 0 while there is one */
 	deadline_t partial;          /* since when half a job waits for its rest; 0: none */
 	bool stopping;               /* no new jobs */

@@ -95,7 +95,7 @@ def test_stop_takes_the_last_results(i):
     assert i.kill(queued, signal.SIGTERM) == 0
     assert "status=sent" in i.log()
     i.start_queued()
-    wait_until(lambda: i.log().count("spawn remote is ready") == 2)
+    wait_until(lambda: "spawn remote is ready" in i.log().rpartition("queue manager started")[2])
     time.sleep(0.5)
     spawn.stop()
     assert len(spawn.jobs) == 1

@@ -458,6 +458,21 @@ def test_job_ends_while_no_queued_is_there(local):
     third.close()
 
 
+def test_results_that_a_queued_left_in_the_fifo(local):
+    """They were written, and nobody read them: the next queued is told, and the delivery is not made again."""
+    first = FakeQueued(local, "local", first_job=6000).connect()
+    job, _ = first.send(*to("tappal-t1"))
+    assert wait_until(lambda: fifo_holds(local.fifo("report-local")) > 0)
+    gone = local.log("spawn").count("queued is gone")
+    os.close(first.report)
+    os.close(first.jobs)
+    assert wait_until(lambda: local.log("spawn").count("queued is gone") > gone)
+    second = FakeQueued(local, "local", first_job=7000).connect()
+    assert [f.job for f in second.inflight] == [job]
+    assert second.wait(job)[0].verdict == 0
+    second.close()
+
+
 def test_worker_killed(local, queued):
     queued.deliver(*to("tappal-t1"))
     worker, job, _ = send_to_stopped(local, queued, *to("tappal-t1"))
