@@ -14,8 +14,8 @@
 #include "common/paths.h"
 
 #define GATHER_MAX 4      /* more gained nothing */
-#define COMPANY 8u        /* senders that are busy at a time: then a sync is worth waiting for its share of them, at most GATHER_MAX naps */
-#define SHARE 2u
+#define COMPANY 16u       /* senders that are busy at a time: then a sync is worth waiting for its share of them, at most GATHER_MAX naps */
+#define SHARE 4u
 #define NAP_NS 250000
 #define STEPS_MAX (4 * INTAKE_TURN)   /* records and reads in one turn, whatever they are */
 
