@@ -33,9 +33,14 @@ bool spawner_open(struct spawner *sp, enum channel channel, struct store *store,
 	return sp->report >= 0;
 }
 
-void spawner_close(struct spawner *sp) {
+static void end_jobs(struct spawner *sp) {
 	if (sp->out.fd >= 0)
 		close(sp->out.fd);
+	sp->out.fd = -1;
+}
+
+void spawner_close(struct spawner *sp) {
+	end_jobs(sp);
 	if (sp->report >= 0)
 		close(sp->report);
 	record_reader_free(&sp->in);
@@ -45,8 +50,7 @@ void spawner_close(struct spawner *sp) {
 /* ---- coming and going ---- */
 
 static void end_session(struct spawner *sp, wall_ms_t now, const char *why) {
-	if (sp->out.fd >= 0)
-		close(sp->out.fd);
+	end_jobs(sp);
 	record_writer_free(&sp->out);
 	record_writer_init(&sp->out, -1, OUT_MAX);
 	if (sp->state != SPAWNER_AWAY) {
@@ -114,12 +118,6 @@ static bool keep(struct spawner *sp, enum store_result result) {
 	if (result == STORE_FATAL)
 		sp->lost = true;
 	return result != STORE_FATAL;
-}
-
-static void end_jobs(struct spawner *sp) {
-	if (sp->out.fd >= 0)
-		close(sp->out.fd);
-	sp->out.fd = -1;
 }
 
 static bool on_hello(struct spawner *sp, struct bytes payload, wall_ms_t now) {
@@ -309,7 +307,7 @@ bool spawner_run(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 
 void spawner_part(struct spawner *sp, deadline_t now) {
 	end_jobs(sp);
-	sp->parting = sp->more = true;   /* to the end of the fifo, where nobody is there */
+	sp->parting = sp->more = true;   /* read at once: where no spawn is, the fifo ends */
 	if (sp->reopen)
 		hang_up(sp, now);
 }

@@ -43,7 +43,9 @@ bool manager_has_told_all(const struct manager *m) {
 /* What it takes from the fifo it also keeps, unless it dies. What is told twice, the second queued passes over. */
 static void forget_read(struct manager *m) {
 	int unread = 0;
-	if (!m->leaving.first || (ioctl(m->out.fd, FIONREAD, &unread) < 0 || unread < 0))
+	if (!m->leaving.first)
+		return;
+	if (ioctl(m->out.fd, FIONREAD, &unread) < 0)
 		unread = 0;
 	while (m->leaving.first && m->leaving.first->told + (uint64_t)unread <= m->sent)
 		flight_free(flights_pop(&m->leaving));
