@@ -126,11 +126,12 @@ def sync_us(directory, file_too, rounds=200):
 
 
 def machine():
-    """One line: processors, memory, kernel, commit."""
+    """One line: processors, memory, kernel (its first two numbers: the rest names a build), commit."""
     with open("/proc/cpuinfo") as f:
         model = re.search(r"^model name\s*:\s*(.*)", f.read(), re.M)
+    release = ".".join(os.uname().release.split(".")[:2])
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     commit = subprocess.run(["git", "-C", top, "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return (f"{os.cpu_count()} x {model.group(1) if model else os.uname().machine}, {gib:.0f} GiB, Linux {os.uname().release}, "
+    return (f"{os.cpu_count()} x {model.group(1) if model else os.uname().machine}, {gib:.0f} GiB, Linux {release}, "
             f"commit {commit.stdout.strip() or 'unknown'}")
