@@ -19,7 +19,7 @@ const char *mailaddr_error_text(enum mailaddr_error e)
 	switch (e) {
 	case ADDR_OK: return "the address is well-formed";
 	case ADDR_SYNTAX: return "the address is malformed";
-	case ADDR_LOCAL_LONG: return "the part before the @ is longer than 64 octets";
+	case ADDR_LOCAL_LONG: return "the part before the @ is longer than 250 octets";
 	case ADDR_DOMAIN_BAD: return "the domain of the address is malformed";
 	case ADDR_LITERAL_BAD: return "the address literal is malformed";
 	case ADDR_LONG: return "the address is too long";

@@ -11,7 +11,8 @@
 
 #include "bytes.h"
 
-#define LOCALPART_MAX 64      /* octets, RFC 5321 4.5.3.1.1, unquoted */
+#define LOCALPART_MAX 250     /* octets, unquoted. RFC 5321 4.5.3.1.1 says what all must take, 64; SRS, VERP and BATV write longer ones */
+#define LOCALPART_OWN_MAX 64  /* octets of what our settings put into one: taken everywhere */
 #define ADDRESS_MAX 320       /* canonical text: a local part may need up to twice its octets plus quotes; longer is refused */
 #define PATH_MAX_OCTETS 1000  /* wire form with a source route; the path itself obeys 4.5.3.1.3 after the route is dropped */
 

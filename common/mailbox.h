@@ -14,13 +14,14 @@
 #include "route.h"
 
 #define MAILBOX_HOME_MAX 512
+#define MAILBOX_EXTENSION_MAX (LOCALPART_OWN_MAX + DESTINATION_MAX)   /* of a line of `users`, and the rest of a routed local part */
 
 struct mailbox {
 	char user[64];
 	uid_t uid;             /* never 0 */
 	gid_t gid;             /* never 0 */
 	char home[MAILBOX_HOME_MAX];
-	char extension[LOCALPART_MAX * 2 + 1];  /* what followed the user, without the separator; may be empty */
+	char extension[MAILBOX_EXTENSION_MAX + 1];  /* what followed the user, without the separator; may be empty */
 	bool is_virtual;       /* from `users`: its home may be created by root's part when missing */
 };
 

@@ -129,6 +129,8 @@ static void set_destination(struct route *route, struct bytes name)
 	memcpy(route->destination + keep, sum, strlen(sum) + 1);
 }
 
+_Static_assert(DESTINATION_MAX >= LOCALPART_OWN_MAX + 1 + LOCALPART_MAX, "route.local_part holds a virtual domain's prefix and any local part");
+
 static void route_local(const struct settings *s, const struct mailaddr *rcpt, struct bytes prefix, struct route *route)
 {
 	struct str name = STR_INIT(1024);

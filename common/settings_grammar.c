@@ -58,7 +58,7 @@ static void check_virtualdomains(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" has no colon; write domain:prefix or user@domain:prefix", log_text(line));
 	else if (whole ? mailaddr_parse(address, &addr) != ADDR_OK || addr.kind != ADDR_MAILBOX : !is_domain_pattern(domain))
 		parse_fault(p, n, "\"%s\" is neither a domain nor an address; write domain:prefix or user@domain:prefix", log_text(address));
-	else if (has_blank_or(prefix, '@') || prefix.len > LOCALPART_MAX)
+	else if (has_blank_or(prefix, '@') || prefix.len > LOCALPART_OWN_MAX)
 		parse_fault(p, n, "\"%s\" cannot stand before a local part; write a user's name, or nothing to exempt the domain", log_text(prefix));
 }
 
@@ -97,8 +97,8 @@ static void check_users(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "uid and gid must be numbers above 0 (mail is never delivered as root); write those of the mailbox's account");
 	else if (!is_home(field[4]))
 		parse_fault(p, n, "\"%s\" is no home directory; write an absolute path without \"..\"", log_text(field[4]));
-	else if (field[6].len > LOCALPART_MAX)
-		parse_fault(p, n, "the extension is longer than %d octets; shorten it", LOCALPART_MAX);
+	else if (field[6].len > LOCALPART_OWN_MAX)
+		parse_fault(p, n, "the extension is longer than %d octets; shorten it", LOCALPART_OWN_MAX);
 }
 
 static void check_clients(struct parse *p, uint32_t n, struct bytes line)
@@ -146,7 +146,7 @@ static void check_smtproutes(struct parse *p, uint32_t n, struct bytes line)
 
 static void check_aliasnames(struct parse *p, uint32_t n, struct bytes line)
 {
-	if (has_blank_or(line, '@') || line.len > LOCALPART_MAX)
+	if (has_blank_or(line, '@') || line.len > LOCALPART_OWN_MAX)
 		parse_fault(p, n, "\"%s\" is no local part; write a name like postmaster, without \"@\"", log_text(line));
 }
 
@@ -243,7 +243,7 @@ static void check_aliasuser(struct parse *p, uint32_t n, struct bytes line)
 
 static void check_bouncefrom(struct parse *p, uint32_t n, struct bytes line)
 {
-	if (line.len == 0 || line.len > LOCALPART_MAX || has_blank_or(line, '@'))
+	if (line.len == 0 || line.len > LOCALPART_OWN_MAX || has_blank_or(line, '@'))
 		parse_fault(p, n, "\"%s\" is no local part; write a name like MAILER-DAEMON, without \"@\"", log_text(line));
 }
 

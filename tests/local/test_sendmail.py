@@ -134,7 +134,7 @@ REFUSED = [
     ([], MESSAGE, 64), (["-t"], b"Subject: nobody\n\nx\n", 64), (["-Z"], MESSAGE, 64), (["-f"], MESSAGE, 64), (["-bx", "a@b.example"], MESSAGE, 64), (["-bd"], MESSAGE, 64),
     (["-bt"], MESSAGE, 64), (["-N", "sometimes", "a@b.example"], MESSAGE, 64), (["-N", "never,delay", "a@b.example"], MESSAGE, 64), (["-R", "some", "a@b.example"], MESSAGE, 64),
     (["-V", "x" * 101, "a@b.example"], MESSAGE, 64), (["-B", "6BIT", "a@b.example"], MESSAGE, 64), (["-qX"], MESSAGE, 64), (["a@b@c"], MESSAGE, 65), (["Ann Example"], MESSAGE, 65),
-    (["-f", "a b", "a@b.example"], MESSAGE, 65), (["-t"], b"To: fine@b.example\nCc: not fine\n\nx\n", 65), (["x" * 65 + "@b.example"], MESSAGE, 65),
+    (["-f", "a b", "a@b.example"], MESSAGE, 65), (["-t"], b"To: fine@b.example\nCc: not fine\n\nx\n", 65), (["x" * 251 + "@b.example"], MESSAGE, 65),
     (["joe@b.example"], b"X: " + b"y" * (2 << 20) + b"\n\nx\n", 65),
 ]
 

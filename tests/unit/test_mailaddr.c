@@ -3,6 +3,7 @@
 #include "common/mailaddr.h"
 
 #define X64 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X250 X64 X64 X64 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 #define D63 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 static const char *const error_names[] = { "ok", "syntax", "local-long", "domain", "literal", "long", "utf8" };
@@ -93,9 +94,11 @@ static const struct { const char *in; bool utf8; enum mailaddr_error error; cons
 	{ "<a@b\xed\xa0\x80>", true, ADDR_DOMAIN_BAD, NULL, NULL, 0 },
 	/* lengths */
 	{ "<" X64 "@b>", false, ADDR_OK, X64 "@b", "", ADDR_MAILBOX },
-	{ "<" X64 "x@b>", false, ADDR_LOCAL_LONG, NULL, NULL, 0 },
-	{ "<\"" X64 "\"@b>", false, ADDR_OK, X64 "@b", "", ADDR_MAILBOX },
-	{ "<\"" X64 "x\"@b>", false, ADDR_LOCAL_LONG, NULL, NULL, 0 },
+	{ "<" X250 "@b.c>", false, ADDR_OK, X250 "@b.c", "", ADDR_MAILBOX },    /* as SRS and VERP write them, in 256 octets with the brackets */
+	{ "<" X250 "@b.cc>", false, ADDR_LONG, NULL, NULL, 0 },
+	{ "<" X250 "x@b>", false, ADDR_LOCAL_LONG, NULL, NULL, 0 },
+	{ "<\"" X250 "\"@b>", false, ADDR_OK, X250 "@b", "", ADDR_MAILBOX },
+	{ "<\"" X250 "x\"@b>", false, ADDR_LOCAL_LONG, NULL, NULL, 0 },
 	{ "<x@" D63 "." D63 "." D63 "." "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" ">", false, ADDR_OK,
 	  "x@" D63 "." D63 "." D63 "." "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "", ADDR_MAILBOX },        /* 256 with its brackets */
 	{ "<xx@" D63 "." D63 "." D63 "." "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" ">", false, ADDR_LONG, NULL, NULL, 0 },
@@ -253,7 +256,8 @@ static const struct { const char *in; enum mailaddr_error error; const char *tex
 	{ "a b@", ADDR_DOMAIN_BAD, NULL },
 	{ "a b@c d", ADDR_DOMAIN_BAD, NULL },
 	{ "a b@[x]", ADDR_LITERAL_BAD, NULL },
-	{ X64 "x@b", ADDR_LOCAL_LONG, NULL },
+	{ X250 "@b", ADDR_OK, X250 "@b" },
+	{ X250 "x@b", ADDR_LOCAL_LONG, NULL },
 };
 
 static void raw_form(void **state)

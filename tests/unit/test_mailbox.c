@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -186,6 +187,10 @@ static void virtual_domain(void **state)
 	struct bytes line = LIT("virtual.example:joe");
 	settings.virtualdomains = (struct lines){ .at = &line, .number = numbers, .count = 1 };
 	is("shop@virtual.example", "joe", 1001, "/home/joe", "shop", false);
+	char address[LOCALPART_MAX + 20], extension[LOCALPART_MAX + 1];
+	snprintf(extension, sizeof extension, "%0*d", LOCALPART_MAX, 7);
+	snprintf(address, sizeof address, "%s@virtual.example", extension);
+	is(address, "joe", 1001, "/home/joe", extension, false);
 	settings.virtualdomains.count = 0;
 }
 
