@@ -257,10 +257,12 @@ void crew_drop_waiting(struct crew *crew) {
 	flights_free(&crew->waiting);
 }
 
-void crew_retire_idle(struct crew *crew, deadline_t now) {
-	for (struct worker *w = crew->workers; w; w = w->next)
+void crew_retire(struct crew *crew, deadline_t now) {
+	for (struct worker *w = crew->workers; w; w = w->next) {
+		w->is_last = true;
 		if (w->state == WORKER_IDLE)
 			worker_retire(w, now);
+	}
 }
 
 /* ---- the turn ---- */

@@ -28,7 +28,8 @@ size_t crew_busy(const struct crew *crew);            /* jobs waiting or with a 
 
 void crew_take(struct crew *crew, struct flight *f);  /* a whole flight becomes the crew's */
 void crew_drop_waiting(struct crew *crew);            /* the queued that gave them is gone: the next one gives them anew */
-void crew_retire_idle(struct crew *crew, deadline_t now);  /* settings changed, or the end is near */
+/* Settings changed, or the end is near: no worker of now gets another job. */
+void crew_retire(struct crew *crew, deadline_t now);
 
 /* Every job that a worker has, for inflight records. */
 void crew_each(const struct crew *crew, void (*see)(void *context, const struct flight *f), void *context);

@@ -5,7 +5,8 @@
  *   writes    fifo/report-*; workers' stdin: their job and exactly its body, spliced unseen; log lines to stderr
  *   starts    libexec/local as the recipient (never uid 0), libexec/remote (set-uid tappal-remote)
  *   never     the network, the content of mail, users' files (but: makes a missing home of a virtual mailbox, queue/spawn/home.c)
- *   signals   TERM: takes no more jobs, waits up to a minute for those in hand, exits 0; twice: exits at once. HUP: settings anew
+ *   signals   TERM: takes no more jobs, waits up to a minute for those in hand, exits 0; twice: exits at once. HUP: settings anew,
+ *             and workers that began with others end, busy ones after their job
  *   exit      0 | 100 usage or settings | 111 the system
  *   killed    queued gives its jobs back; workers see the end of their stdin. A local delivery that still ended well is found by its
  *             name and not repeated; a remote one may be repeated
@@ -80,14 +81,14 @@ static void take_signal(struct spawn *s, int number, deadline_t now) {
 		return;
 	case SIGHUP:
 		settings_reload(&s->settings, USED_SPAWN);
-		crew_retire_idle(&s->crew, now);
+		crew_retire(&s->crew, now);
 		return;
 	default:
 		if (s->stop_at)
 			exit(EXIT_OK);
 		s->stop_at = deadline_in(now, STOP_MS);
 		manager_stop(&s->manager);
-		crew_retire_idle(&s->crew, now);
+		crew_retire(&s->crew, now);
 		return;
 	}
 }

@@ -160,7 +160,7 @@ void worker_give(struct worker *w, struct flight *f, deadline_t now) {
 /* ---- from the worker ---- */
 
 static void take_done(struct worker *w, const struct job_done *done, deadline_t now, uint64_t idle_ms) {
-	bool reusable = done->reusable && has_all(w);
+	bool reusable = done->reusable && !w->is_last && has_all(w);
 	struct outcome missing = outcome_make(V_TEMP, STAGE_NONE, "4.3.0", LIT("the delivery process said nothing about this recipient"));
 	flight_answer_rest(w->flight, &missing);
 	flight_finish(w->flight, done->destination_failed, reusable);

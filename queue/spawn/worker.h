@@ -40,6 +40,7 @@ struct worker {
 	unsigned carried;             /* jobs it ended well */
 	const char *fault;            /* why it was stopped, for the recipients it leaves; NULL: it ended by itself */
 	int status;                   /* of waitpid, valid when pid is 0 */
+	bool is_last;                 /* the job it has: it began with settings of before, or the end is near */
 	bool job_over;                /* flight is finished: take it away */
 	bool ended;                   /* free it; a flight it still has is unfinished */
 	int place_to, place_from;     /* in the turn */

@@ -22,7 +22,7 @@
 #include "tappal.h"
 
 static const struct { unsigned bit; const char *name; bool keeps; /* its settings until SIGHUP */ } users[] = {
-	{ USED_SMTPD, "smtpd", true }, { USED_QUEUED, "queued", true }, { USED_SPAWN, "spawn", true }, { USED_BOUNCE, "bounce", true }, { USED_REMOTE, "remote", false },
+	{ USED_SMTPD, "smtpd", true }, { USED_QUEUED, "queued", true }, { USED_SPAWN, "spawn", true }, { USED_BOUNCE, "bounce", true }, { USED_REMOTE, "remote", true },
 	{ USED_RESOLVER, "resolver", true }, { USED_INJECT, "inject and sendmail", false }, { USED_AUTH, "auth", true }, { USED_TLSD, "tlsd", true }, { USED_GUARD, "guard", true },
 	{ USED_FILTERD, "filterd", true },
 	{ USED_CALLOUT, "callout", true },

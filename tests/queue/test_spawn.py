@@ -620,6 +620,20 @@ def test_connection_is_kept(remote, manager):
     tell(remote.spawn, signal.SIGHUP)
 
 
+def test_busy_worker_ends_after_a_reload(remote, manager):
+    """It read its settings when it started: while there is always a next job for it, the old ones would count for ever."""
+    old = manager.deliver("r:good", ["x@good.example"])[0].text.split()[0]
+    os.kill(int(old), signal.SIGSTOP)
+    job, _ = manager.send("r:good", ["x@good.example"])
+    wait_until(lambda: fifo_holds(f"/proc/{int(old)}/fd/0") > 0)
+    tell(remote.spawn, signal.SIGHUP)
+    os.kill(int(old), signal.SIGCONT)
+    assert manager.wait(job)[0].text.split()[0] == old
+    new = manager.deliver("r:good", ["x@good.example"])[0].text.split()[0]
+    assert new != old
+    assert manager.deliver("r:good", ["x@good.example"])[0].text.split()[0] == new
+
+
 def test_full_slots_evict_the_longest_idle(remote, manager):
     pids = {}
     for n in range(10):
