@@ -15,7 +15,7 @@
  *   X id batch     this message is the bounce of that batch (only believed from tappal-bounce)
  *   M message-id   the Message-ID header, for the log (at most ENVELOPE_ID_MAX octets); believed from anybody, whose message it is
  *   Q hold         the message is accepted and held in the queue until it is released: who wants that (no blank, at most ENVELOPE_BY_MAX octets),
- *                  and behind a blank why; likewise believed from anybody
+ *                  and behind a blank why; from anybody, but the name is believed from smtpd and root alone: else it is the caller's
  *
  * A struct envelope is a parsed view that owns nothing and is valid as long as the octets. Ten thousand recipients
  * cost no memory: iterate.

@@ -7,12 +7,13 @@
 #include "common/accounts.h"
 #include "common/paths.h"
 
-/* Attributes whose truth nothing here can check, and who is believed. The Message-ID is his who writes the message. */
+/* Attributes whose truth nothing here can check, and who is believed. The Message-ID is his who writes the message; a hold (Q) is anybody's,
+ * but only smtpd and root say in whose name. */
 static const struct claims { const char *account, *tags; } claims[CALLER_KINDS] = {
 	[CALLER_USER] = { NULL, "M" },
-	[CALLER_SMTPD] = { ACCOUNT_SMTPD, "CHPAM" },
+	[CALLER_SMTPD] = { ACCOUNT_SMTPD, "CHPAMQ" },
 	[CALLER_BOUNCE] = { ACCOUNT_BOUNCE, "XM" },
-	[CALLER_ROOT] = { "root", "CHPAXM" },
+	[CALLER_ROOT] = { "root", "CHPAXMQ" },
 };
 static const char all_claims[] = "CHPAXM";
 
@@ -63,6 +64,22 @@ static bool claimed(const char *tags, char tag) {
 	return strchr(tags, tag) != NULL;
 }
 
+/* The caller's name in the place of that which he gave: it may be the longer one, and the reason is cut for it. */
+static enum enqueue_exit rewrite_hold(struct rewriting *r, struct bytes value) {
+	struct str text = STR_INIT(ENVELOPE_VALUE_MAX + sizeof r->caller->name);
+	struct bytes reason = value;
+	if (!envelope_value_fits('Q', value))
+		return ENQ_BAD_ENVELOPE;
+	bytes_cut(&reason, ' ');
+	str_addf(&text, "%s ", r->caller->name);
+	str_add(&text, reason);
+	while (text.len > sizeof r->caller->name && !envelope_value_fits('Q', str_bytes(&text)))
+		str_truncate(&text, text.len - 1);
+	bool added = envelope_add(r->out, 'Q', str_bytes(&text));
+	str_free(&text);
+	return added ? ENQ_OK : ENQ_BAD_ENVELOPE;
+}
+
 static enum enqueue_exit rewrite_field(struct rewriting *r, struct bytes field) {
 	char tag = field.at[0];
 	struct bytes value = bytes_slice(field, 1, field.len);
@@ -70,6 +87,8 @@ static enum enqueue_exit rewrite_field(struct rewriting *r, struct bytes field) 
 	enum enqueue_exit code;
 	if (claimed(all_claims, tag) && !claimed(claims[r->caller->kind].tags, tag))
 		return ENQ_OK;
+	if (tag == 'Q' && !claimed(claims[r->caller->kind].tags, tag))
+		return rewrite_hold(r, value);
 	if (tag != 'T') {
 		r->origin_known |= claimed("CHPA", tag);
 		return envelope_add(r->out, tag, value) ? ENQ_OK : ENQ_BAD_ENVELOPE;

@@ -34,6 +34,19 @@ static void claims(void **state) {
 	assert_rewritten(CALLER_ROOT, true, ENV(all), ENV(all));
 }
 
+/* Mail may be held by who queues it; that an operator or a milter held it is said by those alone who know. */
+static void holds(void **state) {
+	char in[2 * ENVELOPE_VALUE_MAX], out[2 * ENVELOPE_VALUE_MAX];
+	(void)state;
+	assert_rewritten(CALLER_USER, true, ENV("Fa@x.org\0Qroot see me\0Tb@x.org\0"), ENV("Fa@x.org\0Qjoe see me\0Tb@x.org\0Plocal\0Ajoe\0"));
+	assert_rewritten(CALLER_BOUNCE, true, ENV("Fa@x.org\0Qroot\0Tb@x.org\0"), ENV("Fa@x.org\0Qjoe \0Tb@x.org\0Plocal\0Ajoe\0"));
+	assert_rewritten(CALLER_SMTPD, false, ENV("Fa@x.org\0Pa\0Qmilters/x bad\0Tb@x.org\0"), ENV("Fa@x.org\0Pa\0Qmilters/x bad\0Tb@x.org\0"));
+	assert_rewritten(CALLER_ROOT, true, ENV("Fa@x.org\0Pa\0Qmilters/x bad\0Tb@x.org\0"), ENV("Fa@x.org\0Pa\0Qmilters/x bad\0Tb@x.org\0"));
+	int n = snprintf(in, sizeof in, "Fa@x.org%cQx %0*d%cTb@x.org%c", 0, (int)ENVELOPE_VALUE_MAX - 2, 0, 0, 0) + 1;
+	int m = snprintf(out, sizeof out, "Fa@x.org%cQjoe %0*d%cTb@x.org%cPlocal%cAjoe%c", 0, (int)ENVELOPE_VALUE_MAX - 4, 0, 0, 0, 0, 0) + 1;
+	assert_rewritten(CALLER_USER, true, (struct bytes){ in, (size_t)n }, (struct bytes){ out, (size_t)m });
+}
+
 static void spellings(void **state) {
 	(void)state;
 	assert_rewritten(CALLER_USER, true, ENV("FJoe Doe@X.ORG\0T\"b\"@X.org\0"), ENV("F\"Joe Doe\"@x.org\0Tb@x.org\0Plocal\0Ajoe\0"));
@@ -48,6 +61,7 @@ static void refused(void **state) {
 		{ ENV("Fa@x.org\0Fa@x.org\0Tb@x.org\0"), ENQ_BAD_ENVELOPE }, { ENV("Fa@x.org\0Zwhat\0Tb@x.org\0"), ENQ_BAD_ENVELOPE },
 		{ ENV("Fa@x.org\0Tb\0"), ENQ_BAD_ADDRESS }, { ENV("Fa@x.org\0T\0"), ENQ_BAD_ADDRESS }, { ENV("F<>\0Tb@x.org\0"), ENQ_BAD_ADDRESS },
 		{ ENV("Fa@x.org\0Tb@x.org\0NSOMETIMES\0"), ENQ_BAD_ENVELOPE }, { ENV("Fa@x.org\0NNEVER\0Tb@x.org\0"), ENQ_BAD_ENVELOPE },
+		{ ENV("Fa@x.org\0Q why\0Tb@x.org\0"), ENQ_BAD_ENVELOPE }, { ENV("Fa@x.org\0Qa\0Qb\0Tb@x.org\0"), ENQ_BAD_ENVELOPE },
 	};
 	struct str out = STR_INIT(ENVELOPE_MAX);
 	(void)state;
@@ -117,7 +131,7 @@ static void callers_unknown(void **state) {
 }
 
 int main(void) {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(claims), cmocka_unit_test(spellings), cmocka_unit_test(refused), cmocka_unit_test(too_many),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(claims), cmocka_unit_test(holds), cmocka_unit_test(spellings), cmocka_unit_test(refused), cmocka_unit_test(too_many),
 		cmocka_unit_test(id_offsets), cmocka_unit_test(callers), cmocka_unit_test(callers_unknown) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
