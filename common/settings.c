@@ -16,6 +16,7 @@
 #include "domain.h"
 #include "io.h"
 #include "log.h"
+#include "mailaddr.h"
 #include "paths.h"
 #include "settings_parse.h"
 
@@ -162,6 +163,19 @@ static void default_locals(struct load *l)
 	locals->count = 1;
 }
 
+/* qmail's file of this name has a local part. */
+static void complete_doublebounceto(struct load *l)
+{
+	struct bytes *to = &l->s->doublebounceto;
+	char whole[ADDRESS_MAX + 1];
+	if (to->len == 0 || bytes_find(*to, '@') < to->len)
+		return;
+	if ((size_t)snprintf(whole, sizeof whole, "%.*s@%.*s", (int)to->len, to->at, (int)l->s->me.len, l->s->me.at) < sizeof whole)
+		keep(l, whole, to);
+	else
+		load_fault(l, "doublebounceto", "with me behind it it is too long", "write a whole address");
+}
+
 static bool file_exists(const struct load *l, const char *name)
 {
 	return faccessat(l->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
@@ -178,6 +192,7 @@ static void fill_defaults(struct load *l)
 			*from_me[i] = s->me;
 	if (s->locals.count == 0 && !file_exists(l, "locals"))
 		default_locals(l);
+	complete_doublebounceto(l);
 	if (s->smtpgreeting.len == 0) {
 		char greeting[DOMAIN_MAX + 16];
 		snprintf(greeting, sizeof greeting, "%.*s ESMTP", (int)s->me.len, s->me.at);

@@ -228,11 +228,17 @@ static void check_extensionchar(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" is not one character; write one like - or +, or nothing for no extensions", log_text(line));
 }
 
-static void check_address(struct parse *p, uint32_t n, struct bytes line)
+/* A local part alone, qmail's form, is completed with `me` when all settings are read. */
+static void check_doublebounceto(struct parse *p, uint32_t n, struct bytes line)
 {
+	struct str whole = STR_INIT(ADDRESS_MAX);
 	struct mailaddr addr;
-	if (line.len > 0 && (mailaddr_parse(line, &addr) != ADDR_OK || addr.kind != ADDR_MAILBOX))
-		parse_fault(p, n, "\"%s\" is no address; write user@domain, or nothing", log_text(line));
+	str_add(&whole, line);
+	if (bytes_find(line, '@') == line.len)
+		str_add_c(&whole, "@me");
+	if (line.len > 0 && (whole.failed || mailaddr_parse(str_bytes(&whole), &addr) != ADDR_OK || addr.kind != ADDR_MAILBOX))
+		parse_fault(p, n, "\"%s\" is no address; write user@domain, user for one at this host (me), or nothing", log_text(line));
+	str_free(&whole);
 }
 
 static void check_aliasuser(struct parse *p, uint32_t n, struct bytes line)
@@ -388,7 +394,7 @@ static const struct grammar { const char *name; void (*check)(struct parse *p, u
 	{ "guardexempt", check_clientlist },
 	{ "greylistexempt", check_clientlist },
 	{ "bouncefrom", check_bouncefrom },
-	{ "doublebounceto", check_address },
+	{ "doublebounceto", check_doublebounceto },
 	{ "outgoingip", check_outgoingip },
 	{ "outgoingip6", check_outgoingip6 },
 	{ "ownaddresses", check_ownaddresses },

@@ -80,6 +80,8 @@ int main(void)
 {
 	fputs(".Dd November 21, 2026\n.Dt TAPPAL-CONTROL 5\n.Os\n.Sh NAME\n.Nm tappal-control\n.Nd the settings of tappal\n.Sh DESCRIPTION\n"
 		"Each setting is a file of its own in\n.Pa /etc/tappal ,\nwith the name and, where qmail has one, the meaning of qmail's.\n"
+		"Defaults are tappal's own, and two differ in kind: without\n.Ic rcpthosts\nnothing is an open relay, and without\n.Ic doublebounceto\n"
+		"a bounce that cannot be delivered is dropped.\n"
 		"A file that is missing has its default.\nIn lists, empty lines and lines that begin with\n.Sq #\ndo not count.\n"
 		"A file of an unknown name is a slip that\n.Ql tappal config check\nrefuses with the nearest name, and that\n.Xr tappal-queued 8\nwarns of in the log;\n"
 		"names that begin with a dot, and directories, do not count.\nA line that ends with a carriage return, or holds another control character, is a fault.\n.Pp\n"
