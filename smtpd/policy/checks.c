@@ -258,6 +258,15 @@ static bool is_exempt_by(const struct exemption *e, const struct check_facts *fa
 	return (name.len > 0 && domain_matches(name, e->domain)) || (subject.len > 0 && domain_matches(subject, e->domain));
 }
 
+bool check_exempts_by_name(const struct settings *settings, const struct check_row *row)
+{
+	struct exemption e;
+	for (size_t i = 0; i < settings->checkexempt.count; i++)
+		if (exemption_parse(settings->checkexempt.at[i], &e) && !e.of_network && exemption_is_of(&e, bytes_of(row->name)))
+			return true;
+	return false;
+}
+
 static bool is_exempt(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row,
 	uint32_t *line_r)
 {
@@ -274,15 +283,21 @@ static bool is_exempt(const struct settings *settings, const struct check_facts 
 
 static void want_all(const struct settings *settings, const struct check_facts *facts, bool name, struct answers *a)
 {
+	const struct answer *known = client_answer(facts, a);
 	uint32_t line;
 	answers_forget_wants(a);
+	/* What is known of the name stays: whom it exempts is exempt by it alone. */
+	if (name || (known != NULL && known->answered))
+		want_client_name(settings, facts, a);
 	for (size_t i = 0; i < check_count; i++) {
 		const struct check_row *row = &check_table[i];
-		if (row->want != NULL && check_action(settings, row) != ACTION_OFF && !is_exempt(settings, facts, a, row, &line))
+		if (check_action(settings, row) == ACTION_OFF || is_exempt(settings, facts, a, row, &line))
+			continue;
+		if (row->want != NULL)
 			row->want(settings, facts, a);
+		if (check_exempts_by_name(settings, row))
+			want_client_name(settings, facts, a);
 	}
-	if (name)
-		want_client_name(settings, facts, a);
 	answers_drop_unwanted(a);
 }
 
@@ -297,14 +312,23 @@ size_t check_learn(const struct settings *settings, const struct check_facts *fa
 	return asked;
 }
 
+static bool name_is_unsure(const struct check_facts *facts, const struct answers *a)
+{
+	const struct answer *one = client_answer(facts, a);
+	return one != NULL && (answer_is_temporary(one) || (one->unsure && !one->has_client));
+}
+
 void check_judge(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row,
 	struct judgement *j_r)
 {
 	*j_r = (struct judgement){ .finding = CHECK_FINE };
-	if (is_exempt(settings, facts, a, row, &j_r->exempt_line))
+	if (is_exempt(settings, facts, a, row, &j_r->exempt_line)) {
 		j_r->finding = CHECK_EXEMPT;
-	else
-		row->judge(settings, facts, a, j_r);
+		return;
+	}
+	row->judge(settings, facts, a, j_r);
+	if (j_r->finding == CHECK_FAILED && check_exempts_by_name(settings, row) && name_is_unsure(facts, a))
+		j_r->finding = CHECK_UNSURE;
 }
 
 void check_callout(const struct settings *settings, struct check_facts *facts, const struct answers *a, const struct check_row *row, struct calloutask *c)

@@ -18,7 +18,7 @@ enum check_action { ACTION_OFF, ACTION_LOG, ACTION_DEFER, ACTION_REJECT };
 enum check_finding {
 	CHECK_FINE,
 	CHECK_EXEMPT,        /* by a line of checkexempt */
-	CHECK_UNSURE,        /* the DNS or a callout does not say now: 450 */
+	CHECK_UNSURE,        /* the DNS or a callout does not say now, maybe only whether the client is exempt: 450 */
 	CHECK_FAILED,
 	CHECK_UNASKED,       /* no callout was made; smtpd makes it where there can be one */
 };
@@ -60,6 +60,9 @@ extern const struct check_row check_table[];
 extern const size_t check_count;
 
 enum check_action check_action(const struct settings *settings, const struct check_row *row);
+
+/* Can a line of checkexempt with a domain exempt from it? Then check_learn asks for the client's name, too. */
+bool check_exempts_by_name(const struct settings *settings, const struct check_row *row);
 
 /* Ask for all that the checks which are on want to know of these facts, and with `name` for the client's name. What has an answer already is not
  * asked again, what belongs to other facts is forgotten. How many questions were asked. */

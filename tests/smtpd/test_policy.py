@@ -196,9 +196,15 @@ def test_forward_and_name(house, dns):
 
 
 def test_exempt_by_verified_name(house, dns):
-    house.up(dns.server, checkforward="log", checksender="reject", checkexempt=".plain.tappal checksender")
-    assert house.ask("192.0.2.1", sender="a@gone.tappal").startswith("250 ")
-    assert house.ask("192.0.2.2", sender="a@gone.list.tappal").startswith("550 5.1.8 ")
+    """Its name is looked up for the exemption alone, and what exempts from the check that asked for it is not forgotten."""
+    for check in ("checksender", "checkhelo", "checkreverse"):
+        house.up(dns.server, **{check: "reject"}, checkexempt=f".plain.tappal {check}")
+        assert house.ask("192.0.2.1", helo="friend", sender="a@gone.tappal").startswith("250 "), check
+        assert house.dry("192.0.2.1", helo="friend", sender="a@gone.tappal")[1][check]["verdict"] == "exempt"
+        refused = house.ask("192.0.2.2" if check != "checkreverse" else "192.0.2.4", helo="friend", sender="a@gone.list.tappal")
+        assert refused.startswith({"checksender": "550 5.1.8 ", "checkhelo": "550 5.7.1 ", "checkreverse": "550 5.7.25 "}[check])
+        house.down()
+    house.processes = []
 
 
 def test_names_of_all(house, dns):

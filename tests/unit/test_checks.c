@@ -215,6 +215,40 @@ static void test_exempt(void **state)
 	settings.checkexempt = (struct lines){ 0 };
 }
 
+/* The answer by which somebody is exempt is kept, though it makes the check's own question needless: asked twice, as by check_learn, and at each recipient. */
+static void test_exempt_by_own_answer(void **state)
+{
+	static const struct { const char *line; bool has_client; const char *check; struct bytes *setting; } cases[] = {
+		{ "example.org", true, "checkreverse", &settings.checkreverse }, { "bad.example checkforward", false, "checkforward", &settings.checkforward },
+		{ "example.org", true, "checksender", &settings.checksender }, { "example.org checkhelo", true, "checkhelo", &settings.checkhelo },
+	};
+	struct check_facts f = facts_of("192.0.2.7", "friend", "joe@else.example");
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct bytes at[1];
+		uint32_t number[1];
+		struct answers a = { 0 };
+		*cases[i].setting = LIT("reject");
+		set_lines(&settings.checkexempt, at, number, &cases[i].line, 1);
+		assert_true(check_exempts_by_name(&settings, row_of(cases[i].check)));
+		assert_int_equal(check_exempts_by_name(&settings, row_of("checkours")), strchr(cases[i].line, ' ') == NULL);
+		/* No resolver answers here: nobody is refused for good whom the name might exempt. */
+		assert_true(check_learn(&settings, &f, false, &a, 1) > 0);
+		expect(cases[i].check, &f, &a, CHECK_UNSURE, i == 3 ? 550 : 450, i == 3 ? "5.7.1" : "4.4.3", "");
+		answers_free(&a);
+		struct answer *one = answer_add(&a, DNS_REVERSE, "7.2.0.192.in-addr.arpa", DNS_OK);
+		one->has_client = cases[i].has_client;
+		snprintf(one->host, sizeof one->host, "%s", cases[i].has_client ? "example.org" : "bad.example");
+		for (int rcpt = 0; rcpt < 2; rcpt++) {
+			assert_int_equal(check_learn(&settings, &f, false, &a, 1), 0);
+			expect(cases[i].check, &f, &a, CHECK_EXEMPT, 0, "", "");
+		}
+		answers_free(&a);
+		*cases[i].setting = (struct bytes){ 0 };
+	}
+	settings.checkexempt = (struct lines){ 0 };
+}
+
 static void test_lists(void **state)
 {
 	static const char *const lines[] = { "bad.example 2", "wide.example =127.0.0.10-11 1", "wide.example =127.0.0.2 1", "good.example -1", "dom.example 1 helo sender", "rev.example 3 reverse" };
@@ -357,7 +391,7 @@ static void test_order(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_helo), cmocka_unit_test(test_without_dns), cmocka_unit_test(test_names), cmocka_unit_test(test_names_without_dns), cmocka_unit_test(test_exempt),
+		cmocka_unit_test(test_helo), cmocka_unit_test(test_without_dns), cmocka_unit_test(test_names), cmocka_unit_test(test_names_without_dns), cmocka_unit_test(test_exempt), cmocka_unit_test(test_exempt_by_own_answer),
 		cmocka_unit_test(test_lists), cmocka_unit_test(test_wants), cmocka_unit_test(test_spared), cmocka_unit_test(test_callout), cmocka_unit_test(test_order),
 	};
 	return cmocka_run_group_tests_name("checks", tests, prepare, NULL);
