@@ -147,5 +147,8 @@ int main(void)
 		on_record(&record, &orders, &got);
 	fputs("end\n", out);
 	fclose(out);
+	record_reader_free(&reader);
+	str_free(&got.envelope);
+	str_free(&got.body);
 	return 0;
 }

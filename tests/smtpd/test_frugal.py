@@ -4,12 +4,14 @@ import re
 import subprocess
 
 import pytest
+from building import VARIANT
 from conftest import children, eventually, private_kib, sessions
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="looks into undumpable processes")
 
 
 @needs_root
+@pytest.mark.skipif(VARIANT == "asan", reason="the sanitizers' memory")
 def test_memory_of_idle_sessions(server):
     pool = server.pool(smtpdsessions=60)
     held = [server.connect().greet() for _ in range(40)]
