@@ -1,5 +1,6 @@
 """`tappal queue backup`: a second host starts from the copy of a queue that works, that has stopped, that was killed; every message that was accepted
 before the backup began is delivered there, whole. What is not a whole backup is known as such."""
+import grp
 import json
 import os
 import pwd
@@ -44,18 +45,23 @@ def hosts():
         yield one, other
 
 
+def look_as_operator(i):
+    nobody = pwd.getpwnam("nobody")
+    return tappal(i, "queue", "list", user=nobody.pw_uid, group=grp.getgrnam("tappal").gr_gid, extra_groups=[])
+
+
 def restore(directory, other):
     """As INSTALL says."""
     subprocess.run(["cp", "-R", *(f"{directory}/{d}" for d in ("index", "log", "large", "intake")), other.spool], check=True)
-    for d in ("index", "log", "large"):
-        subprocess.run(["chown", "-R", "tappal-queue:tappal-queue", f"{other.spool}/{d}"], check=True)
-    subprocess.run(["chown", "-R", "tappal-intake:tappal-queue", f"{other.spool}/intake"], check=True)
+    for d, owner in (("index", "tappal-queue:tappal"), ("log", "tappal-queue:tappal-queue"), ("large", "tappal-queue:tappal-queue"), ("intake", "tappal-intake:tappal-queue")):
+        subprocess.run(["chown", "-R", owner, f"{other.spool}/{d}"], check=True)
     subprocess.run(["sh", "etc/spool-tree", other.root], check=True, cwd=os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
 def drain(other, wanted):
-    """Addresses and bodies that the second host delivers; `wanted` must be among them."""
+    """Addresses and bodies that the second host delivers; `wanted` must be among them. Members of the group may look at its queue."""
     queued = other.start_queued()
+    look_as_operator(other)
     spawn = FakeSpawn(other, "remote")
     end = time.monotonic() + 120
     while not wanted <= {d.address for d in spawn.deliveries}:
