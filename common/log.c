@@ -335,6 +335,13 @@ void die_usage(const char *format, ...)
 	exit(EXIT_YOUR_FAULT);
 }
 
+void die_on_arguments(const char *program, int argc)
+{
+	log_program(program);
+	if (argc != 1)
+		die_usage("usage: %s (no arguments: settings are control files, see `tappal config`)", program);
+}
+
 void die_system(const char *format, ...)
 {
 	int error = errno;

@@ -38,5 +38,7 @@ const char *log_text(struct bytes b);
 /* Program-ending errors: a line, then exit. */
 void die_usage(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));   /* EXIT_YOUR_FAULT */
 void die_system(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));  /* EXIT_SYSTEM; appends strerror(errno) when errno != 0 */
+/* For daemons, which have settings and no arguments: any ends the program before it has done anything (EXIT_YOUR_FAULT). Also log_program. */
+void die_on_arguments(const char *program, int argc);
 
 #endif

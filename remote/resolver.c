@@ -6,7 +6,7 @@
  *   writes    answers on the socket; the socket itself, path_run/resolver
  *   never     mail, the queue, exec
  *   signals   TERM ends it, HUP reads the settings again and begins with an empty cache
- *   exit      0 TERM | 100 settings, another resolver runs | 111 the system
+ *   exit      0 TERM | 100 an argument, settings, another resolver runs | 111 the system
  *   killed    askers see their connection end: a temporary failure each
  */
 #include <errno.h>
@@ -167,10 +167,12 @@ static void start(struct resolver *r)
 	str_free(&error);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct resolver *r = calloc(1, sizeof *r);
 
+	(void)argv;
+	die_on_arguments("resolver", argc);
 	if (r == NULL)
 		die_system("no memory");
 	start(r);

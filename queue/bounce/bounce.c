@@ -375,10 +375,8 @@ int main(int argc, char **argv) {
 	static const int signals[] = { SIGHUP, 0 };
 	static struct bounce b = { .fifo = -1 };
 	(void)argv;
-	log_program("bounce");
 	open_standard_descriptors();
-	if (argc != 1)
-		die_usage("usage: bounce");
+	die_on_arguments("bounce", argc);
 	settings_or_die(&b.settings, "bounce", USED_BOUNCE);
 	priv_become_alone("bounce", ACCOUNT_BOUNCE);
 	if (chdir(path_spool) < 0)

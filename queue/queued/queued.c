@@ -5,7 +5,7 @@
  *   writes    log/, large/, index/; fifo/jobs-local, fifo/jobs-remote, fifo/bounce; intake/NAME.ack; reply/NAME; log lines
  *   never     the network, exec, users' files, waiting for anybody but the disk
  *   signals   TERM: takes what spawns have to tell, syncs, commits, exits 0. HUP: settings anew
- *   exit      0 | 100 settings | 111 the system: another queued runs, or the disk failed (the next queued replays)
+ *   exit      0 | 100 an argument, settings | 111 the system: another queued runs, or the disk failed (the next queued replays)
  *   killed    nothing that was acknowledged is lost (docs/QUEUE.md)
  *
  * One turn: take everything that is waiting, one store_sync, then answers, then new work. Nothing is answered before the sync
@@ -303,9 +303,7 @@ static int finish(struct queued *q, bool good) {
 int main(int argc, char **argv) {
 	static struct queued queued;
 	(void)argv;
-	log_program("queued");
-	if (argc != 1)
-		die_usage("usage: queued (no arguments; settings are the files in %s)", path_etc);
+	die_on_arguments("queued", argc);
 	start(&queued);
 	bool good = true;
 	while (good && !queued.stop)

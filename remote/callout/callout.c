@@ -6,7 +6,7 @@
  *   starts    a child for each callout (dialogue.h), by fork alone: it reads the network and the resolver's socket, this process neither
  *   never     mail, the queue, exec
  *   signals   TERM ends it and its children, HUP reads the settings again
- *   exit      0 TERM | 100 settings, another callout runs | 111 the system
+ *   exit      0 TERM | 100 an argument, settings, another callout runs | 111 the system
  *   killed    its children go with it; sessions that wait know nothing of the sender; what was remembered is gone
  */
 #include <stdlib.h>
@@ -137,9 +137,11 @@ static void start(struct callout *all)
 	service_start(&all->service, &callout_kind, all);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct callout *all = calloc(1, sizeof *all);
+	(void)argv;
+	die_on_arguments("callout", argc);
 	if (all == NULL)
 		die_system("no memory");
 	start(all);

@@ -8,7 +8,7 @@
  *             Dovecot's socket
  *   never     mail, the queue, the network
  *   signals   TERM ends it, HUP reads the settings again
- *   exit      0 TERM | 100 settings, another auth runs | 111 the system
+ *   exit      0 TERM | 100 an argument, settings, another auth runs | 111 the system
  *   killed    exchanges end with 454; counts of failures are forgotten
  */
 #include <errno.h>
@@ -374,9 +374,11 @@ static void start(struct auth *a)
 	authcrew_init(&a->crew, &a->settings, verified, a);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct auth *a = calloc(1, sizeof *a);
+	(void)argv;
+	die_on_arguments("auth", argc);
 	if (a == NULL)
 		die_system("no memory");
 	start(a);

@@ -7,7 +7,7 @@
  *   starts    the programs of `filters`: fork and exec, no shell, filterworkers at a time (run.h)
  *   never     the queue, the network; a change of a message
  *   signals   TERM ends it and what it runs, HUP reads the settings again
- *   exit      0 TERM | 100 settings, another filterd runs | 111 the system
+ *   exit      0 TERM | 100 an argument, settings, another filterd runs | 111 the system
  *   killed    the programs are killed with it; their messages are put off, with 451
  */
 #include <errno.h>
@@ -372,9 +372,11 @@ static void start(struct filterd *f)
 	service_start(&f->service, &filter_kind, f);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct filterd *f = calloc(1, sizeof *f);
+	(void)argv;
+	die_on_arguments("filterd", argc);
 	if (f == NULL)
 		die_system("no memory");
 	start(f);

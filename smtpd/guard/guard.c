@@ -6,7 +6,7 @@
  *   starts    at its start a child that reads the rows of before; a thread that writes them
  *   never     mail, the queue, the network, exec
  *   signals   TERM ends it, HUP reads the settings again
- *   exit      0 TERM | 100 settings, another guard runs | 111 the system
+ *   exit      0 TERM | 100 an argument, settings, another guard runs | 111 the system
  *   killed    sessions go on without it; what was counted in the last second is forgotten
  */
 #include <stdlib.h>
@@ -289,9 +289,11 @@ static void start(struct guard *g)
 	service_start(&g->service, &guard_kind, g);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct guard *g = calloc(1, sizeof *g);
+	(void)argv;
+	die_on_arguments("guard", argc);
 	if (g == NULL)
 		die_system("no memory");
 	start(g);

@@ -142,6 +142,13 @@ def test_pflogsumm_counts_us(alpha):
     assert delivered >= 1 and received >= 1, out[:1500]
 
 
+def test_daemons_take_no_arguments(alpha):
+    """Who tries --help, or --check as with tlsd, does not want a daemon to start."""
+    for name in ("auth", "bounce", "callout", "filterd", "guard", "queued", "resolver"):
+        r = subprocess.run([f"{alpha.libexec}/{name}", "--help"], capture_output=True, text=True, timeout=120)
+        assert r.returncode == 100 and f"usage: {name} (no arguments" in r.stderr, (name, r)
+
+
 def test_a_hundred_messages_at_once(alpha):
     before = len(alpha.mail(TO))
     sessions = [smtplib.SMTP(alpha.address, alpha.port, timeout=120) for _ in range(20)]

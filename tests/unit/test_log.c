@@ -218,6 +218,12 @@ static void act_system(void)
 	die_system("cannot open it");
 }
 
+static void act_arguments(void)
+{
+	die_on_arguments("guard", 1);
+	die_on_arguments("guard", 2);
+}
+
 static void deaths(void **state)
 {
 	(void)state;
@@ -226,6 +232,8 @@ static void deaths(void **state)
 	assert_true(matches(catch_end(), "fatal: it is wrong\n$"));
 	assert_int_equal(exit_of(act_system), EXIT_SYSTEM);
 	assert_true(matches(catch_end(), "fatal: cannot open it: No such file or directory\n$"));
+	assert_int_equal(exit_of(act_arguments), EXIT_YOUR_FAULT);
+	assert_true(matches(catch_end(), "/guard.*fatal: usage: guard .no arguments"));
 }
 
 /* A logged error must not disturb the errno that a caller still wants to look at. */
