@@ -164,7 +164,7 @@ static void print_queue(const struct state *s)
 		show_time_from(s->oldest_ms, s->now, &text);
 		printf("oldest        %s, %s\n", id, str_c(&text));
 	}
-	printf("since start   %llu accepted, %llu delivered, %llu deferred, %llu bounced\n", (unsigned long long)t->accepted, (unsigned long long)t->delivered,
+	printf("so far        %llu accepted, %llu delivered, %llu deferred, %llu bounced\n", (unsigned long long)t->accepted, (unsigned long long)t->delivered,
 		(unsigned long long)t->deferred, (unsigned long long)t->bounced);
 	str_clear(&text);
 	show_size(s->disk_free, &text);

@@ -394,14 +394,16 @@ def test_without_queued(queue, four):
         queue.queued = queue.i.start_queued()
 
 
-def test_status_names_the_queued_that_runs(queue):
-    """Also when nothing has come in since it started."""
+def test_status_names_the_queued_that_runs(queue, four):
+    """Also when nothing has come in since it started; what is counted goes on over the start, and nothing else is said."""
+    accepted = json.loads(queue.out("status", "--json"))["accepted"]
     queue.i.kill(queue.queued, signal.SIGTERM)
     queue.queued = queue.i.start_queued()
     end = time.monotonic() + 120
     while (status := json.loads(queue.out("status", "--json")))["pid"] != queue.queued.pid and time.monotonic() < end:
         time.sleep(0.05)
     assert status["pid"] == queue.queued.pid and abs(status["started"] - time.time()) < 600
+    assert status["accepted"] == accepted >= 4 and re.search(rf"^so far +{accepted} accepted", queue.out("status"), re.M)
 
 
 def test_a_spool_gone_wrong_is_told_with_its_remedy(queue):
