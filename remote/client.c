@@ -96,12 +96,23 @@ static void take_size(struct client *c, struct bytes value)
 	c->size_limit = bytes_to_u64(bytes_trim(value), UINT64_MAX, &limit) ? limit : 0;
 }
 
+/* RFC 5321 4.1.1.1: the reply's first word is the server's name. */
+static void take_name(void *context, struct bytes line)
+{
+	struct client *c = context;
+	struct bytes rest = bytes_trim(line), name = bytes_cut(&rest, ' ');
+
+	if (c->conn.reply.lines == 1)
+		c->is_us = !c->relay && name.len > 0 && (bytes_equal_nocase(name, c->settings->me) || bytes_equal_nocase(name, c->settings->helohost));
+}
+
 static void take_keyword(void *context, struct bytes line)
 {
 	struct client *c = context;
 	struct bytes rest = bytes_trim(line);
 	struct bytes keyword;
 
+	take_name(c, line);
 	if (c->conn.reply.lines == 1)
 		return;
 	keyword = bytes_cut(&rest, ' ');
@@ -145,8 +156,10 @@ static bool hello(struct client *c, struct outcome *o_r)
 
 	c->esmtp = result == CONN_OK && code / 100 == 2;
 	if (result == CONN_OK && code / 100 == 5 && code != 521 && code != 554)
-		result = say_hello(c, LIT("HELO "), NULL);
+		result = say_hello(c, LIT("HELO "), take_name);
 	*o_r = result == CONN_OK ? reply_outcome(&c->conn.reply, STAGE_HELO, '2') : client_failure(c, STEP_HELO, result);
+	if (o_r->verdict == V_OK && c->is_us)
+		*o_r = outcome_make(V_PERM, STAGE_HELO, "5.4.6", LIT("the mail comes back to this host: the server has its name, and it does not take this domain's mail"));
 	return o_r->verdict == V_OK;
 }
 
@@ -174,13 +187,14 @@ static bool connected(struct client *c, const struct netaddr *to, struct outcome
 	return false;
 }
 
-bool client_open(struct client *c, const struct dns_address *server, uint16_t port, struct outcome *o_r)
+bool client_open(struct client *c, const struct dns_address *server, uint16_t port, bool relay, struct outcome *o_r)
 {
 	struct netaddr to = server->addr;
 	bool ready;
 
 	conn_close(&c->conn);
-	c->used = c->must_reset = false;
+	c->used = c->must_reset = c->is_us = false;
+	c->relay = relay;
 	to.port = port;
 	(void)bytes_to_cstring(bytes_of(server->name), c->host, sizeof c->host);
 	netaddr_format(&to, c->ip);
@@ -189,7 +203,7 @@ bool client_open(struct client *c, const struct dns_address *server, uint16_t po
 		return false;
 	netaddr_format(&c->conn.source, c->source_ip);
 	ready = greeting(c, o_r) && hello(c, o_r);
-	if (!ready && o_r->code != 0)
+	if (!ready && (o_r->code != 0 || c->is_us))
 		client_quit(c);
 	if (!ready)
 		conn_close(&c->conn);

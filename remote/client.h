@@ -26,6 +26,8 @@ struct client {
 	char text[400];                           /* text of outcomes of our own */
 	bool esmtp, pipelining, eight_bit, binary, chunking, utf8, dsn, size;
 	uint64_t size_limit;                      /* 0: none was told */
+	bool relay;                               /* the operator named the server (smtproutes), not the DNS or an address literal */
+	bool is_us;                               /* it is no relay, and answers with our own name */
 	bool used;                                /* a transaction was begun on this connection */
 	bool must_reset;                          /* the server may still be in the middle of one */
 	deadline_t end;                           /* no wait of the current job goes beyond it */
@@ -38,8 +40,9 @@ void client_free(struct client *c);           /* closes without a word */
 void client_set_end(struct client *c, deadline_t end);
 
 /* Connect, take the greeting, say EHLO (HELO when that fails for good). True: ready for client_deliver. False: the connection is
- * closed and *o_r says why, its text valid until the next call. */
-bool client_open(struct client *c, const struct dns_address *server, uint16_t port, struct outcome *o_r);
+ * closed and *o_r says why, its text valid until the next call. Unless it is a relay, a server whose answer to EHLO or HELO has the name of this host
+ * (`me` or `helohost`) is no place for mail: c->is_us is set, and the outcome is permanent, 5.4.6. */
+bool client_open(struct client *c, const struct dns_address *server, uint16_t port, bool relay, struct outcome *o_r);
 bool client_is_open(const struct client *c);
 
 /* What came since the last job on a kept connection ends it: a server that waited long enough says 421 or just closes. */

@@ -243,6 +243,7 @@ bool hosts_find(const struct settings *s, struct bytes destination, deadline_t d
 	if (!bytes_starts_nocase(destination, LIT("r:")))
 		return false;
 	relay = hosts_split_relay(name, &name, &port);
+	hosts_r->relay = port != 0;
 	hosts_r->port = port != 0 ? port : (uint16_t)s->remoteport;
 	if (address_read(name, &literal)) {
 		literal_only(&literal, hosts_r);

@@ -4,7 +4,8 @@
  * A destination is the name that route.h gives it: "r:" and a domain (its mail exchangers), "[literal]" (that address), or "relay:port"
  * (the addresses of the relay, no MX). Exchangers of equal preference are tried in random order. When this host is one of them, it
  * and everything of the same or a worse preference is left out, or mail would run in circles; when nothing better is left, the DNS
- * says that this host is where the mail ends, and its settings say otherwise: permanent, 5.4.6.
+ * says that this host is where the mail ends, and its settings say otherwise: permanent, 5.4.6. What the addresses do not tell, a loopback address or a
+ * literal above all, the server's name does (client.h).
  */
 #ifndef REMOTE_HOSTS_H
 #define REMOTE_HOSTS_H
@@ -16,7 +17,7 @@
 #define HOSTS_MAX 20      /* addresses tried in one attempt */
 #define HOSTS_OWN_MAX 256
 
-struct hosts { size_t count; uint16_t port; struct dns_address at[DNS_HOSTS_MAX]; };
+struct hosts { size_t count; uint16_t port; bool relay /* named by the operator */; struct dns_address at[DNS_HOSTS_MAX]; };
 struct hosts_own { size_t count; struct netaddr at[HOSTS_OWN_MAX]; };
 
 /* The addresses of this host: its interfaces (but for loopback, which many instances share) and ownaddresses. */

@@ -74,10 +74,13 @@ static bool try_hosts(struct remote *r, struct delivery *d, deadline_t look_end)
 	for (size_t i = 0; i < r->hosts.count; i++) {
 		if (i > 0 && deadline_passed(look_end, clock_monotonic_ms()))
 			break;
-		if (client_open(&r->client, &r->hosts.at[i], r->hosts.port, &o))
+		if (client_open(&r->client, &r->hosts.at[i], r->hosts.port, r->hosts.relay, &o))
 			return true;
 		where = client_where(&r->client);
 		failure_keep(&failure, &o, &where);
+		/* Those of a worse preference would send it here again. */
+		if (r->client.is_us)
+			break;
 	}
 	where = (struct job_host){ bytes_of(failure.name), bytes_of(failure.ip), bytes_of(failure.source_ip) };
 	job_report_rest(d, &failure.outcome, &where);

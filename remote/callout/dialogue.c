@@ -38,14 +38,22 @@ static bool is_about_something_else(const struct outcome *o)
 	return o->code == 530 || (o->enhanced.class == 5 && ((o->stage == STAGE_MAIL && policy) || (o->stage == STAGE_RCPT && (policy || full))));
 }
 
+/* 5.4.6, found out by us: in what the DNS says, or by the server's name. */
+static bool is_this_host(const struct outcome *o)
+{
+	return (o->stage == STAGE_DNS || o->code == 0) && o->enhanced.subject == 4 && o->enhanced.detail == 6;
+}
+
 static enum callout_verdict verdict_of(const struct outcome *o)
 {
 	if (o->verdict == V_OK)
 		return CALLOUT_EXISTS;
 	if (o->verdict != V_PERM || is_about_something_else(o))
 		return CALLOUT_UNKNOWN;
+	if (is_this_host(o))
+		return CALLOUT_UNASKED;
 	if (o->stage == STAGE_DNS)
-		return o->enhanced.subject == 4 && o->enhanced.detail == 6 ? CALLOUT_UNASKED : CALLOUT_NOBODY;   /* 5.4.6: it is this host */
+		return CALLOUT_NOBODY;
 	return o->stage == STAGE_RCPT ? CALLOUT_NOBODY : o->stage == STAGE_MAIL ? CALLOUT_NO_BOUNCES : CALLOUT_UNKNOWN;
 }
 
@@ -113,7 +121,7 @@ static deadline_t end_of_try(const struct dialogue *d, bool last)
 	return last || deadline_passed(d->end, now) ? d->end : deadline_in(now, (d->end - now) / 2);
 }
 
-/* True: it came as far as MAIL, and what was said counts. */
+/* True: it came as far as MAIL, or to this host itself, and what was said counts. */
 static bool ask_host(struct dialogue *d, const struct dns_address *host, bool last)
 {
 	struct outcome o;
@@ -126,7 +134,7 @@ static bool ask_host(struct dialogue *d, const struct dns_address *host, bool la
 		d->scope = CALLOUT_NOW;
 	} else {
 		client_set_end(&d->client, end_of_try(d, last));
-		bool open = client_open(&d->client, host, d->hosts.port, &o);
+		bool open = client_open(&d->client, host, d->hosts.port, d->hosts.relay, &o);
 
 		if (open)
 			o = client_probe(&d->client, d->sender->text, mailaddr_is_utf8(d->sender));
@@ -134,7 +142,7 @@ static bool ask_host(struct dialogue *d, const struct dns_address *host, bool la
 	}
 	(void)snprintf(d->said.host, sizeof d->said.host, "%.250s[%s]", host->name, ip);
 	callout_clean(bytes_of(d->said.host), d->said.host, sizeof d->said.host);
-	return client_is_open(&d->client);
+	return client_is_open(&d->client) || d->client.is_us;
 }
 
 static void ask_domain(struct dialogue *d)

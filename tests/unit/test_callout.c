@@ -133,6 +133,12 @@ static void test_what_replies_mean(void **state)
 			fail_msg("%s: %u %s: verdict %d, scope %d", stage_name(cases[i].stage), cases[i].code, cases[i].text, said.verdict, scope);
 		assert_string_equal(said.text, cases[i].text);
 	}
+	struct outcome us = outcome_make(V_PERM, STAGE_HELO, "5.4.6", LIT("this host")), claims = reply_of(STAGE_HELO, 550, "5.4.6 you");
+	struct callout_said said = { 0 };
+	dialogue_judge(&us, &said);
+	assert_int_equal(said.verdict, CALLOUT_UNASKED);
+	dialogue_judge(&claims, &said);
+	assert_int_equal(said.verdict, CALLOUT_UNKNOWN);
 }
 
 /* One sender in UTF-8 must not hide all others of his domain. */
