@@ -87,6 +87,7 @@ int main(void)
 		"names that begin with a dot, and directories, do not count.\nA line that ends with a carriage return, or holds another control character, is a fault.\n.Pp\n"
 		"A program reads the files it uses when it starts, and no others.\nDaemons read them again at SIGHUP\n.Pq Ql tappal reload ;\n"
 		"a wrong value then leaves the old ones in force and is logged, and at a start it ends the program with file, line and what to do.\n"
+		"Workers that deliver have those of their start; after a reload each ends with the delivery it has.\n"
 		".Cm spawn local\nalso reads them again by itself before it calls a mailbox unknown, when they have changed.\n"
 		".Ql tappal config\nshows, checks and changes settings.\n.Bl -tag -width Ds\n", stdout);
 	for (size_t i = 0; i < setting_count; i++)

@@ -214,10 +214,17 @@ static int config_check(int argc, char **argv)
 
 /* ---- set, unset ---- */
 
-/* What a program takes once: addresses are bound, and the index is mapped, when it starts. */
+/* What a program takes once: addresses are bound, the index is mapped and tables are made when it starts. NULL: it is read again. */
 static const char *starts_with(const struct setting_row *row)
 {
-	return strcmp(row->name, "smtpdlisten") == 0 ? "smtpd" : strcmp(row->name, "indexsize") == 0 ? "queued" : NULL;
+	static const struct { const char *setting, *program; } rows[] = {
+		{ "smtpdlisten", "smtpd" }, { "indexsize", "queued" }, { "guardrows", "guard" }, { "calloutrows", "callout" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strcmp(row->name, rows[i].setting) == 0)
+			return rows[i].program;
+	return NULL;
 }
 
 static void say_effect(const struct setting_row *row)

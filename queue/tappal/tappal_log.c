@@ -2,8 +2,9 @@
  * tappal_log - `tappal log ID`: the lines about a message in the log file of setting logfiles and in the older files beside it.
  * Room: queue, the operator's own uid.
  *
- * Older files are those in the same directory whose names begin with the file's ("mail.log.1"), and beside a file called
- * "current" multilog's and svlogd's ("@4000...s"). They are read oldest first; those that ended before the message came are left out.
+ * Older files are those in the same directory whose names begin with the file's ("mail.log.1", "current-20261121"), and beside a file
+ * called "current" multilog's and svlogd's, too ("@4000...s"). They are read oldest first; those that ended before the message came are
+ * left out, and compressed ones are counted and named, not read.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -23,7 +24,7 @@
 #define CHUNK (1u << 20)
 #define FILES_MAX 10000u
 
-struct log_file { char *name; time_t changed; };
+struct log_file { char *name; struct timespec changed; bool written, numbered; };   /* written: the file itself; numbered: "mail.log.1" */
 
 struct search {
 	char id[MSGID_TEXT + 1];
@@ -38,11 +39,9 @@ static bool is_beside(const char *name, const char *base)
 {
 	size_t n = strlen(base);
 
-	if (strcmp(name, base) == 0)
+	if (strcmp(base, "current") == 0 && name[0] == '@')
 		return true;
-	if (strcmp(base, "current") == 0)
-		return name[0] == '@';
-	return strncmp(name, base, n) == 0 && (name[n] == '.' || name[n] == '-');
+	return strncmp(name, base, n) == 0 && (name[n] == '\0' || name[n] == '.' || name[n] == '-');
 }
 
 static bool ends_with(const char *name, const char *tail)
@@ -50,8 +49,9 @@ static bool ends_with(const char *name, const char *tail)
 	return bytes_ends_nocase(bytes_of(name), bytes_of(tail));
 }
 
-static void add_file(struct search *s, int dir, const char *name, wall_ms_t since)
+static void add_file(struct search *s, int dir, const char *name, const char *base, wall_ms_t since)
 {
+	struct log_file *f = &s->files[s->count];
 	struct stat st;
 
 	if (fstatat(dir, name, &st, 0) != 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_mtime + 1 < since / SECOND_MS)
@@ -62,18 +62,23 @@ static void add_file(struct search *s, int dir, const char *name, wall_ms_t sinc
 	}
 	if (s->count == FILES_MAX)
 		return;
-	s->files[s->count].name = strdup(name);
-	s->files[s->count].changed = st.st_mtime;
-	s->count += s->files[s->count].name != NULL;
+	*f = (struct log_file){ .name = strdup(name), .changed = st.st_mtim, .written = strcmp(name, base) == 0, .numbered = name[0] != '@' && name[strlen(base)] == '.' };
+	if (f->name == NULL)
+		tool_stop("out of memory");
+	s->count++;
 }
 
 static int older_first(const void *a, const void *b)
 {
 	const struct log_file *x = a, *y = b;
 
-	if (x->changed != y->changed)
-		return x->changed < y->changed ? -1 : 1;
-	return strcmp(y->name, x->name);   /* "@4000..." and "mail.log.1" stand before the file that is being written */
+	if (x->changed.tv_sec != y->changed.tv_sec)
+		return x->changed.tv_sec < y->changed.tv_sec ? -1 : 1;
+	if (x->changed.tv_nsec != y->changed.tv_nsec)
+		return x->changed.tv_nsec < y->changed.tv_nsec ? -1 : 1;
+	if (x->written != y->written)
+		return x->written ? 1 : -1;
+	return x->numbered ? strverscmp(y->name, x->name) : strverscmp(x->name, y->name);   /* "mail.log.2" stands before "mail.log.1" */
 }
 
 static void find_files(struct search *s, const char *directory, const char *base, wall_ms_t since)
@@ -88,7 +93,7 @@ static void find_files(struct search *s, const char *directory, const char *base
 		tool_stop("out of memory");
 	while ((entry = readdir(dir)) != NULL)
 		if (is_beside(entry->d_name, base))
-			add_file(s, dirfd(dir), entry->d_name, since);
+			add_file(s, dirfd(dir), entry->d_name, base, since);
 	closedir(dir);
 	qsort(s->files, s->count, sizeof(*s->files), older_first);
 }
@@ -204,7 +209,7 @@ int command_log(int argc, char **argv)
 	else if (s.lines == 0)
 		tool_say("the log says nothing about %s", s.id);
 	if (s.compressed > 0)
-		tool_say("%zu compressed file%s beside %s/%s %s not read", s.compressed, s.compressed == 1 ? "" : "s", path, slash + 1, s.compressed == 1 ? "was" : "were");
+		tool_say("%zu compressed file%s beside %s/%s %s not read (zgrep and its kin can)", s.compressed, s.compressed == 1 ? "" : "s", path, slash + 1, s.compressed == 1 ? "was" : "were");
 	for (size_t i = 0; i < s.count; i++)
 		free(s.files[i].name);
 	free(s.files);

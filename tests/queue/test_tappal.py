@@ -463,9 +463,12 @@ def test_config(queue):
     out = queue.out("config", "set", "locals", "a.example", "b.example")
     assert "tappal reload" in out and "queued" in out
     assert open(f"{etc}/locals").read() == "a.example\nb.example\n" and stat.S_IMODE(os.stat(f"{etc}/locals").st_mode) == 0o644
-    out = queue.out("config", "set", "smtpdlisten", "127.0.0.1:2525")
-    assert "restart it" in out and "reload" not in out
-    queue.out("config", "unset", "smtpdlisten")
+    for name, value in (("smtpdlisten", "127.0.0.1:2525"), ("indexsize", "1G"), ("guardrows", "2000"), ("calloutrows", "2000")):
+        out = queue.out("config", "set", name, value)
+        assert "restart it" in out and "reload" not in out
+        queue.out("config", "unset", name)
+    assert queue.out("config", "set", "convert8bit", "yes") == "remote: running ones use it after `tappal reload` (SIGHUP).\n"
+    queue.out("config", "unset", "convert8bit")
     queue.i.set("rcpthosts", ["a.example", "far.example", ".near.example", "routed.example"])
     queue.i.set("smtproutes", "routed.example:mx.example")
     queue.i.set("users", "=x@a.example:nobody:1:1:/home/x:::")
@@ -521,6 +524,23 @@ def test_log(queue, four):
         assert queue.out("log", four[1]).splitlines() == [*lines, f"evil {four[1]} ?[31m"]
         r = queue.run("log", "000000000001")
         assert r.returncode == 1 and "says nothing" in r.stderr
+    finally:
+        os.unlink(f"{queue.i.etc}/logfiles")
+
+
+def test_log_of_logrotate(queue, four):
+    """As etc/logrotate makes them: current.2 is older than current.1, also when a backup has lost the times."""
+    logs = f"{queue.i.root}/rotated"
+    os.mkdir(logs)
+    queue.i.set("logfiles", f"{logs}/current")
+    try:
+        for name in ("current", "current.1", "current.2", "current.10", "current.3.gz", "currently"):
+            with open(f"{logs}/{name}", "w") as f:
+                f.write(f"{four[1]}: {name}\n")
+            os.utime(f"{logs}/{name}", (time.time() + 100, 4000000000))
+        r = queue.run("log", four[1])
+        assert r.stdout.splitlines() == [f"{four[1]}: {name}" for name in ("current.10", "current.2", "current.1", "current")]
+        assert r.returncode == 0 and "1 compressed file beside" in r.stderr
     finally:
         os.unlink(f"{queue.i.etc}/logfiles")
 
