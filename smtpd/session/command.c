@@ -38,6 +38,7 @@ static void act_quit(struct session *s, struct command *c);
 
 /* Of an envelope's room, for one more recipient with what is asked for it, and for the attributes. */
 #define ENVELOPE_RESERVE 8192u
+#define RCPT_OVER_MAX 1000u
 
 #define ST_ANY (ST_START | ST_GREETED | ST_MAIL | ST_RCPT | ST_BDAT)
 
@@ -265,12 +266,19 @@ static bool check_access(struct session *s, struct command *c)
 	}
 }
 
+/* RFC 5321 4.5.3.1.10: the client keeps them for another transaction. That many are no errors, or it would be sent away before the first ones have their message. */
+static bool refuse_one_more(struct session *s)
+{
+	session_reply(s, 452, "4.5.3", "Too many recipients");
+	if (s->mail.rcpt_over++ < RCPT_OVER_MAX)
+		s->errors--;
+	return false;
+}
+
 static bool check_rcpt(struct session *s, struct command *c)
 {
-	if (s->mail.rcpt_count >= s->settings->maxrcpt || s->mail.recipients.len > ENVELOPE_MAX - ENVELOPE_RESERVE) {
-		session_reply(s, 452, "4.5.3", "Too many recipients");
-		return false;
-	}
+	if (s->mail.rcpt_count >= s->settings->maxrcpt || s->mail.recipients.len > ENVELOPE_MAX - ENVELOPE_RESERVE)
+		return refuse_one_more(s);
 	if (!parse_path(s, c, s->mail.smtputf8, "5.1.3"))
 		return false;
 	if (c->addr.kind == ADDR_NULL) {

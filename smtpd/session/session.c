@@ -122,7 +122,7 @@ void session_end_transaction(struct session *s)
 		str_free(&mail->recipients);
 	str_clear(&mail->recipients);
 	mail->sender = (struct mailaddr){ 0 };
-	mail->rcpt_count = mail->rcpt_refused = 0;
+	mail->rcpt_count = mail->rcpt_refused = mail->rcpt_over = 0;
 	mail->body = BODY_7BIT;
 	mail->smtputf8 = false;
 	mail->ret[0] = mail->envid[0] = '\0';

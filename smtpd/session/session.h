@@ -55,7 +55,7 @@ struct transaction {
 	struct str sender_text;
 	struct mailaddr sender;          /* points into sender_text */
 	struct str recipients;           /* T fields of an envelope */
-	uint32_t rcpt_count, rcpt_refused;
+	uint32_t rcpt_count, rcpt_refused, rcpt_over;   /* over: more than it can have */
 	char only_rcpt[ADDRESS_MAX + 1]; /* the first recipient */
 	enum body_type body;
 	bool smtputf8;
