@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define PART_HEAD (RECORD_HEAD + 2u)          /* a body_part or envelope_part before its octets */
+#define PIECE_MAX 56000u                      /* with ENQUEUER_HELD octets before it, below a body_part's most */
 #define ENVELOPE_PART_MAX 32768u
 #define BODY_PART_MAX 65000u
 #define OUT_KEPT 65536u           /* the memory of a longer list of recipients is given back */
@@ -353,7 +354,15 @@ void enqueuer_body(struct enqueuer *e, const struct bytes *spans, size_t count)
 				out_of_memory(e);
 		return;
 	}
-	enqueuer_flush(e, spans, count, (struct bytes){ 0 });
+	if (e->held.len + total <= ENQUEUER_HELD + PIECE_MAX) {
+		enqueuer_flush(e, spans, count, (struct bytes){ 0 });
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		for (struct bytes rest = spans[i], piece; rest.len > 0; rest = bytes_slice(rest, piece.len, rest.len)) {
+			piece = bytes_slice(rest, 0, PIECE_MAX);
+			enqueuer_flush(e, &piece, 1, (struct bytes){ 0 });
+		}
 }
 
 /* ---- the answer */

@@ -70,7 +70,7 @@ static void put_answer(struct setup *s, unsigned result, msgid_t id)
 static void send_one(struct setup *s, size_t envelope_size, size_t piece, size_t pieces)
 {
 	struct str envelope = STR_INIT(1 << 20), body = STR_INIT(1 << 20), expected = STR_INIT(1 << 20);
-	static char octets[40000], address[100000];
+	static char octets[250000], address[100000];
 	msgid_t id;
 	uint64_t size;
 	for (size_t i = 0; i < sizeof octets; i++)
@@ -98,7 +98,8 @@ static void send_one(struct setup *s, size_t envelope_size, size_t piece, size_t
 static void test_messages(void **state)
 {
 	static const struct { size_t envelope, piece, pieces; } cases[] = { { 10, 0, 0 }, { 10, 1, 1 }, { 10, 1, 9000 }, { 10, 4096, 1 }, { 10, 8191, 3 }, { 10, 8192, 3 },
-		{ 10, 8193, 3 }, { 10, 32768, 9 }, { 32768, 100, 2 }, { 32769, 40000, 2 }, { 100000, 7, 7 } };
+		{ 10, 8193, 3 }, { 10, 32768, 9 }, { 32768, 100, 2 }, { 32769, 40000, 2 }, { 100000, 7, 7 },
+		{ 10, 66000, 1 }, { 10, 250000, 2 } };
 	struct setup s;
 	(void)state;
 	open_setup(&s);
