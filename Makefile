@@ -1,12 +1,13 @@
 # tappal. `make`, `make install`; every other target is listed by `make help`.
 #
 # ROOT is compiled in and stands before every path of the instance (/etc/tappal, /var/spool/tappal, ...): several
-# instances stand side by side. DESTDIR is only for packaging. VARIANT=asan|plain keeps builds apart.
+# instances stand side by side. SYSLOG is the socket of the log reader. DESTDIR is only for packaging. VARIANT=asan|plain keeps builds apart.
 # MUSL=musl-gcc builds what tcpserver and inetd start for a connection static, which halves what they cost (etc/static.mk).
 
 PREFIX  ?= /usr
 ROOT    ?=
 DESTDIR ?=
+SYSLOG  ?= /dev/log
 MUSL    ?=
 VARIANT ?= $(if $(MUSL),musl,plain)
 CC      ?= cc
@@ -22,7 +23,7 @@ ALLCFLAGS = -std=c11 -D_GNU_SOURCE -I. -O2 -g $(WARN) $(HARDEN) $(SAN_$(VARIANT)
 ALLLDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN_$(VARIANT)) $(LDFLAGS)
 
 # ---- what may be used by all: no SMTP policy, no LMDB, no OpenSSL
-COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv child passing passing_receive sibling service log settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline commandline dns xtext base64 quoted fieldname mimehead downgrade
+COMMON = bytes linein io clock msgid verdict domain mailaddr envelope netaddr crc32c accounts priv child passing passing_receive sibling service log logsocket settings settings_table settings_parse settings_grammar checklines keylist limits route mailbox channel milterline commandline dns xtext base64 quoted fieldname mimehead downgrade
 
 # ---- one line a program: where it lives, its objects, its libraries. `make boundaries` holds the built files against this.
 smtpd/smtpd      = smtpd/smtpd.o $(DOOR:%=%.o) $(SESSION:%=%.o) $(ASK:%=%.o) smtpd/policy/policy.o $(CHECKS:%=%.o) $(CONTENT:%=%.o)
@@ -74,7 +75,7 @@ all: $(PROGRAMS:%=$(BIN)/%) $(OBJ)/man/tappal-control.5
 # Only this object knows ROOT.
 $(BIN)/paths.o: common/paths.c common/paths.h
 	@mkdir -p $(@D)
-	$(CC) $(ALLCFLAGS) -DROOT='"$(ROOT)"' -DPREFIX='"$(PREFIX)"' -c -o $@ $<
+	$(CC) $(ALLCFLAGS) -DROOT='"$(ROOT)"' -DPREFIX='"$(PREFIX)"' -DSYSLOG='"$(SYSLOG)"' -c -o $@ $<
 
 $(OBJ)/%.o: %.c
 	@mkdir -p $(@D)
@@ -103,7 +104,7 @@ include tests/tests.mk
 include etc/install.mk
 
 help:
-	@echo 'all install uninstall      PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) ROOT=$(ROOT)'
+	@echo 'all install uninstall      PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) ROOT=$(ROOT) SYSLOG=$(SYSLOG)'
 	@echo 'check                      everything (tests/run without apt)'
 	@echo 'check-unit check-dialog check-e2e boundaries'
 	@echo 'asan ubsan                 the unit tests with both sanitizers'

@@ -10,12 +10,13 @@
 
 #include "exits.h"
 #include "io.h"
+#include "logsocket.h"
 
 static void settle(int fd, pid_t parent)
 {
 	sigset_t none;
 	struct sigaction action = { .sa_handler = SIG_DFL };
-	if (dup2(fd, CHILD_FD) < 0 || close_range(CHILD_FD + 1, ~0u, 0) < 0 || io_set_cloexec(CHILD_FD, true) < 0)
+	if (dup2(fd, CHILD_FD) < 0 || !io_close_from(CHILD_FD + 1, logsocket_descriptor()) || io_set_cloexec(CHILD_FD, true) < 0)
 		_exit(EXIT_SYSTEM);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);

@@ -54,7 +54,7 @@ int deadline_poll_ms(deadline_t deadline, deadline_t now)
 	return deadline - now > INT_MAX ? INT_MAX : (int)(deadline - now);
 }
 
-/* Both date forms are English and numeric by definition: no strftime, which follows the locale. */
+/* All date forms are English and numeric by definition: no strftime, which follows the locale. */
 static const char day_name[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
 static const char month_name[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
 
@@ -125,6 +125,17 @@ void clock_rfc3339(wall_ms_t at, struct str *out)
 	add_time(&tm, ".", out);
 	add_digits(out, (long)(at % SECOND_MS), 3, "000");
 	add_zone(&tm, ":", out);
+}
+
+void clock_rfc3164(wall_ms_t at, struct str *out)
+{
+	struct tm tm;
+
+	split_local(at, &tm);
+	str_add_c(out, month_name[tm.tm_mon]);
+	str_add_c(out, tm.tm_mday < 10 ? "  " : " ");
+	add_digits(out, tm.tm_mday, 1, " ");
+	add_time(&tm, "", out);
 }
 
 void clock_span(uint64_t ms, struct str *out)

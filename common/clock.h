@@ -27,6 +27,8 @@ int deadline_poll_ms(deadline_t deadline, deadline_t now);    /* for poll(2): -1
 void clock_rfc5322(wall_ms_t at, struct str *out);
 /* RFC 3339 with microsecond field (ms precision): "2026-11-21T20:28:54.123000+00:00". */
 void clock_rfc3339(wall_ms_t at, struct str *out);
+/* RFC 3164 4.1.2, in local time: "Nov  1 20:28:54". */
+void clock_rfc3164(wall_ms_t at, struct str *out);
 /* "1d3h", "2h5m", "12s" for people. */
 void clock_span(uint64_t ms, struct str *out);
 

@@ -342,6 +342,13 @@ int io_signal_pipe(const int *signals)
 	return ends[0];
 }
 
+bool io_close_from(int first, int spared)
+{
+	if (spared < first)
+		return close_range((unsigned)first, ~0u, 0) == 0;
+	return (spared == first || close_range((unsigned)first, (unsigned)spared - 1, 0) == 0) && close_range((unsigned)spared + 1, ~0u, 0) == 0;
+}
+
 void io_want_files(size_t wanted)
 {
 	struct rlimit limit;

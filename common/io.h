@@ -37,6 +37,9 @@ int io_set_cloexec(int fd, bool on);
 /* Close what is open, of a descriptor from which nothing is lost by it: *fd is -1 then, as it may be before. errno stays as it was. */
 void io_close(int *fd);
 
+/* Close all descriptors from `first` on but `spared` (-1: none). False: errno. */
+bool io_close_from(int first, int spared);
+
 /* Wait until fd is readable (writable) or the deadline passes: 1 ready (or error/hangup pending), 0 deadline, -1 errno. */
 int io_wait_readable(int fd, deadline_t deadline);
 int io_wait_writable(int fd, deadline_t deadline);

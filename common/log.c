@@ -25,6 +25,7 @@ static struct {
 	const char *program;
 	char host[256];
 	char ident[64];           /* openlog(3) keeps the pointer */
+	const struct log_way *way;
 	enum log_to to;
 	enum log_format format;
 	bool syslog_open;
@@ -67,13 +68,20 @@ static void set_ident(void)
 	logger.syslog_open = true;
 }
 
+void log_use(const struct log_way *way)
+{
+	logger.way = way;
+}
+
 void log_target(const char *host, enum log_to to, enum log_format format)
 {
 	snprintf(logger.host, sizeof logger.host, "%s", host);
 	neuter(logger.host);
 	logger.to = to;
 	logger.format = format;
-	if (to == LOG_TO_SYSLOG)
+	if (logger.way != NULL)
+		(to == LOG_TO_SYSLOG ? logger.way->open : logger.way->close)();
+	else if (to == LOG_TO_SYSLOG)
 		set_ident();
 }
 
@@ -163,20 +171,32 @@ static const char *pid_text(void)
 	return logger.pid;
 }
 
+/* Who speaks, as log readers split it off: "tappal/smtpd[123]: " */
+static void line_tag(struct line *line)
+{
+	line_plain(line, "tappal/");
+	line_text(line, logger.program);
+	line_char(line, '[');
+	line_plain(line, pid_text());
+	line_plain(line, "]: ");
+}
+
+static void line_words(struct line *line, const struct level *level, const char *id, const char *text)
+{
+	if (id)
+		line_plain(line, id), line_plain(line, ": ");
+	line_plain(line, level->prefix);
+	line_plain(line, text);
+}
+
 static void build_plain(struct line *line, const struct level *level, const char *id, const char *text)
 {
 	line_stamp(line);
 	line_char(line, ' ');
 	line_text(line, host_name());
-	line_plain(line, " tappal/");
-	line_text(line, logger.program);
-	line_char(line, '[');
-	line_plain(line, pid_text());
-	line_plain(line, "]: ");
-	if (id)
-		line_plain(line, id), line_plain(line, ": ");
-	line_plain(line, level->prefix);
-	line_plain(line, text);
+	line_char(line, ' ');
+	line_tag(line);
+	line_words(line, level, id, text);
 }
 
 static void build_json(struct line *line, const struct level *level, const char *id, const char *text)
@@ -197,17 +217,39 @@ static void build_json(struct line *line, const struct level *level, const char 
 	line_text(line, "\"}");
 }
 
+/* "<22>Nov 21 20:28:54 tappal/smtpd[123]: ": the host's name is the reader's to add. */
+static void line_syslog_head(struct line *line, const struct level *level)
+{
+	struct str head = STR_INIT(40);
+	str_addf(&head, "<%d>", LOG_MAIL | level->priority);
+	clock_rfc3164(clock_wall_ms(), &head);
+	str_add_char(&head, ' ');
+	line_plain(line, str_c(&head));
+	str_free(&head);
+	line_tag(line);
+}
+
+static bool put_way(const struct level *level, const char *id, const char *text)
+{
+	struct line line = { .max = LINE_OCTETS };
+	line_syslog_head(&line, level);
+	if (logger.format == LOG_JSON)
+		build_json(&line, level, id, text);
+	else
+		line_words(&line, level, id, text);
+	return logger.way->put(line.at, line.len);
+}
+
 static void put_syslog(const struct level *level, const char *id, const char *text)
 {
+	struct line line = { .max = LINE_OCTETS };
 	set_ident();
-	if (logger.format == LOG_JSON) {
-		struct line line = { .max = LINE_OCTETS };
+	if (logger.format == LOG_JSON)
 		build_json(&line, level, id, text);
-		line.at[line.len] = 0;
-		syslog(level->priority, "%s", line.at);
-		return;
-	}
-	syslog(level->priority, "%s%s%s%s", id ? id : "", id ? ": " : "", level->prefix, text);
+	else
+		line_words(&line, level, id, text);
+	line.at[line.len] = '\0';
+	syslog(level->priority, "%s", line.at);
 }
 
 /* A log that cannot be written must not stop mail. */
@@ -263,10 +305,12 @@ static void write_line(const char *at, size_t n, bool now)
 
 static void put(const struct level *level, const char *id, const char *text)
 {
-	if (logger.to == LOG_TO_SYSLOG) {
+	if (logger.to == LOG_TO_SYSLOG && logger.way == NULL) {
 		put_syslog(level, id, text);
 		return;
 	}
+	if (logger.to == LOG_TO_SYSLOG && put_way(level, id, text))
+		return;
 	struct line line = { .max = LINE_OCTETS - 1 };
 	if (logger.format == LOG_JSON)
 		build_json(&line, level, id, text);

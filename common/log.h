@@ -21,6 +21,14 @@ void log_init(const char *program, const char *host, enum log_to to, enum log_fo
 void log_target(const char *host, enum log_to to, enum log_format format);
 void log_program(const char *program);  /* the name for the lines that follow: queued writes those of its workers' results */
 
+/* How lines for syslog go, where not by syslog(3): logsocket.h. Before log_init. A line that is not put goes to stderr. */
+struct log_way {
+	void (*open)(void);       /* again: nothing */
+	void (*close)(void);
+	bool (*put)(const char *line, size_t n);
+};
+void log_use(const struct log_way *way);
+
 /* Lines between log_hold and log_release leave with one write, and under load that is most of what logging costs. For a loop that releases
  * in every turn before anybody hears of what the lines tell. A line at log_error or that ends the program does not wait. */
 void log_hold(void);

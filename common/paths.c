@@ -1,5 +1,5 @@
 /*
- * paths - the compiled-in places of this instance. Room: common. ROOT and PREFIX come from the Makefile; this is the only
+ * paths - the compiled-in places of this instance. Room: common. ROOT, PREFIX and SYSLOG come from the Makefile; this is the only
  * object that knows them.
  */
 #include "paths.h"
@@ -9,3 +9,4 @@ const char path_spool[] = ROOT "/var/spool/tappal";
 const char path_run[] = ROOT "/run/tappal";
 const char path_libexec[] = ROOT PREFIX "/libexec/tappal";
 const char path_bin[] = ROOT PREFIX "/bin";
+const char path_syslog[] = SYSLOG;

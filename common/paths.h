@@ -10,6 +10,7 @@ extern const char path_spool[];    /* ROOT/var/spool/tappal */
 extern const char path_run[];      /* ROOT/run/tappal       sockets of resolver, auth, guard, filterd, callout, tlsd and smtpd */
 extern const char path_libexec[];  /* ROOT PREFIX/libexec/tappal */
 extern const char path_bin[];      /* ROOT PREFIX/bin */
+extern const char path_syslog[];   /* SYSLOG: /dev/log, the socket of the system's log reader, whatever ROOT is */
 
 /* Names under path_spool (the working directory of the queue's programs), with owner, group and mode as etc/spool-tree sets them.
  * A fifo belongs by uid to the far end, and to queued by group: a uid is what a set-uid program replaces, so neither remote nor

@@ -11,6 +11,7 @@
 
 #include "io.h"
 #include "log.h"
+#include "logsocket.h"
 #include "priv.h"
 #include "sibling.h"
 
@@ -310,6 +311,7 @@ void service_turn(struct service *s)
 void service_enter(struct service *s, struct settings *settings, const struct service_origin *o)
 {
 	priv_standard_descriptors();
+	logsocket_use();
 	settings_or_die(settings, o->program, o->used_by);
 	askers_add(&s->askers, o->asker);   /* before descriptors are given up: it may ask the name service */
 	priv_run_directory();

@@ -30,7 +30,7 @@ $(OBJ)/static/musl.o: common/musl.c common/musl.h
 
 $(BIN)/static-paths.o: common/paths.c common/paths.h
 	@mkdir -p $(@D)
-	$(STATIC_CC) $(MUSL_CFLAGS) -DROOT='"$(ROOT)"' -DPREFIX='"$(PREFIX)"' -c -o $@ $<
+	$(STATIC_CC) $(MUSL_CFLAGS) -DROOT='"$(ROOT)"' -DPREFIX='"$(PREFIX)"' -DSYSLOG='"$(SYSLOG)"' -c -o $@ $<
 
 # program, and what of ours it is linked from
 define static_program

@@ -17,6 +17,7 @@
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/logsocket.h"
 #include "common/paths.h"
 #include "common/priv.h"
 
@@ -160,6 +161,7 @@ static void die_of_settings(const struct start *start, const struct str *faults)
 static void load_settings(const struct start *start, struct settings *settings)
 {
 	struct str faults = STR_INIT(65536);
+	logsocket_use();
 	log_init("smtpd", "", start->stderr_is_client ? LOG_TO_SYSLOG : LOG_TO_STDERR, LOG_LINE);
 	if (!settings_load(settings, path_etc, USED_SMTPD, &faults))
 		die_of_settings(start, &faults);

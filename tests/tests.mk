@@ -183,7 +183,7 @@ FUZZ_COMMON = $(COMMON:%=$(FUZZ_OUT)/common/%.o) $(FUZZ_OUT)/common/paths.o
 
 $(FUZZ_OUT)/%.o: %.c
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -DROOT='""' -DPREFIX='"/usr"' -MMD -MP -c -o $@ $<
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -DROOT='""' -DPREFIX='"/usr"' -DSYSLOG='"/dev/log"' -MMD -MP -c -o $@ $<
 
 define fuzz
 $$(FUZZ_OUT)/fuzz_$(1): $$(FUZZ_OUT)/tests/fuzz/fuzz_$(1).o $$(FUZZ_SRC_$(1):%.c=$$(FUZZ_OUT)/%.o) $$(FUZZ_COMMON)

@@ -7,6 +7,7 @@
 
 #include "common/exits.h"
 #include "common/log.h"
+#include "common/logsocket.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -252,10 +253,12 @@ static int compare_fds(const void *a, const void *b)
 /* The parent's other descriptors, its signal pipe above all, are no business of ours. */
 static void close_others(const struct server *server)
 {
-	int keep[POOL_LISTENERS + 2];
+	int keep[POOL_LISTENERS + 3];
 	size_t n = 0;
 	keep[n++] = STDERR_FILENO;
 	keep[n++] = server->news;
+	if (logsocket_descriptor() >= 0)
+		keep[n++] = logsocket_descriptor();
 	for (size_t i = 0; i < server->listeners->count; i++)
 		keep[n++] = server->listeners->fd[i];
 	qsort(keep, n, sizeof *keep, compare_fds);

@@ -7,6 +7,7 @@
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/logsocket.h"
 #include "common/passing.h"
 #include "common/paths.h"
 #include "common/service.h"
@@ -186,12 +187,12 @@ static void child_let_go(struct door *d, struct child *c)
 	io_close(&c->fd);
 }
 
-/* Of all descriptors only these two stay, under the numbers of session.h. */
+/* Of all descriptors only these two stay, under the numbers of session.h, and the log's. */
 static bool keep_two(int door, int signer)
 {
 	int high_door = fcntl(door, F_DUPFD_CLOEXEC, SESSION_LAST + 1), high_signer = fcntl(signer, F_DUPFD_CLOEXEC, SESSION_LAST + 1);
 	return high_door >= 0 && high_signer >= 0 && dup3(high_door, SESSION_DOOR, O_CLOEXEC) >= 0 && dup3(high_signer, SESSION_SIGNER, O_CLOEXEC) >= 0
-		&& close_range(SESSION_LAST + 1, ~0u, 0) == 0;
+		&& io_close_from(SESSION_LAST + 1, logsocket_descriptor());
 }
 
 static _Noreturn void child_live(const struct door *d, int door, int signer)
@@ -311,16 +312,16 @@ static void reap(struct door *d)
 	}
 }
 
-/* Its client is gone, or it is itself. What it did not sign for that client it signs for nobody. */
+/* Its client is gone, or it is itself, or it is not what it was. What it did not sign for that client it signs for nobody. */
 static void child_told(struct door *d, struct child *c)
 {
-	char octet;
+	char octet = '\0';
 	bool ours = c->state == CHILD_IDLE || c->state == CHILD_BUSY;
-	ssize_t n = ours ? recv(c->fd, &octet, 1, MSG_DONTWAIT) : 0;
+	ssize_t n = ours ? recv(c->fd, &octet, 1, MSG_DONTWAIT | MSG_TRUNC) : 0;
 	if (!ours || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
 	(void)grants_take(d->start->grants, place_of(d, c));
-	if (n == 1 && c->state == CHILD_BUSY)
+	if (n == 1 && octet == SESSION_DONE && c->state == CHILD_BUSY)
 		idle_add(d, c);
 	else
 		child_let_go(d, c);
@@ -369,6 +370,7 @@ static void hand_over(struct door *d)
 {
 	int control = next_connection(d);
 	d->full = false;
+	logsocket_reach();   /* sessions may not */
 	if (control < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
 		log_warn("cannot accept a connection of smtpd's: %s", strerror(errno));
 		d->accept_after = deadline_in(d->now, PAUSE_MS);

@@ -313,7 +313,8 @@ static void forget(struct session *s)
 
 static bool tell_door(void)
 {
-	return send(SESSION_DOOR, "d", 1, MSG_NOSIGNAL) == 1;
+	const char done = SESSION_DONE;
+	return send(SESSION_DOOR, &done, 1, MSG_NOSIGNAL) == 1;
 }
 
 int session_live(const struct room *room)

@@ -17,6 +17,7 @@
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/logsocket.h"
 #include "common/paths.h"
 #include "common/priv.h"
 #include "common/service.h"
@@ -330,6 +331,7 @@ int main(int argc, char **argv)
 	priv_standard_descriptors();
 	if (argc > 2 || (argc == 2 && strcmp(argv[1], "--check") != 0))
 		die_usage("usage: tlsd [--check]");
+	logsocket_use();
 	settings_or_die(&t.settings, "tlsd", USED_TLSD);
 	if (argc == 2)
 		return check(&t.settings);

@@ -44,11 +44,11 @@ def forget_programs():
 
 
 def put_programs(root, programs, into):
-    """Builds PROGRAMS ("queue/queued") for ROOT, once, and copies them into a folder, where anybody may run them."""
+    """Builds PROGRAMS ("queue/queued") for ROOT, once, and copies them into a folder, where anybody may run them. Their log reader is at ROOT/dev/log."""
     build = f"build/{VARIANT}/bin" + root.replace("/", "-")
     missing = [program for program in programs if program not in BUILT[build]]
     if missing:
-        make(f"ROOT={root}", *[f"{build}/{program}" for program in missing])
+        make(f"ROOT={root}", f"SYSLOG={root}/dev/log", *[f"{build}/{program}" for program in missing])
         BUILT[build].update(missing)
     for program in programs:
         target = shutil.copy(f"{TOP}/{build}/{program}", into)

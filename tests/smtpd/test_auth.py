@@ -13,6 +13,7 @@ from conftest import children, eventually
 from house import PROGRAMS, House, Scram, b64
 
 import records
+from logreader import LogReader
 from peers import DovecotAuth
 
 @pytest.fixture(scope="module")
@@ -549,11 +550,16 @@ sys.exit(1)
 """
 
 
-def test_checkpassword(house):
+def checkpassword(house):
     program = f"{house.root}/checkpassword"
     with open(program, "w") as f:
         f.write(CHECK)
     os.chmod(program, 0o755)
+    return program
+
+
+def test_checkpassword(house):
+    program = checkpassword(house)
     house.up(authbackend=f"checkpassword {program}")
     try:
         with house.client() as c:
@@ -573,6 +579,28 @@ def test_checkpassword(house):
         house.down()
         house.set("authbackend", "own")
         os.unlink(f"{house.etc}/authtimeout")
+
+
+def test_checkpassword_with_syslog(house):
+    """A worker's warning goes to the log reader, and not down its channel to auth."""
+    question = records.encode("auth_begin", has_initial=1, plus=0, client=b"192.0.2.1", mechanism=b"PLAIN", binding=b"", initial=b64("\0misused\0x").encode())
+    with LogReader(house.root) as reader:
+        house.set("logto", "syslog")
+        house.set("authbackend", f"checkpassword {checkpassword(house)}")
+        auth = house.start("auth")
+        reader.hear("ready: ")
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(120)
+                s.connect(f"{house.root}/run/tappal/auth")
+                s.sendall(question)
+                assert records.decode(s.recv(65536))[0].result == 2
+            before, line = reader.hear(" ended with 2")
+            assert line.startswith("<20>") and "a worker" not in before
+        auth.terminate()
+        assert auth.wait(120) == 0
+    house.set("logto", "stderr")
+    house.set("authbackend", "own")
 
 
 class Dovecot:

@@ -12,6 +12,8 @@ import time
 import pytest
 from conftest import TOP, Mouth, eventually, free_port, sessions, smtpd_processes
 
+from logreader import LogReader
+
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root: the drop of privilege is tested")
 
 
@@ -158,6 +160,23 @@ service tappal-smtp
 }}
 """)
     return server.run(["xinetd", "-dontfork", "-f", conf, "-pidfile", f"{server.place.root}/xinetd.pid"])
+
+
+def test_pool_with_syslog(server):
+    """One process serves client after client, and its lines arrive."""
+    with LogReader(server.place.root) as reader:
+        pool = server.pool(logto="syslog", smtpdsessions=1)
+        first = None
+        for n in range(3):
+            with server.connect() as c:
+                c.greet()
+                serving, = sessions(pool.pid)
+                assert c.ask(f"MAIL FROM:<sender-{n}@b.test>").startswith("250")
+                assert c.ask("RCPT TO:<stranger@elsewhere.test>").startswith("554 5.7.1")
+                _, line = reader.hear(f"sender-{n}@")
+                assert line.startswith("<22>") and f" tappal/smtpd[{serving}]: NOQUEUE: reject: " in line, line
+                assert c.ask("QUIT").startswith("221") and c.hear() is None
+            assert serving == (first := first or serving)
 
 
 @needs("xinetd")

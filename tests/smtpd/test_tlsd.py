@@ -16,8 +16,9 @@ import pytest
 if os.getuid() != 0:
     pytest.skip("tlsd is started as root", allow_module_level=True)
 
-from conftest import Mouth, eventually, private_kib, sessions  # noqa: E402
+from conftest import Mouth, eventually, free_port, private_kib, sessions  # noqa: E402
 from faults import calm  # noqa: E402
+from logreader import LogReader  # noqa: E402
 from tlshost import Host, Secure, client_context, openssl, wait_gone  # noqa: E402
 
 
@@ -234,6 +235,30 @@ def test_so_many_clients(host, clients):
     assert [len(set(processes[:clients])), len(set(processes[clients:])), len(set(processes))] == [1, 1, 2]
     assert wait_gone(set(processes)) == []
     assert "before its time" not in host.log() and "was killed" not in host.log()
+
+
+def test_with_syslog(host):
+    """A session's lines go to the log reader, also to one that was started again meanwhile, and none of them to the door."""
+    with LogReader(host.place.root) as reader:
+        host.prepare(logto="syslog")
+        host.spawn("tlsd")
+        reader.hear("ready: 3 certificates")
+        host.port, host.port465 = free_port(), free_port()
+        host.set("smtpdlisten", f"127.0.0.1:{host.port} relay\n127.0.0.1:{host.port465} submissions")
+        host.spawn("smtpd", "--pool")
+        reader.hear("sessions at most")
+        served_by = []
+        for n in range(3):
+            c = host.starttls()
+            assert c.ask("EHLO x.test").startswith("250")
+            served_by.append(busy_one(host))
+            c.close()
+            assert f"[{served_by[-1]}]: TLS connection with" in reader.hear("cut off without close_notify")[1]
+            assert eventually(host.at_rest)
+            if n == 1:
+                reader.close()
+                reader.bind()
+        assert len(set(served_by)) == 1
 
 
 def test_failed(host):

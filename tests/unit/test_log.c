@@ -13,15 +13,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "common/child.h"
 #include "common/exits.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/logsocket.h"
+#include "common/sibling.h"
 
 static int saved_stderr = -1, pipe_end = -1;
 static char caught[140000];
@@ -311,6 +315,133 @@ static void held_writes(void **state)
 	assert_int_equal(lines, 60);
 }
 
+/* ---- the system's log reader */
+
+static char reader_path[] = "/tmp/tappal-log.XXXXXX/log";
+
+static int reader_bind(void)
+{
+	struct sockaddr_un sa;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	assert_true(fd >= 0 && sibling_address(reader_path, &sa));
+	(void)unlink(reader_path);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&sa, sizeof sa), 0);
+	return fd;
+}
+
+static const char *reader_line(int fd)
+{
+	static char line[4096];
+	ssize_t n = recv(fd, line, sizeof line - 1, 0);
+	line[n > 0 ? n : 0] = '\0';
+	return line;
+}
+
+static int reader_begin(enum log_format format)
+{
+	memcpy(reader_path, "/tmp/tappal-log.XXXXXX", sizeof "/tmp/tappal-log.XXXXXX");
+	assert_non_null(mkdtemp(reader_path));
+	reader_path[strlen(reader_path)] = '/';
+	int fd = reader_bind();
+	logsocket_use();
+	logsocket_open(reader_path);
+	log_init("smtpd", "mx", LOG_TO_SYSLOG, format);
+	return fd;
+}
+
+static void reader_end(int fd)
+{
+	log_init("smtpd", "mx", LOG_TO_STDERR, LOG_LINE);
+	assert_int_equal(logsocket_descriptor(), -1);
+	close(fd);
+	(void)unlink(reader_path);
+	*strrchr(reader_path, '/') = '\0';
+	assert_int_equal(rmdir(reader_path), 0);
+}
+
+#define SYSLOG_STAMP "[A-Z][a-z]{2} [ 1-3][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} tappal/smtpd\\[[0-9]+\\]: "
+
+static void syslog_shape(void **state)
+{
+	(void)state;
+	int fd = reader_begin(LOG_LINE);
+	log_msg(7, "re\nmoved");
+	assert_true(matches(reader_line(fd), "^<22>" SYSLOG_STAMP "[0-9A-Z]{12}: re\\?moved$"));
+	log_warn("slow");
+	assert_true(matches(reader_line(fd), "^<20>" SYSLOG_STAMP "warning: slow$"));
+	log_error("stuck");
+	assert_true(matches(reader_line(fd), "^<19>" SYSLOG_STAMP "error: stuck$"));
+	log_init("smtpd", "mx", LOG_TO_SYSLOG, LOG_JSON);
+	log_info("%3000s", "\"");
+	const char *line = reader_line(fd);
+	assert_true(matches(line, "^<22>" SYSLOG_STAMP "[{]"));
+	json_t *json = json_loads(strchr(line, '{'), 0, NULL);
+	assert_non_null(json);
+	json_decref(json);
+	reader_end(fd);
+}
+
+/* One that is started again is found by the same descriptor, which is in nobody's way; what nobody takes goes to stderr. */
+static void syslog_restarted(void **state)
+{
+	(void)state;
+	int fd = reader_begin(LOG_LINE), own = logsocket_descriptor();
+	assert_true(own >= 10 && (fcntl(own, F_GETFD) & FD_CLOEXEC) != 0);
+	log_info("one");
+	assert_true(matches(reader_line(fd), ": one$"));
+	close(fd);
+	catch_begin();
+	log_info("two");
+	assert_true(matches(catch_end(), STAMP "mx tappal/smtpd\\[[0-9]+\\]: two\n$"));
+	fd = reader_bind();
+	log_info("three");
+	assert_true(matches(reader_line(fd), ": three$"));
+	assert_int_equal(logsocket_descriptor(), own);
+	reader_end(fd);
+}
+
+/* One that has stopped stops nobody else, and gets lines again when it goes on. */
+static void syslog_stalled(void **state)
+{
+	(void)state;
+	int fd = reader_begin(LOG_LINE), lines = 0, got = 0;
+	catch_begin();
+	struct pollfd p = { .fd = pipe_end, .events = POLLIN };
+	for (; poll(&p, 1, 0) == 0; lines++)
+		log_info("%d", lines);
+	for (int i = 0; i < 100; i++)
+		log_info("%d", lines++);
+	const char *here = catch_end();
+	assert_int_equal(count(here, '\n'), 101);
+	for (; *reader_line(fd) != '\0'; got++)
+		continue;
+	assert_int_equal(got, lines - 101);
+	log_info("at last");
+	assert_true(matches(reader_line(fd), ": at last$"));
+	reader_end(fd);
+}
+
+/* A child has its parent's socket, and no line goes down the channel between them. */
+static void syslog_of_a_child(void **state)
+{
+	(void)state;
+	char octets[100];
+	int fd = reader_begin(LOG_LINE), channel;
+	pid_t pid = child_start(&channel);
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		log_warn("from the child");
+		_exit(logsocket_descriptor() >= 0 ? 0 : 1);
+	}
+	assert_int_equal(io_read_full(channel, octets, sizeof octets), 0);
+	close(channel);
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(matches(reader_line(fd), "warning: from the child$"));
+	reader_end(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -324,6 +455,10 @@ int main(void)
 		cmocka_unit_test(text_buffers),
 		cmocka_unit_test(deaths),
 		cmocka_unit_test(keeps_errno),
+		cmocka_unit_test(syslog_shape),
+		cmocka_unit_test(syslog_restarted),
+		cmocka_unit_test(syslog_stalled),
+		cmocka_unit_test(syslog_of_a_child),
 	};
 	return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
