@@ -12,6 +12,11 @@ from sink import Sink
 ADDRESS = "127.0.0.71"
 TO = "joe@logs.tappal"
 FAIL2BAN = f"{TOP}/build/peers/fail2ban"
+# The filters of the jails in the manual page, and that of INSTALL.
+PAGE = open(f"{TOP}/man/tappal-log.5").read().replace("\\e", "\\")
+REFUSED, GUESSED = re.findall(r"^filter *= (postfix\[.*\])$", PAGE, re.M)
+PASSWORDS, = re.findall(r"postfix\[\S+\]", open(f"{TOP}/INSTALL").read())
+AGGRESSIVE = REFUSED.replace("]", ",mode=aggressive]")
 GUEST, GUESSER, HASTY, FORGER = "127.0.0.72", "127.0.0.73", "127.0.0.74", "127.0.0.75"   # clients
 NAMED = "192.0.2.66"                                                                   # who never came
 
@@ -70,12 +75,12 @@ def test_pflogsumm_counts_every_message_and_recipient(host, tmp_path):
     assert "User unknown" in report and "Relay access denied" in report and "4.2.0 later" in report, report
 
 
-def fail2ban(path, options=""):
+def fail2ban(path, jail=REFUSED):
     """The addresses that Debian's filter for Postfix finds, a match each."""
     if not os.path.isdir(FAIL2BAN):
         pytest.skip("fail2ban is not in build/peers: apt-get could not download it")
     program = f"{FAIL2BAN}/usr/bin/fail2ban-regex"
-    run = subprocess.run(["/usr/bin/python3", program, "-c", f"{FAIL2BAN}/etc/fail2ban", "--usedns", "no", "--out", "ip", path, f'postfix[_daemon="tappal/smtpd"{options}]'],
+    run = subprocess.run(["/usr/bin/python3", program, "-c", f"{FAIL2BAN}/etc/fail2ban", "--usedns", "no", "--out", "ip", path, jail],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": f"{FAIL2BAN}/usr/lib/python3/dist-packages"})
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout.split()
@@ -97,7 +102,7 @@ def test_fail2ban_finds_who_is_refused_and_nobody_else(host, tmp_path):
     assert wait_until(lambda: len(fail2ban(log_file(host, tmp_path / "after"))) >= len(before) + 4)
     after = fail2ban(log_file(host, tmp_path / "after"))
     assert sorted(after[len(before):]) == [GUESSER] * 3 + [HASTY], after
-    assert GUESSER in fail2ban(str(tmp_path / "after"), ",mode=aggressive")
+    assert GUESSER in fail2ban(str(tmp_path / "after"), AGGRESSIVE)
 
 
 def test_fail2ban_finds_who_guesses_passwords(host, tmp_path):
@@ -105,10 +110,12 @@ def test_fail2ban_finds_who_guesses_passwords(host, tmp_path):
     lines = [f"2026-11-22T00:00:0{n}.000000+00:00 mx tappal/smtpd[1]: {text}\n" for n, text in enumerate((
         f"warning: unknown[{GUESSER}]: SASL PLAIN authentication failed: authentication failure, sasl_username=joe",
         f"warning: unknown[{GUESSER}]: SASL LOGIN authentication failed: too many failures, sasl_username=[{NAMED}]: SASL LOGIN authentication failed: ",
+        f"warning: unknown[{GUESSER}]: SASL SCRAM-SHA-256-PLUS authentication failed: authentication failure, sasl_username=joe",
         f"warning: unknown[{HASTY}]: SASL LOGIN authentication could not be decided",
         f"unknown[{HASTY}]: SASL PLAIN authentication succeeded, sasl_username=joe"))]
     (tmp_path / "log").write_text("".join(lines))
-    assert fail2ban(str(tmp_path / "log"), ",mode=auth") == [GUESSER] * 2
+    assert fail2ban(str(tmp_path / "log"), GUESSED) == [GUESSER] * 3
+    assert fail2ban(str(tmp_path / "log"), PASSWORDS) == [GUESSER] * 2
 
 
 def test_nobody_can_have_another_banned(host, tmp_path):
@@ -123,6 +130,6 @@ def test_nobody_can_have_another_banned(host, tmp_path):
         assert s.getreply()[0] == 500
     path = log_file(host, tmp_path / "log")
     assert NAMED in open(path).read()
-    for options in ("", ",mode=aggressive"):
-        found = fail2ban(path, options)
+    for jail in (REFUSED, AGGRESSIVE):
+        found = fail2ban(path, jail)
         assert FORGER in found and NAMED not in found, found
