@@ -108,7 +108,7 @@ help:
 	@echo 'check                      everything (tests/run without apt)'
 	@echo 'check-unit check-dialog check-e2e boundaries'
 	@echo 'asan ubsan                 the unit tests with both sanitizers'
-	@echo 'sanitized                  the programs with both, against the tests of smtpd, queue, local and remote'
+	@echo 'sanitized                  the programs with both, against the dialogs and the tests of smtpd, queue, local and remote'
 	@echo 'fuzz fuzz-smoke            every fuzz target, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
 	@echo 'crash crash-sample         kills, errors, power losses at every point; SAMPLE=N SEED=N'
 	@echo 'bench                      beside Postfix, OpenSMTPD, Exim; QUICK=1 in minutes, ONLY=accept,local'
