@@ -88,6 +88,22 @@ struct outcome client_failure(struct client *c, enum step step, enum conn_result
 
 /* ---- what EHLO offers ---- */
 
+/* RFC 9422 4.1: "NAME=VALUE NAME=VALUE"; what is not understood is no limit. */
+static void take_limits(struct client *c, struct bytes limits)
+{
+	while (limits.len > 0) {
+		struct bytes value = bytes_cut(&limits, ' '), name = bytes_cut(&value, '=');
+		uint64_t number = 0;
+
+		if (!bytes_to_u64(value, 999999, &number))
+			continue;
+		if (bytes_equal_nocase(name, LIT("RCPTMAX")))
+			c->rcpt_limit = number;
+		else if (bytes_equal_nocase(name, LIT("MAILMAX")))
+			c->mail_limit = number;
+	}
+}
+
 static void take_size(struct client *c, struct bytes value)
 {
 	uint64_t limit = 0;
@@ -130,12 +146,14 @@ static void take_keyword(void *context, struct bytes line)
 		c->dsn = true;
 	else if (bytes_equal_nocase(keyword, LIT("SIZE")))
 		take_size(c, rest);
+	else if (bytes_equal_nocase(keyword, LIT("LIMITS")))
+		take_limits(c, rest);
 }
 
 static void forget_extensions(struct client *c)
 {
 	c->esmtp = c->pipelining = c->eight_bit = c->binary = c->chunking = c->utf8 = c->dsn = c->size = false;
-	c->size_limit = 0;
+	c->size_limit = c->rcpt_limit = c->mail_limit = 0;
 }
 
 static enum conn_result say_hello(struct client *c, struct bytes verb, conn_line_fn *each)
@@ -195,6 +213,7 @@ bool client_open(struct client *c, const struct dns_address *server, uint16_t po
 	conn_close(&c->conn);
 	c->used = c->must_reset = c->is_us = false;
 	c->relay = relay;
+	c->mails = 0;
 	to.port = port;
 	(void)bytes_to_cstring(bytes_of(server->name), c->host, sizeof c->host);
 	netaddr_format(&to, c->ip);

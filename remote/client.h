@@ -2,10 +2,13 @@
  * client - the sending side of SMTP (RFC 5321) over one connection: greeting, EHLO or HELO, any number of transactions, QUIT.
  *
  * Every recipient gets a verdict, whatever the server does; what is unknown is temporary. Extensions used when offered: PIPELINING
- * (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461), BINARYMIME with CHUNKING (RFC 3030) for what was declared to be
+ * (RFC 2920), SIZE (RFC 1870), LIMITS (RFC 9422: RCPTMAX, MAILMAX), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461), BINARYMIME with CHUNKING (RFC 3030) for what was declared to be
  * binary; all else goes by DATA. For a server without 8BITMIME the body is converted (sevenbit.h), unless the setting convert8bit forbids it: then it goes
  * as it is. A binary one is converted in any case where it cannot go as it is. A message with SMTPUTF8 goes to a server without it only when its addresses
  * and its first JOB_AHEAD_MAX octets are ASCII; else it fails.
+ *
+ * More recipients than the server takes at a time go in several transactions, if the body can be held for them (JOB_AHEAD_MAX); else those that were too many
+ * get a temporary failure.
  *
  * Replies are counted against commands. A server that says more than it was asked is not understood any more: before each group of
  * commands and before the final dot nothing unasked may have come, or an early "250" would be taken for the one that ends the data.
@@ -26,6 +29,8 @@ struct client {
 	char text[400];                           /* text of outcomes of our own */
 	bool esmtp, pipelining, eight_bit, binary, chunking, utf8, dsn, size;
 	uint64_t size_limit;                      /* 0: none was told */
+	uint64_t rcpt_limit, mail_limit;          /* RCPTMAX and MAILMAX; 0: none was told */
+	uint64_t mails;                           /* transactions begun on this connection */
 	bool relay;                               /* the operator named the server (smtproutes), not the DNS or an address literal */
 	bool is_us;                               /* it is no relay, and answers with our own name */
 	bool used;                                /* a transaction was begun on this connection */

@@ -113,6 +113,15 @@ bool job_ahead(struct delivery *d)
 	return true;
 }
 
+bool job_again(struct delivery *d)
+{
+	if (d->ahead.len != d->job.body_size)
+		return false;
+	d->ahead_taken = 0;
+	d->body_left = d->job.body_size;
+	return true;
+}
+
 static size_t body_from_ahead(struct delivery *d, char *out, size_t n)
 {
 	n = n < d->ahead.len - d->ahead_taken ? n : d->ahead.len - d->ahead_taken;

@@ -42,6 +42,9 @@ void job_free(struct delivery *d);
 #define JOB_AHEAD_MAX (512u << 10)
 bool job_ahead(struct delivery *d);
 
+/* Go back to the body's beginning, which is possible as long as all of it is in d->ahead. */
+bool job_again(struct delivery *d);
+
 /* The next octets of the body, at most n: > 0, 0 at its end, -1 when the starter went away before the end: the message is not whole and
  * must not be sent as if it were. Blocks. */
 ssize_t job_body(struct delivery *d, char *out, size_t n);

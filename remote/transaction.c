@@ -23,6 +23,7 @@
 struct transaction {
 	struct client *c;
 	struct delivery *d;
+	uint32_t from, to;       /* these recipients, not the last one */
 	size_t accepted;         /* recipients */
 	bool data_ok;            /* 354 came */
 	bool binary;             /* it goes as BINARYMIME, by BDAT */
@@ -119,7 +120,7 @@ static void say_rcpt(const struct transaction *t, size_t n)
 static void say_group(const struct transaction *t)
 {
 	say_mail(t);
-	for (uint32_t i = 0; i < t->d->job.rcpt_count; i++)
+	for (uint32_t i = t->from; i < t->to; i++)
 		say_rcpt(t, i);
 	if (!t->binary)
 		conn_say(&t->c->conn, LIT("DATA\r\n"));
@@ -136,9 +137,8 @@ static void report(const struct transaction *t, size_t n, const struct outcome *
 
 static void report_rest(const struct transaction *t, const struct outcome *o)
 {
-	struct job_host where = client_where(t->c);
-
-	job_report_rest(t->d, o, &where);
+	for (uint32_t i = t->from; i < t->to; i++)
+		report(t, i, o);
 }
 
 /* The dialogue cannot go on. */
@@ -233,7 +233,7 @@ static bool part(const struct transaction *t)
  * closed. */
 static bool rcpts_run(struct transaction *t, bool mail_ok)
 {
-	for (uint32_t i = 0; i < t->d->job.rcpt_count; i++) {
+	for (uint32_t i = t->from; i < t->to; i++) {
 		enum conn_result result;
 
 		if (!t->c->pipelining)
@@ -520,14 +520,57 @@ static enum client_end deliver(struct transaction *t)
 		return CLIENT_STALE;
 	}
 	c->used = true;
+	c->mails++;
 	return run(t, kept);
+}
+
+/* ---- more recipients than the server takes at a time */
+
+static bool had_enough(const struct client *c)
+{
+	return c->mail_limit != 0 && c->mails >= c->mail_limit;
+}
+
+/* The body is needed again. Where there is no memory for it, those that are too many come another time. */
+static bool hold_body(struct client *c, struct delivery *d)
+{
+	if (job_ahead(d) || d->ahead.failed)
+		return true;
+	conn_close(&c->conn);
+	return false;
+}
+
+static enum client_end leave_rest(struct transaction *t)
+{
+	struct outcome o = outcome_make(V_TEMP, STAGE_RCPT, "4.5.3", LIT("more recipients than the server takes at a time (LIMITS); these come later"));
+
+	t->to = t->d->job.rcpt_count;
+	report_rest(t, &o);
+	return CLIENT_DONE;
 }
 
 enum client_end client_deliver(struct client *c, struct delivery *d)
 {
-	struct transaction t = { .c = c, .d = d };
-	enum client_end end = deliver(&t);
+	uint32_t count = d->job.rcpt_count, most = c->rcpt_limit != 0 && c->rcpt_limit < count ? (uint32_t)c->rcpt_limit : count;
 
-	sevenbit_free(&t.sevenbit);
-	return end;
+	if (had_enough(c)) {
+		client_quit(c);
+		return CLIENT_STALE;
+	}
+	if (most < count && !hold_body(c, d))
+		return CLIENT_BROKEN;
+	for (uint32_t from = 0; from < count; from += most) {
+		struct transaction t = { .c = c, .d = d, .from = from, .to = count - from < most ? count : from + most };
+		enum client_end end;
+
+		if (from > 0 && (!conn_is_open(&c->conn) || had_enough(c) || !job_again(d)))
+			return leave_rest(&t);
+		end = deliver(&t);
+		sevenbit_free(&t.sevenbit);
+		if (end == CLIENT_STALE && from > 0)
+			return leave_rest(&t);
+		if (end != CLIENT_DONE)
+			return end;
+	}
+	return CLIENT_DONE;
 }

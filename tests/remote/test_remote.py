@@ -272,6 +272,44 @@ def test_thousand_recipients(worker):
         assert len(sink.messages()[0].rcpts) == 500
 
 
+FIVE = ["u%d@x.tappal" % i for i in range(5)]
+
+
+@pytest.mark.parametrize("pipelining", [["PIPELINING"], []], ids=["pipelined", "plain"])
+def test_no_more_recipients_than_the_server_takes(worker, pipelining):
+    """RFC 9422. A server that is asked for more hangs up, and none of them would ever get through."""
+    def strict(connection, line):
+        return "421 4.5.3 too many" if len(connection.rcpts) == 2 else "550 5.1.1 no" if b"u3@" in line else None
+    with Sink(rules={"RCPT": strict}, extensions=pipelining + ["LIMITS FUTURE=x rcptmax=2 MAILMAX=100"]) as sink:
+        answer = worker.send(to(sink), rcpts=FIVE)
+        assert [answer[i].verdict for i in range(5)] == [OK, OK, OK, PERM, OK]
+        assert [(len(m.rcpts), m.data) for m in sink.messages()] == [(2, BODY), (1, BODY), (1, BODY)] and len(sink.connections) == 1
+        assert worker.send(to(sink)).one.verdict == OK and len(sink.connections) == 1
+
+
+def test_too_many_recipients_of_what_cannot_be_held(worker):
+    with Sink(extensions=["LIMITS RCPTMAX=2"]) as sink:
+        answer = worker.send(to(sink), rcpts=FIVE, body=b"Subject: x\r\n\r\n" + b"line\r\n" * 100000)
+        assert [(answer[i].verdict, enhanced(answer[i])) for i in range(5)] == [(OK, "2.0.0")] * 2 + [(TEMP, "4.5.3")] * 3
+        assert len(sink.messages()[0].data) == 600014 and len(sink.messages()) == 1
+    with Sink(rules={".": Hangup("250 2.0.0 ok")}, extensions=["LIMITS RCPTMAX=2"]) as sink:
+        answer = worker.send(to(sink), rcpts=FIVE)
+        assert [answer[i].verdict for i in range(5)] == [OK] * 2 + [TEMP] * 3 and len(sink.connections) == 1
+
+
+def test_no_more_messages_than_the_server_takes(worker):
+    with Sink(extensions=["LIMITS MAILMAX=2 RCPTMAX=0"]) as sink:
+        assert [worker.send(to(sink)).one.verdict for _ in range(3)] == [OK] * 3
+        assert len(sink.connections) == 2 and sink.connections[0].commands[-1] == b"QUIT"
+
+
+@pytest.mark.parametrize("limits", ["LIMITS", "LIMITS RCPTMAX", "LIMITS RCPTMAX= MAILMAX=x", "LIMITS RCPTMAX=1x  =1", "LIMITS RCPTMAX=99999999999999999999"])
+def test_limits_that_make_no_sense(worker, limits):
+    with Sink(extensions=[limits]) as sink:
+        assert [r.verdict for r in worker.send(to(sink), rcpts=FIVE).all] == [OK] * 5
+        assert len(sink.messages()) == 1
+
+
 def test_server_that_reads_nothing_before_its_replies_are_read(worker):
     """Long replies to a long group: both ends would wait for the other if replies were not read while commands go out."""
     rcpts = ["u%d@x.tappal" % i for i in range(1000)]
