@@ -261,12 +261,25 @@ bool content_helo(struct session *s, struct command *c)
 	return s->content == NULL || ask_all(s, c, &question_helo);
 }
 
+/* A milter that was lost over a message judges the next one, if it is there again: nobody who brings it down once is rid of it. It hears of the client anew. */
+static bool meet_again(struct session *s, struct milter *m)
+{
+	struct command hello = { .argument = bytes_of(s->helo) };
+	if (m->state != MILTER_AWAY || !m->was_there || !milter_session(m))
+		return true;
+	return (!milter_wants(m, question_connect.no_step) || ask_one(s, NULL, m, &question_connect, NULL))
+		&& (!milter_wants(m, question_helo.no_step) || ask_one(s, &hello, m, &question_helo, NULL));
+}
+
 bool content_mail(struct session *s, struct command *c)
 {
 	struct content *content = s->content;
 	if (content == NULL)
 		return true;
 	content_reset(s);
+	for (size_t i = 0; i < content->count; i++)
+		if (!meet_again(s, &content->milters[i]))
+			return false;
 	snprintf(content->tag, sizeof content->tag, "%08x%08x", (unsigned)getpid(), ++content->serial);
 	return ask_all(s, c, &question_mail);
 }

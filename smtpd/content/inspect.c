@@ -6,7 +6,8 @@
 
 #include "common/log.h"
 
-#define SHOWN_MAX 60000u       /* octets of a field's value: a milter takes packets of 64 KiB */
+#define SHOWN_MAX 60000u       /* octets of a field's value: a milter takes packets of 64 KiB, and hangs up at a longer one */
+_Static_assert(LETTER_NAME_MAX + 1 + SHOWN_MAX + 1 <= MILTER_CHUNK, "a field fits in a packet");
 #define GATHERED 60000u        /* octets of packets without an answer that leave together */
 
 #define CHANGES_MAX 100000u    /* of one milter to one message: a thousand recipients and a body in pieces are far below */

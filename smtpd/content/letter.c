@@ -162,6 +162,8 @@ static enum letter_result take_fields(struct letter *l, struct bytes head)
 			return LETTER_FULL;
 		if (!continued)
 			o.name_len = fieldname(bytes_slice(line, 0, lf));
+		if (o.name_len > LETTER_NAME_MAX)
+			return LETTER_FULL;
 		if (o.name_len == 0) {
 			l->parted = line.at[0] == '\r';
 			l->body_at = l->parted ? next : at;

@@ -11,6 +11,7 @@
 
 #define LETTER_HEAD_MAX (1u << 20)     /* octets of all fields */
 #define LETTER_FIELDS_MAX 10000u
+#define LETTER_NAME_MAX 998u           /* octets of a field's name: a line of RFC 5322 2.1.1, and far from what a milter takes at once */
 
 struct field {
 	char *text;                        /* "Name: value", lines end with CRLF, the last one too; NULL: the place of our own Received: */

@@ -194,10 +194,12 @@ static bool still_there(const struct milter *m)
 bool milter_session(struct milter *m)
 {
 	m->state = MILTER_ON;
-	if (still_there(m))
+	m->was_there = still_there(m);
+	if (m->was_there)
 		return true;
 	disconnect(m);
-	return open_connection(m) && agree(m);
+	m->was_there = open_connection(m) && agree(m);
+	return m->was_there;
 }
 
 void milter_message_end(struct milter *m)

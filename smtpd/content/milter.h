@@ -3,7 +3,8 @@
  * closes instead, the next session connects anew. libmilter understands that only right behind a "continue" at the end of a message, and is
  * silent for ever elsewhere; so a session that ended otherwise ends the connection.
  *
- * A milter that cannot be reached, does not answer in time or breaks the protocol is MILTER_AWAY until the next session: its line's `default` decides.
+ * A milter that cannot be reached, does not answer in time or breaks the protocol is MILTER_AWAY until the next session: its line's `default` decides. One that the
+ * session had is tried once more for its next message.
  * Every wait has a limit (connect, timeout, content of its line); "in progress" begins it again.
  */
 #ifndef SMTPD_CONTENT_MILTER_H
@@ -29,6 +30,7 @@ struct milter {
 	struct milter_options options;
 	struct str macros[MILTER_STAGES];    /* what it asked for; at == NULL: nothing */
 	enum milter_state state;
+	bool was_there;                      /* when it was tried last */
 	bool in_message;                     /* it was told of a sender, and not of the end */
 	bool at_end;                         /* its "continue" at a message's end was the last thing said */
 };

@@ -107,7 +107,7 @@ class Milter:
 
     def _one(self, connection, stream):
         head = stream.read(5)
-        if len(head) < 5:
+        if len(head) < 5 or struct.unpack(">I", head[:4])[0] - 1 > 65535:   # libmilter hangs up at longer ones
             return False
         data, name = stream.read(struct.unpack(">I", head[:4])[0] - 1), KINDS[head[4:]]
         with self.lock:

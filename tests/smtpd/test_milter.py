@@ -444,6 +444,30 @@ def test_too_many_fields(run, server):
         assert c.mail(BODY).startswith("451 4.3.0")
 
 
+def test_the_longest_field(run, server):
+    """A sender cannot make the milter hang up by a field that is too long for it."""
+    with Milter() as m, run(m, "default=accept") as c:
+        assert c.mail(["N" * 998 + ":"] + [" " + "v" * 900] * 80 + ["", "x"]).startswith("250 2.0.0")
+        assert c.mail(["N" * 65530 + ": v", "", "x"]).startswith("552 5.3.4")
+        assert c.mail(BODY).startswith("250 2.0.0")
+        assert 60000 < len(m.told("HEADER")[0]) <= 65535 and m.told("BODY") == [b"x\r\n", b"text\r\n.dot\r\n"] and m.connections == 1
+
+
+def test_a_milter_lost_over_one_message_judges_the_next(run, server):
+    with Milter({"BODY": [CLOSE]}) as m, run(m, "default=accept") as c:
+        assert c.mail(BODY).startswith("250 2.0.0")
+        m.script = {"RCPT": [REJECT]}
+        assert c.ask("MAIL FROM:<alice@example.org>").startswith("250")
+        assert c.ask("RCPT TO:<joe@local.test>").startswith("550 5.7.1")
+        assert m.names()[-5:] == ["OPTIONS", "CONNECT", "HELO", "MAIL", "RCPT"] and m.told("HELO") == [b"client.test\0"] * 2
+        m.script = {"MAIL": [CLOSE], "CONNECT": [REJECT]}
+        assert c.ask("RSET").startswith("250")
+        assert c.ask("MAIL FROM:<alice@example.org>").startswith("250")
+        assert c.ask("RSET").startswith("250")
+        assert c.ask("MAIL FROM:<alice@example.org>").startswith("554 5.7.1")
+        assert c.hear() is None
+
+
 def test_a_verdict_in_time(run):
     with Milter({"END": [SILENT]}) as m, run(m, "content=1 default=accept") as c:
         assert c.mail(BODY).startswith("250 2.0.0")
