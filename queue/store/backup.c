@@ -377,6 +377,8 @@ static enum backup_result copy_all(struct backup *b)
 		r = settle_large(b);
 	if (r == BACKUP_OK)
 		r = backup_tail_end(b);
+	if (r == BACKUP_OK)
+		r = backup_prove(b);
 	return r;
 }
 

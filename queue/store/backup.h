@@ -36,6 +36,7 @@ struct backup {
 	/* results */
 	char error[300];
 	uint64_t files, octets, messages, lost /* bodies that are not there and should be */;
+	struct numbers damaged;       /* ids of messages whose text is not what was accepted; the caller's to free */
 	unsigned tries;
 
 	/* private */
@@ -68,5 +69,8 @@ enum backup_result backup_tail_end(struct backup *b);                     /* it 
 /* The record of the i-th that came becomes an empty one in the copy. */
 enum backup_result backup_empty(struct backup *b, size_t i);
 enum backup_result backup_segment(struct backup *b, uint64_t segment, uint64_t used);
+
+/* backup_prove.c: fills `damaged`. */
+enum backup_result backup_prove(struct backup *b);
 
 #endif

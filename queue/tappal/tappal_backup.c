@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -88,6 +89,15 @@ static void require_sound_index(void)
 		tool_stop("the index is damaged: see `tappal queue check`. There is no backup");
 }
 
+static void say_damaged(const struct backup *b)
+{
+	for (size_t i = 0; i < b->damaged.count; i++) {
+		char id[MSGID_TEXT + 1];
+		msgid_format(b->damaged.at[i], id);
+		tool_say("the text of %s is damaged, in this copy as in the spool: it is not what was accepted", id);
+	}
+}
+
 int command_backup(int argc, char **argv)
 {
 	struct backup b = { .now = clock_wall_ms() };
@@ -108,11 +118,14 @@ int command_backup(int argc, char **argv)
 		tool_stop("%s is no backup: %s. What is there is not complete, which INCOMPLETE in it says; remove it", argv[1], b.error);
 	show_size(b.octets, &size);
 	printf("%s: %llu files, %s octets. `tappal queue check --spool` verifies it\n", argv[1], (unsigned long long)b.files, str_c(&size));
+	say_damaged(&b);
 	if (b.lost > 0)
 		tool_say("the text of %llu messages is not in the spool any more, nor in this copy of it: see `tappal queue check`",
 			(unsigned long long)b.lost);
+	bool whole = b.lost == 0 && b.damaged.count == 0;
+	free(b.damaged.at);
 	str_free(&size);
 	close(b.to);
 	close(spool);
-	return b.lost > 0 ? EXIT_FOUND : EXIT_OK;
+	return whole ? EXIT_OK : EXIT_FOUND;
 }

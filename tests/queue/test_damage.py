@@ -137,6 +137,13 @@ def test_none_is_delivered_and_each_is_held(rotten):
     assert glob.glob(f"{rotten.i.root}/vmail/*/Maildir/tmp/*") == []
 
 
+def test_a_backup_is_made_and_names_them(rotten):
+    copy = f"{rotten.i.root}/copy"
+    r = subprocess.run([f"{rotten.i.libexec}/tappal", "queue", "backup", copy], capture_output=True, text=True, timeout=120)
+    assert r.returncode == 2 and os.path.exists(f"{copy}/MANIFEST"), r
+    assert sorted(line.split()[4] for line in r.stderr.splitlines() if "is damaged" in line) == sorted(rotten.ids[name] for name in rotten.bad()), r.stderr
+
+
 def test_one_that_is_healed_goes_when_it_is_released(rotten):
     """And one that is not, is held again."""
     for name in ("local-large-bad", "remote-small-bad"):
