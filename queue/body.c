@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,6 +32,20 @@ static bool range_is_there(int fd, const struct body_place *place) {
 	return true;
 }
 
+/* queued recycles no segment whose file anybody holds in this way. Only then does it count that the name still means this file: a spare has none
+ * that is asked for. Who finds the file locked comes in the moment in which it is taken away. */
+static bool hold_segment(int fd, const char *name) {
+	struct stat opened, named;
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0) {
+		errno = errno == EWOULDBLOCK ? ENOENT : errno;
+		return false;
+	}
+	if (fstat(fd, &opened) < 0 || lstat(name, &named) < 0)
+		return false;
+	errno = ENOENT;
+	return opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+}
+
 int body_open(struct body *b, const struct body_place *place) {
 	char name[PLACE_MAX];
 	b->fd = -1;
@@ -41,11 +56,11 @@ int body_open(struct body *b, const struct body_place *place) {
 	int fd = io_open_regular(AT_FDCWD, name);
 	if (fd < 0)
 		return -1;
-	if (!range_is_there(fd, place)) {
+	if ((!place->large && !hold_segment(fd, name)) || !range_is_there(fd, place)) {
 		io_close(&fd);
 		return -1;
 	}
-	*b = (struct body){ .fd = fd, .offset = place->offset, .left = place->size };
+	*b = (struct body){ .fd = fd, .offset = place->offset, .left = place->size, .is_copied = !place->large };
 	return 0;
 }
 
@@ -154,7 +169,7 @@ static size_t provable_step(struct body *b) {
 
 /* ---- sending ---- */
 
-/* Without splice: what does not fit into the pipe is read again the next time. */
+/* What does not fit into the pipe is read again the next time. */
 static ssize_t copy_step(const struct body *b, int out, size_t n) {
 	char data[STEP_OCTETS];
 	ssize_t got = io_pread_full(b->fd, data, n < sizeof data ? n : sizeof data, b->offset);
@@ -163,8 +178,12 @@ static ssize_t copy_step(const struct body *b, int out, size_t n) {
 	return write(out, data, (size_t)got);
 }
 
+/* What was spliced is the file's own pages as long as it waits in the pipe, also when nobody holds the file any more: it is for files that
+ * are never written again. A segment's octets are copied. */
 static ssize_t send_step(const struct body *b, int out, size_t n) {
 	off_t offset = (off_t)b->offset;
+	if (b->is_copied)
+		return copy_step(b, out, n);
 	ssize_t moved = splice(b->fd, &offset, out, NULL, n, SPLICE_F_NONBLOCK);
 	if (moved < 0 && (errno == EINVAL || errno == ENOSYS))
 		return copy_step(b, out, n);

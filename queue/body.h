@@ -2,8 +2,9 @@
  * body - the octets of one message, read-only, out of the segment of the log or the file in large/ that holds them. Used by spawn
  * (which moves them into a worker's pipe and looks only at their checksum), by bounce and by tappal (which read them). Room: queue.
  *
- * The range comes from queued, which keeps the segment from being recycled meanwhile. What is opened must be a regular
- * file with one name; nothing outside of [offset, offset + size) is ever read. Working directory: the spool.
+ * The range comes from queued. An open body of the log holds its segment (a shared flock) until body_close, or until its process ends: as long it is
+ * not recycled, whatever becomes of queued. What is opened must be a regular file with one name; nothing outside of [offset, offset + size) is
+ * ever read. Working directory: the spool.
  */
 #ifndef QUEUE_BODY_H
 #define QUEUE_BODY_H
@@ -16,6 +17,7 @@ struct body {
 	int fd;             /* -1 when closed; close-on-exec */
 	uint64_t offset;    /* of the next octet in the file */
 	uint64_t left;      /* octets still to come */
+	bool is_copied;     /* never spliced: its file may be written again when this is closed */
 	/* what is still to be proved, once body_prove was called */
 	struct intake_sum sum;
 	uint64_t sum_end;   /* offset in the file behind the last octet of it; 0: nothing */

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -449,10 +450,27 @@ enum msglog_result msglog_finish(struct msglog *log, struct place *place_r, uint
 
 /* ---- space ---- */
 
+/* Who reads a body out of it holds a shared lock, which ends with the last descriptor of the reader. The exclusive one is kept until the file has
+ * its other name: a reader takes his lock first and looks for the name then. */
+static enum msglog_result take_from_readers(struct msglog *log, uint64_t segment)
+{
+	char name[PREPARE_NAME_MAX];
+	prepare_name(segment, name);
+	int fd = openat(log->dirfd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? MSGLOG_OK : MSGLOG_BUSY;
+	enum msglog_result r = flock(fd, LOCK_EX | LOCK_NB) == 0 ? MSGLOG_OK : MSGLOG_BUSY;
+	if (r == MSGLOG_OK && make_spare(log, segment) != 0 && errno != ENOENT)
+		r = msglog_broken(log, "recycle", segment);
+	io_close(&fd);
+	return r;
+}
+
 enum msglog_result msglog_recycle(struct msglog *log, uint64_t segment)
 {
-	if (make_spare(log, segment) != 0 && errno != ENOENT)
-		return msglog_broken(log, "recycle", segment);
+	enum msglog_result r = take_from_readers(log, segment);
+	if (r != MSGLOG_OK)
+		return r;
 	for (size_t i = 0; i < log->files; i++) {
 		if (log->file[i] != segment)
 			continue;

@@ -35,6 +35,7 @@ enum msglog_result {
 	MSGLOG_OK,
 	MSGLOG_END,      /* scan: nothing more */
 	MSGLOG_FULL,     /* append: no next segment can be made (ENOSPC, EDQUOT); nothing was appended */
+	MSGLOG_BUSY,     /* recycle: somebody reads it */
 	MSGLOG_FATAL,    /* the disk failed: msglog_error says what; never try again in this process */
 };
 
@@ -99,7 +100,8 @@ bool msglog_dirty(const struct msglog *log);
 enum msglog_result msglog_sync(struct msglog *log);     /* one write, one fdatasync */
 struct place msglog_end(const struct msglog *log);      /* where the next record will stand */
 
-/* A segment that nothing needs any more, now or after a crash: its file becomes a spare. */
+/* A segment that nothing needs any more, now or after a crash: its file becomes a spare. MSGLOG_BUSY: a body is read from it (queue/body.h), or that
+ * cannot be known now; nothing was done. */
 enum msglog_result msglog_recycle(struct msglog *log, uint64_t segment);
 /* Once a second: a preparer that ran out of space tries again. */
 void msglog_tick(struct msglog *log);

@@ -8,7 +8,7 @@
 /* ---- recycling ---- */
 
 /* Called right behind a commit: what memory says of the segments is what the index on disk says. The segment that is appended to is
- * never dead. A job or a bounce that reads from a segment pins it. */
+ * never dead. A job or a bounce that may begin to read from a segment pins it; who reads holds its file, which a restart of queued does not change. */
 enum index_result reclaim_dead(struct store *st)
 {
 	uint64_t current = msglog_end(st->log).segment;
@@ -16,11 +16,13 @@ enum index_result reclaim_dead(struct store *st)
 	for (size_t i = 0; i < usage_count(st->usage);) {
 		const struct segment_usage *s = usage_at(st->usage, i);
 		uint64_t segment = s->segment;
-		if (segment >= current || s->live_messages > 0 || s->pins > 0 || segment == st->reclaim.victim) {
+		bool kept = segment >= current || s->live_messages > 0 || s->pins > 0 || segment == st->reclaim.victim;
+		enum msglog_result r = kept ? MSGLOG_BUSY : msglog_recycle(st->log, segment);
+		if (r == MSGLOG_BUSY) {
 			i++;
 			continue;
 		}
-		if (msglog_recycle(st->log, segment) != MSGLOG_OK) {
+		if (r != MSGLOG_OK) {
 			store_fail(st, msglog_error(st->log));
 			return INDEX_FATAL;
 		}

@@ -11,7 +11,7 @@ struct segment_usage {
 	uint64_t segment;
 	uint64_t live_messages, live_bytes;   /* of messages whose record stands here and which are not finished */
 	uint64_t used_bytes;                  /* end of its last record */
-	uint32_t pins;                        /* jobs and bounces that read from it */
+	uint32_t pins;                        /* jobs and bounces that are to read from it */
 	bool changed;                         /* since the last commit */
 	bool stuck;                           /* its survivors cannot be copied: a record is damaged */
 };

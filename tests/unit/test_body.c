@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -186,6 +187,48 @@ static void cut_short(void **state)
 	write_file("large/000000000001");
 }
 
+/* What the worker has not read yet does not change with the segment, which is written again once nobody holds it. */
+static void sent_is_sent(void **state)
+{
+	struct body_place place = { .id = 1, .segment = 255, .offset = 4096, .size = 8192 };
+	struct body b = BODY_INIT;
+	static char got[8192];
+	size_t moved;
+	int ends[2];
+	(void)state;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(body_open(&b, &place), 0);
+	assert_int_equal(body_send(&b, ends[1], &moved), BODY_DONE);
+	body_close(&b);
+	int fd = open("log/00000000000000ff", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(io_pwrite_full(fd, octets + 100, 8192, 4096), 0);
+	assert_int_equal(read(ends[0], got, sizeof got), sizeof got);
+	assert_memory_equal(got, octets + 4096, sizeof got);
+	close(fd);
+	close(ends[0]);
+	close(ends[1]);
+	write_file("log/00000000000000ff");
+}
+
+/* An open body holds its segment; one that queued is taking away is not there any more. */
+static void holds_its_segment(void **state)
+{
+	struct body_place place = { .id = 1, .segment = 255, .size = 100 };
+	struct body b = BODY_INIT;
+	(void)state;
+
+	int fd = open("log/00000000000000ff", O_RDWR | O_CLOEXEC);
+	assert_int_equal(body_open(&b, &place), 0);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
+	body_close(&b);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	refused(&place, ENOENT);
+	close(fd);
+	assert_int_equal(body_open(&b, &place), 0);
+	body_close(&b);
+}
+
 /* ---- checksums ---- */
 
 #define ID 1u
@@ -315,6 +358,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(exactly_the_range), cmocka_unit_test(reading), cmocka_unit_test(what_is_no_body), cmocka_unit_test(nobody_reads), cmocka_unit_test(cut_short),
+		cmocka_unit_test(sent_is_sent), cmocka_unit_test(holds_its_segment),
 		cmocka_unit_test(damaged_records), cmocka_unit_test(damaged_large_files),
 	};
 

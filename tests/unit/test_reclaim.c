@@ -2,10 +2,12 @@
  * test_reclaim - the log's space: dead segments come back, survivors are copied whole, nothing is recycled that somebody reads.
  */
 #include <dirent.h>
+#include <errno.h>
 
 #include "spool.h"
 
 #include "common/io.h"
+#include "queue/body.h"
 #include "queue/store/prepare.h"
 
 static size_t segments(const struct spool *sp)
@@ -72,6 +74,17 @@ static void work_off(struct spool *sp, unsigned ticks)
 {
 	for (unsigned i = 0; i < ticks; i++) {
 		sp->now += 300;
+		spool_tick(sp);
+	}
+}
+
+static void pass_traffic(struct spool *sp, uint64_t to_segment)
+{
+	for (unsigned i = 0; msglog_end(sp->st->log).segment < to_segment; i++) {
+		accept_body(sp, "s@a.example alice@local.example", i);
+		while (spool_deliver(sp, CHANNEL_LOCAL, V_OK))
+			;
+		sp->now += 100;
 		spool_tick(sp);
 	}
 }
@@ -186,19 +199,47 @@ static void test_flying_job_pins(void **state)
 	assert_int_equal(store_claim(sp.st, CHANNEL_REMOTE, sp.now, &job), STORE_OK);
 	uint64_t number = job.job.job;
 	place_segment(job.job.segment, path);
-	for (unsigned i = 0; msglog_end(sp.st->log).segment < 10; i++) {
-		accept_body(&sp, "s@a.example alice@local.example", i);
-		while (spool_deliver(&sp, CHANNEL_LOCAL, V_OK))
-			;
-		sp.now += 100;
-		spool_tick(&sp);
-	}
+	pass_traffic(&sp, 10);
 	work_off(&sp, 5);
 	assert_int_equal(access(path, F_OK), 0);
 	assert_int_equal(spool_report(&sp, number, 0, V_OK), STORE_OK);
 	spool_done(&sp, number, false);
 	work_off(&sp, 5);
 	assert_int_not_equal(access(path, F_OK), 0);
+	spool_end(&sp);
+}
+
+/* A delivery goes on while queued starts anew, which knows nothing of it: what it reads stays what it was until it closes it. */
+static void test_reader_outlives_a_restart(void **state)
+{
+	static char expected[3000], got[3000];
+	struct spool sp;
+	struct row_message m;
+	struct body body;
+	char path[PLACE_MAX];
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t id = accept_body(&sp, "s@a.example r@slow.example", 3);
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	assert_int_equal(index_get_message(sp.st->ix, id, &m), INDEX_OK);
+	struct body_place place = { .id = id, .segment = m.segment, .offset = m.body_offset, .size = m.body_size, .record = m.record_offset };
+	place_segment(place.segment, path);
+	assert_int_equal(body_open(&body, &place), 0);
+	assert_int_equal(body_prove(&body, &place), 0);
+	spool_reopen(&sp);
+	pass_traffic(&sp, 20);
+	assert_int_equal(index_get_message(sp.st->ix, id, &m), INDEX_OK);
+	assert_true(m.segment > place.segment);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(body_read(&body, got, sizeof got), sizeof got);
+	body_of(3, expected, sizeof expected);
+	assert_memory_equal(got, expected, sizeof got);
+	body_close(&body);
+	pass_traffic(&sp, 21);
+	assert_int_not_equal(access(path, F_OK), 0);
+	assert_int_equal(body_open(&body, &place), -1);
+	assert_int_equal(errno, ENOENT);
 	spool_end(&sp);
 }
 
@@ -242,13 +283,7 @@ static void test_damaged_survivor(void **state)
 	int fd = open(path, O_WRONLY);
 	assert_int_equal(io_pwrite_full(fd, "!!!!", 4, m.body_offset + 100), 0);
 	close(fd);
-	for (unsigned i = 0; msglog_end(sp.st->log).segment < 10; i++) {
-		accept_body(&sp, "s@a.example alice@local.example", i);
-		while (spool_deliver(&sp, CHANNEL_LOCAL, V_OK))
-			;
-		sp.now += 100;
-		spool_tick(&sp);
-	}
+	pass_traffic(&sp, 10);
 	work_off(&sp, 10);
 	assert_int_equal(access(path, F_OK), 0);
 	assert_body(&sp, good, 2);
@@ -289,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_survivors),
 		cmocka_unit_test(test_crash_between_copy_and_commit),
 		cmocka_unit_test(test_flying_job_pins),
+		cmocka_unit_test(test_reader_outlives_a_restart),
 		cmocka_unit_test(test_not_before_the_commit),
 		cmocka_unit_test(test_damaged_survivor),
 		cmocka_unit_test(test_restarts_do_not_pile_up),
