@@ -90,6 +90,7 @@ void store_unclaim(struct store *st, uint64_t job, wall_ms_t now);
 struct store_bounce { struct bounce_begin begin; const struct bounce_rcpt *rcpts; };  /* valid until the next store_ call */
 /* The next message whose failures, successes or delays (RFC 3461) are to be reported. It is not handed out again for 5 minutes, or until its batch is accepted. */
 enum store_result store_claim_bounce(struct store *st, wall_ms_t now, struct store_bounce *bounce_r);
+/* The bounce program was lost: what it had is handed out again. What fails meanwhile belongs to other batches, for a report may come all the same. */
 void store_give_back_bounces(struct store *st, wall_ms_t now);
 
 /* ---- operate ---- */

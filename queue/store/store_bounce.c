@@ -4,9 +4,10 @@
  * All of a message are grouped in batches of at most BATCH_RCPTS; one bounce reports one batch. While the bounce program has a
  * batch, later failures of the message belong to the next one: the bounce that is being written does not speak of them. So do those behind
  * a batch that is over: its number is that of its bounce, in the Message-ID and in what a second bounce of it would settle. One
- * batch of a message is out at a time. That a batch is out is memory only: after a crash it is handed out again, and a bounce that was
- * accepted settles its batch in the same log record that holds it, so there is exactly one. A second one, of a bounce program that was thought
- * dead, finds its batch settled and is let go.
+ * batch of a message is out at a time. That a batch is out is memory only: after a crash, or when the bounce program is lost, it is handed out
+ * again, and a bounce that was accepted settles its batch in the same log record that holds it, so there is exactly one. A second one, of a bounce
+ * program that was thought dead, finds its batch settled and is let go. So nothing may join a batch that has been out once, whatever has died since: its
+ * bounce may be on its way and does not speak of it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -80,14 +81,27 @@ static enum index_result forget_ended(struct store *st, wall_ms_t now)
 void store_give_back_bounces(struct store *st, wall_ms_t now)
 {
 	(void)now;
-	while (st->bouncing_count > 0)
-		take_back(st, &st->bouncing[0]);
+	for (size_t i = 0; i < st->bouncing_count; i++)
+		st->bouncing[i].until_ms = 0;
 }
 
-uint32_t store_batch(const struct store *st, msgid_t id, const struct row_message *m)
+/* What was begun before this start may have been handed out then. It was due a minute after its first failure at the latest; sooner only in an index that
+ * was committed after that. */
+static bool is_from_before(const struct store *st, const struct row_message *m)
 {
+	return m->bounce_due_ms != 0 && m->bounce_due_ms < st->apply.status.started_ms + BOUNCE_WAIT_MS;
+}
+
+/* The lowest batch goes out first: those above the one that is out have not been. */
+uint32_t store_batch(struct store *st, msgid_t id, const struct row_message *m)
+{
+	const struct bouncing *b = find_out(st, id);
+	bool was_out = b ? b->batch >= m->batch : is_from_before(st, m);
 	bool is_over = m->failed == 0 && m->batch_failed > 0;
-	return m->batch + (is_over || find_out(st, id) != NULL || m->batch_failed >= BATCH_RCPTS);
+	/* Kept, or each further failure would begin a batch of its own. Without memory each does. */
+	if (!b && was_out)
+		put_out(st, &(struct bouncing){ .id = id, .segment = m->segment, .until_ms = 0, .batch = m->batch });
+	return m->batch + (is_over || was_out || m->batch_failed >= BATCH_RCPTS);
 }
 
 enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch, bool *waits_r)

@@ -112,7 +112,7 @@ static enum store_result append_result(struct store *st, const struct log_result
 	return r == STORE_OK ? store_append_encoded(st, log_result_encode(res, record), "a result could not be encoded") : r;
 }
 
-static void report_later(const struct store *st, struct flying_job *j, const struct row_message *m, struct log_result *res)
+static void report_later(struct store *st, struct flying_job *j, const struct row_message *m, struct log_result *res)
 {
 	res->batch = store_batch(st, j->id, m);
 	j->report_due = true;

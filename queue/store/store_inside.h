@@ -26,7 +26,7 @@ struct ids { msgid_t *at; size_t count, room; };
 /* A large file that was renamed; its placeholder is patched after the sync. id_offset: in the file; 0 none. */
 struct arrived { msgid_t id; uint64_t id_offset; };
 
-/* A message of which the bounce program has a batch. */
+/* A message of which the bounce program has a batch, or had it, or may have had it before this start: until_ms is over then. */
 struct bouncing { msgid_t id; uint64_t segment; wall_ms_t until_ms; uint32_t batch; };
 
 /* A destination of which more rows are to be made due. */
@@ -90,7 +90,7 @@ enum store_result store_settle_large(struct store *st);              /* after a 
 enum store_result store_sweep_large(struct store *st);               /* at start: files without a message */
 
 /* store_bounce.c */
-uint32_t store_batch(const struct store *st, msgid_t id, const struct row_message *m);   /* in which a failure now belongs */
+uint32_t store_batch(struct store *st, msgid_t id, const struct row_message *m);   /* in which a failure now belongs */
 /* Does a recipient of this batch wait for its report? */
 enum index_result store_batch_waits(struct store *st, msgid_t id, uint32_t batch, bool *waits_r);
 void store_bounce_reported(void *store, msgid_t id);

@@ -408,6 +408,52 @@ static void test_failure_behind_a_batch(void **state)
 	spool_end(&sp);
 }
 
+enum loss { LOST_BOUNCE, LOST_QUEUED, LOST_HURRY, LOSSES };
+
+/* A batch is out, and who had it, or who knew that, has gone. */
+static msgid_t lose_batch(struct spool *sp, enum loss loss, uint32_t *batch_r)
+{
+	msgid_t id = spool_accept_sync(sp, "s@a.example r@b.example q@c.example p@d.example");
+	if (loss == LOST_HURRY) {
+		assert_true(spool_deliver(sp, CHANNEL_REMOTE, V_TEMP));
+		assert_true(spool_deliver(sp, CHANNEL_REMOTE, V_TEMP));
+	}
+	assert_true(spool_deliver(sp, CHANNEL_REMOTE, V_PERM));
+	sp->now += loss == LOST_HURRY ? 1 : BOUNCE_WAIT_MS;
+	*batch_r = spool_claim_bounce(sp).begin.batch;
+	if (loss == LOST_BOUNCE) {
+		store_give_back_bounces(sp->st, sp->now);
+	} else {
+		assert_int_equal(store_sync(sp->st), STORE_OK);
+		spool_crash(sp);
+	}
+	return id;
+}
+
+/* Its report is on its way all the same, and does not speak of what fails now. */
+static void test_failure_behind_a_lost_batch(void **state)
+{
+	struct spool sp;
+	uint32_t batch;
+	(void)state;
+	for (enum loss loss = 0; loss < LOSSES; loss++) {
+		start(&sp);
+		msgid_t id = lose_batch(&sp, loss, &batch);
+		sp.now += loss == LOST_HURRY ? 500000 : 0;
+		assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
+		assert_true(spool_deliver(&sp, CHANNEL_REMOTE, V_PERM));
+		assert_true(spool_accept_bounce(&sp, id, batch) != 0);
+		assert_true(spool_exists(&sp, id));
+		struct store_bounce b = spool_claim_bounce(&sp);
+		assert_true(b.begin.batch == batch + 1 && b.begin.rcpt_count == 2);
+		assert_true(spool_accept_bounce(&sp, id, b.begin.batch) != 0);
+		assert_false(spool_exists(&sp, id));
+		assert_int_equal(sp.st->bouncing_count, 0);
+		spool_check(&sp);
+		spool_end(&sp);
+	}
+}
+
 static void test_batches_of_a_hundred(void **state)
 {
 	struct spool sp;
@@ -593,6 +639,7 @@ int main(void)
 		cmocka_unit_test(test_one_bounce_exactly),
 		cmocka_unit_test(test_bounce_waits_for_others),
 		cmocka_unit_test(test_failure_behind_a_batch),
+		cmocka_unit_test(test_failure_behind_a_lost_batch),
 		cmocka_unit_test(test_batches_of_a_hundred),
 		cmocka_unit_test(test_bounce_twice),
 		cmocka_unit_test(test_bounce_of_a_bounce),
