@@ -25,11 +25,10 @@ static bool range_is_there(int fd, const struct body_place *place) {
 		return false;
 	}
 	uint64_t size = (uint64_t)st.st_size;
-	if (place->offset > size || place->size > size - place->offset) {
-		errno = ERANGE;
-		return false;
-	}
-	return true;
+	if (place->offset <= size && place->size <= size - place->offset)
+		return true;
+	errno = EBADMSG;
+	return false;
 }
 
 /* queued recycles no segment whose file anybody holds in this way. Only then does it count that the name still means this file: a spare has none

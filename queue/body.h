@@ -28,7 +28,7 @@ struct body {
 /* What job and bounce_begin say about where a body is. `record`: of a small one, where its record begins; 0: not known, and nothing to prove. */
 struct body_place { msgid_t id; uint64_t segment; bool large; uint64_t offset, size, record; };
 
-/* 0, or -1 with errno: ENOENT; EINVAL not a plain file; ERANGE the range is not within the file. Blocks on disk only. */
+/* 0, or -1 with errno: ENOENT; EINVAL not a plain file; EBADMSG the range is not within the file. Blocks on disk only. */
 int body_open(struct body *b, const struct body_place *place);
 void body_close(struct body *b);
 

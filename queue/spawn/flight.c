@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "queue/places.h"
@@ -129,8 +130,11 @@ int flight_open_body(struct flight *f) {
 	struct body_place place = { .id = f->job.id, .segment = f->job.segment, .large = f->job.large != 0,
 		.offset = f->job.body_offset, .size = f->job.body_size, .record = f->job.record_offset };
 	body_close(&f->body);
-	if (body_open(&f->body, &place) < 0)
+	if (body_open(&f->body, &place) < 0) {
+		/* It stays until the message has ended, which one in flight has not. Were it another's, of a queued that has gone, nobody minds. */
+		errno = errno == ENOENT && place.large ? EBADMSG : errno;
 		return -1;
+	}
 	if (body_prove(&f->body, &place) == 0)
 		return 0;
 	int error = errno;
@@ -146,7 +150,7 @@ void flight_damaged(struct flight *f) {
 		place_large(f->job.id, path);
 	else
 		place_segment(f->job.segment, path);
-	snprintf(text, sizeof text, "it is damaged in %s, its checksum is wrong", path);
+	snprintf(text, sizeof text, "it is damaged in %s, which is %s", path, access(path, F_OK) == 0 ? "not what was accepted" : "not there");
 	log_error("%s: not delivered, and to be held: %s", id, text);
 	struct damaged record = { .job = f->job.job, .text = bytes_of(text) };
 	damaged_encode(&record, &f->results);

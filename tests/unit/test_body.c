@@ -129,12 +129,12 @@ static void what_is_no_body(void **state)
 	struct body_place place = { .id = 1, .segment = 255, .offset = FILE_OCTETS, .size = 1 };
 	(void)state;
 
-	refused(&place, ERANGE);
+	refused(&place, EBADMSG);
 	place.offset = UINT64_MAX;
-	refused(&place, ERANGE);
+	refused(&place, EBADMSG);
 	place.offset = 1;
 	place.size = UINT64_MAX;
-	refused(&place, ERANGE);
+	refused(&place, EBADMSG);
 	place = (struct body_place){ .id = 1, .segment = 256, .size = 1 };
 	refused(&place, ENOENT);
 	assert_int_equal(symlink("00000000000000ff", "log/0000000000000100"), 0);

@@ -464,6 +464,23 @@ static void senseless_jobs(void **state)
 	flight_free(f);
 }
 
+/* No retry mends a large body whose file has gone: it is held. Of a segment there is only the moment in which it has gone. */
+static void body_that_is_not_there(void **state)
+{
+	struct flight *f = make_flight(1);
+	(void)state;
+
+	f->job.segment = 1;
+	assert_int_equal(flight_open_body(f), -1);
+	assert_int_equal(errno, ENOENT);
+	f->job.large = true;
+	assert_int_equal(flight_open_body(f), -1);
+	assert_int_equal(errno, EBADMSG);
+	flight_damaged(f);
+	assert_non_null(memmem(f->results.at, f->results.len, "which is not there", 18));
+	flight_free(f);
+}
+
 static void lists(void **state)
 {
 	struct flights a, b;
@@ -493,7 +510,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_good_job), cmocka_unit_test(other_mailboxes_of_its_account), cmocka_unit_test(not_reusable), cmocka_unit_test(liars), cmocka_unit_test(idle_worker_speaks),
 		cmocka_unit_test(local_without_progress_is_killed), cmocka_unit_test(remote_without_progress_is_abandoned),
-		cmocka_unit_test(results_before_death_count), cmocka_unit_test(inflight_maps), cmocka_unit_test(senseless_jobs), cmocka_unit_test(lists),
+		cmocka_unit_test(results_before_death_count), cmocka_unit_test(inflight_maps), cmocka_unit_test(senseless_jobs), cmocka_unit_test(body_that_is_not_there), cmocka_unit_test(lists),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
