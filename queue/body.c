@@ -7,12 +7,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/io.h"
 #include "places.h"
 #include "store/loghead.h"
 
 #define STEP_OCTETS 65536u     /* read at once for a checksum, or without splice */
 #define SPLICE_OCTETS (1u << 20)
+#define PROVED_PLACES 8u
+#define PROVED_MS MINUTE_MS          /* a retry reads it anew */
 #define PROVED_OCTETS (256u << 10)   /* of a body with a checksum: they are still in the processor's cache when they are read again */
 
 /* A second name would mean that somebody else than queued has put the file there; none, that queued has just removed it. */
@@ -79,8 +82,22 @@ static size_t next_step(const struct body *b, size_t n) {
 
 /* ---- the checksum ---- */
 
-/* A record whose envelope is long is read for the first of its many destinations, not for each. */
-static struct proved { uint64_t segment, record; } proved_last;
+/* A record whose envelope is long is read for the first of its many destinations, not for each; also when some such messages take turns. */
+static struct proved { uint64_t segment, record; deadline_t until; } proved[PROVED_PLACES];
+static size_t proved_next;
+
+static bool was_proved(const struct body_place *place) {
+	deadline_t now = clock_monotonic_ms();
+	for (size_t i = 0; i < PROVED_PLACES; i++)
+		if (proved[i].segment == place->segment && proved[i].record == place->record && !deadline_passed(proved[i].until, now))
+			return true;
+	return false;
+}
+
+static void keep_proved(const struct body_place *place) {
+	deadline_t until = deadline_in(clock_monotonic_ms(), PROVED_MS);
+	proved[proved_next++ % PROVED_PLACES] = (struct proved){ place->segment, place->record, until };
+}
 
 static int damaged(void) {
 	errno = EBADMSG;
@@ -147,14 +164,14 @@ int body_prove(struct body *b, const struct body_place *place) {
 	if (place->record == 0)
 		return 0;
 	bool long_envelope = place->offset > place->record && place->offset - place->record > STEP_OCTETS;
-	if (long_envelope && proved_last.segment == place->segment && proved_last.record == place->record)
+	if (long_envelope && was_proved(place))
 		return 0;
 	if (prove_small(b, place) < 0)
 		return -1;
 	if (long_envelope && body_prove_rest(b) < 0)
 		return -1;
 	if (long_envelope)
-		proved_last = (struct proved){ place->segment, place->record };
+		keep_proved(place);
 	return 0;
 }
 
