@@ -41,18 +41,38 @@ static struct bytes reason_of(const struct found *f)
 	return f->state == STATE_HELD && f->row->held_reason.len > 0 ? f->row->held_reason : f->rcpt.text;
 }
 
+/* Does the message wait for him? */
+static bool is_open(const struct row_rcpt *row)
+{
+	return row->state == RCPT_WAITING || rcpt_reports(row);
+}
+
+/* Who waits may be reported as well, as late, and stands in both counts of the message: only then are they counted one by one. */
+static uint32_t count_open(const struct found *f)
+{
+	struct row_rcpt row;
+	uint32_t n, count = 0;
+
+	if (f->row->failed == 0 || f->row->unfinished == 0)
+		return f->row->failed + f->row->unfinished;
+	for (uint32_t from = 0; index_next_rcpt(f->ix, f->id, from, &n, &row) == INDEX_OK; from = n + 1)
+		count += is_open(&row);
+	return count;
+}
+
 static bool list_row(void *context, const struct found *f)
 {
 	struct list *l = context;
 	struct str age = STR_INIT(64), size = STR_INIT(64), to = STR_INIT(512);
+	uint32_t open = count_open(f);
 	char id[MSGID_TEXT + 1];
 
 	msgid_format(f->id, id);
 	clock_span(l->now > f->row->arrival_ms ? l->now - f->row->arrival_ms : 0, &age);
 	show_size(f->row->body_size, &size);
 	str_add(&to, f->rcpt.address);
-	if (f->row->unfinished + f->row->failed > 1)
-		str_addf(&to, " +%lu", (unsigned long)f->row->unfinished + f->row->failed - 1);
+	if (open > 1)
+		str_addf(&to, " +%lu", (unsigned long)open - 1);
 	show_table_row(l->table, (struct bytes[COLUMNS]){ bytes_of(id), str_bytes(&age), str_bytes(&size), bytes_of(message_state_name(f->state)),
 		f->row->sender.len > 0 ? f->row->sender : LIT("<>"), str_bytes(&to), reason_of(f) });
 	str_free(&age);
@@ -89,7 +109,7 @@ static json_t *json_rcpts(const struct found *f)
 	uint32_t n;
 
 	for (uint32_t from = 0; index_next_rcpt(f->ix, f->id, from, &n, &row) == INDEX_OK; from = n + 1)
-		if (row.state == RCPT_WAITING || rcpt_reports(&row))
+		if (is_open(&row))
 			json_array_append_new(list, json_rcpt(&row));
 	return list;
 }

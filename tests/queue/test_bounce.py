@@ -253,6 +253,8 @@ def test_delay_is_reported_once():
         number = mail.spawn.jobs[0].id
         shown = lambda: subprocess.run([f"{mail.i.libexec}/tappal", "queue", "show", msgid(number)], stdout=subprocess.PIPE, text=True).stdout
         assert wait_until(lambda: "late@good.example (waiting, report of the delay due)" in shown(), 120), shown()
+        listed = subprocess.run([f"{mail.i.libexec}/tappal", "queue", "list", msgid(number)], stdout=subprocess.PIPE, text=True).stdout
+        assert "late@good.example +2 " in listed      # three, though one of them is in two counts
         mail.i.kill(mail.queued)
         mail.start_bounce()
         mail.queued = mail.i.start_queued()
