@@ -302,38 +302,61 @@ static void show_recipients(struct index *ix, msgid_t id)
 	}
 }
 
-/* Octets of `data` that belong to the header: all of it, or up to the empty line. *done_r: it was there. */
-static size_t header_part(struct bytes data, bool *done_r)
+static bool ends_line(struct bytes b)
 {
-	for (size_t i = 0; i + 3 < data.len; i++) {
-		if (memcmp(data.at + i, "\r\n\r\n", 4) == 0) {
+	return b.len >= 2 && memcmp(b.at + b.len - 2, "\r\n", 2) == 0;
+}
+
+/* How much of `data` can be shown before the rest is read: whole lines. Of a line that fills it, all but a CR whose LF may come. */
+static size_t whole_lines(struct bytes data)
+{
+	size_t n = data.len;
+
+	while (n > 0 && !ends_line(bytes_slice(data, 0, n)))
+		n--;
+	return n > 0 ? n : data.len - (data.len > 1 && data.at[data.len - 1] == '\r');
+}
+
+/* Octets of `data` that belong to the header: all of it, or up to the empty line. `begins`: it begins a line. *done_r: the empty line was there. */
+static size_t header_part(struct bytes data, bool begins, bool *done_r)
+{
+	for (size_t i = 0; i + 2 <= data.len; i++) {
+		if (memcmp(data.at + i, "\r\n", 2) == 0 && (i == 0 ? begins : ends_line(bytes_slice(data, 0, i)))) {
 			*done_r = true;
-			return i + 2;
+			return i;
 		}
 	}
 	return data.len;
+}
+
+static void print_piece(struct bytes piece, bool raw, struct str *text)
+{
+	str_clear(text);
+	if (raw)
+		str_add(text, piece);
+	else
+		show_clean_text(piece, text);
+	fwrite(str_c(text), 1, text->len, stdout);
 }
 
 static void print_body(struct body *b, const struct arguments *a)
 {
 	struct str text = STR_INIT(1u << 20);
 	static char data[65536];
-	bool done = false;
-	ssize_t n;
+	bool done = false, begins = true;
+	size_t held = 0;   /* at the beginning of data: a line whose end is still to be read */
 
-	while (!done && (n = body_read(b, data, sizeof(data))) != 0) {
-		struct bytes piece = { data, n > 0 ? (size_t)n : 0 };
-
+	for (ssize_t n = 1; !done && n > 0;) {
+		n = body_read(b, data + held, sizeof(data) - held);
 		if (n < 0)
 			tool_stop("the message could not be read: %s", strerror(errno));
-		if (a->headers)
-			piece.len = header_part(piece, &done);
-		str_clear(&text);
-		if (a->raw)
-			str_add(&text, piece);
-		else
-			show_clean_text(piece, &text);
-		fwrite(str_c(&text), 1, text.len, stdout);
+		struct bytes all = { data, held + (size_t)n };
+		struct bytes piece = bytes_slice(all, 0, n > 0 ? whole_lines(all) : all.len);
+
+		print_piece(bytes_slice(piece, 0, a->headers ? header_part(piece, begins, &done) : piece.len), a->raw, &text);
+		begins = ends_line(piece);
+		held = all.len - piece.len;
+		memmove(data, data + piece.len, held);
 	}
 	str_free(&text);
 }

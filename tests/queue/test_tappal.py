@@ -189,6 +189,13 @@ def test_show(queue, four):
     large = queue.put("l@a.example", ["t9@b.example"], b"Subject: large\n\n" + b"0123456789abcde\n" * 20000)
     r = subprocess.run([f"{queue.i.libexec}/tappal", "queue", "show", "--raw", large], stdout=subprocess.PIPE)
     assert len(r.stdout) == len(b"Subject: large\r\n\r\n") + 17 * 20000
+    # The end of a long header stands where what is read at once ends: the octets are those of lines all the same.
+    header = b"Subject: long\n" + b"X-Line: 0123456789abcdefghijklmnopqrstuvwxyzabcdefghijklm\n" * ((65534 - 15) // 59)
+    header += b"X-Last: " + b"u" * (65535 - len(header) - header.count(b"\n") - 8) + b"\n"
+    assert len(header.replace(b"\n", b"\r\n")) == 65536 + 1
+    id = queue.put("h@a.example", ["t9@b.example"], header + b"\nbody\n")
+    assert queue.out("queue", "show", "--headers", id).endswith("\n\n" + header.decode())
+    assert queue.out("queue", "show", id).endswith("\n\n" + header.decode() + "\nbody\n")
 
 
 def test_nothing_of_a_peer_reaches_the_terminal(queue, four):
