@@ -10,7 +10,7 @@
 
 #define TAPPAL_VERSION "0.1"
 
-enum { EXIT_NOTHING = 1, EXIT_FOUND = 2 };   /* nothing matched; `queue check` found something; else EXIT_OK, EXIT_YOUR_FAULT, EXIT_SYSTEM */
+enum { EXIT_NOTHING = 1, EXIT_FOUND = 2 };   /* nothing matched; `queue check` found something, `queue show` damage; else EXIT_OK, EXIT_YOUR_FAULT, EXIT_SYSTEM */
 
 /* A sentence on stderr, and the end. Arguments that came from elsewhere must have been cleaned (show_clean). */
 void tool_usage(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));

@@ -361,9 +361,36 @@ static void print_body(struct body *b, const struct arguments *a)
 	str_free(&text);
 }
 
-static int show_message(struct index *ix, msgid_t id, const struct arguments *a)
+/* What cannot be read is told when it is read. */
+static bool is_damaged(struct body *b, const struct body_place *place)
+{
+	return (body_prove(b, place) < 0 || body_prove_rest(b) < 0) && errno == EBADMSG;
+}
+
+/* What there is of it is printed all the same: who looks may want to save it. */
+static int show_body(const struct body_place *place, const struct arguments *a)
 {
 	struct body body = BODY_INIT;
+
+	if (body_open(&body, place) != 0) {
+		if (errno == EACCES)
+			tool_stop("you may not read mail itself: that takes root. `tappal queue why` tells all but the text");
+		if (errno != EBADMSG)
+			tool_stop("the message's text cannot be opened: %s", strerror(errno));
+		tool_say("the message's text is damaged: the file in which it stands is too short");
+		return EXIT_FOUND;
+	}
+	bool damaged = is_damaged(&body, place);
+
+	if (damaged)
+		tool_say("the message's text is damaged: it is not what was accepted, its checksum is wrong");
+	print_body(&body, a);
+	body_close(&body);
+	return damaged ? EXIT_FOUND : EXIT_OK;
+}
+
+static int show_message(struct index *ix, msgid_t id, const struct arguments *a)
+{
 	struct body_place place;
 	struct row_message row;
 	enum index_result r;
@@ -371,7 +398,8 @@ static int show_message(struct index *ix, msgid_t id, const struct arguments *a)
 	tool_read_begin(ix);
 	r = index_get_message(ix, id, &row);
 	if (r == INDEX_OK) {
-		place = (struct body_place){ .id = id, .segment = row.segment, .large = row.large != 0, .offset = row.body_offset, .size = row.body_size };
+		place = (struct body_place){ .id = id, .segment = row.segment, .large = row.large != 0, .offset = row.body_offset, .size = row.body_size,
+			.record = row.large ? 0 : row.record_offset };
 		if (!a->raw) {
 			show_envelope(id, &row);
 			show_recipients(ix, id);
@@ -385,14 +413,8 @@ static int show_message(struct index *ix, msgid_t id, const struct arguments *a)
 		tool_say("there is no such message in the queue; `tappal queue why` knows finished ones");
 		return EXIT_NOTHING;
 	}
-	if (body_open(&body, &place) != 0) {
-		if (errno == EACCES)
-			tool_stop("you may not read mail itself: that takes root. `tappal queue why` tells all but the text");
-		tool_stop("the message's text cannot be opened: %s", strerror(errno));
-	}
-	print_body(&body, a);
-	body_close(&body);
-	return EXIT_OK;
+	fflush(stdout);   /* what is said of the text comes behind the envelope */
+	return show_body(&place, a);
 }
 
 int command_show(int argc, char **argv)
@@ -409,9 +431,11 @@ int command_show(int argc, char **argv)
 	ix = tool_open_index();
 	arguments_ids(&a, ix, true);
 	code = a.missing ? EXIT_NOTHING : EXIT_OK;
-	for (size_t i = 0; i < a.sel.id_count; i++)
-		if (show_message(ix, a.sel.ids[i].first, &a) != EXIT_OK)
-			code = EXIT_NOTHING;
+	for (size_t i = 0; i < a.sel.id_count; i++) {
+		int shown = show_message(ix, a.sel.ids[i].first, &a);
+
+		code = shown > code ? shown : code;
+	}
 	index_close(ix);
 	arguments_free(&a);
 	return code;

@@ -133,7 +133,7 @@ def test_none_is_delivered_and_each_is_held(rotten):
         assert rotten.delivered(name) == []
         assert f"{id}: not delivered, and to be held: it is damaged in {place}" in rotten.i.log("spawn")
         assert f"{id}: operator: hold by spawn: it is damaged in {place}" in rotten.i.log()
-        assert "damaged in " + place in rotten.tappal("queue", "show", id)
+        assert "damaged in " + place in rotten.tappal("queue", "show", id, code=2)
     assert glob.glob(f"{rotten.i.root}/vmail/*/Maildir/tmp/*") == []
 
 
@@ -153,9 +153,15 @@ def test_one_that_is_healed_goes_when_it_is_released(rotten):
         assert rotten.delivered(name) == [rotten.expected(name)]
     name = "remote-large-bad"
     line = f"{rotten.ids[name]}: operator: hold by spawn"
-    before = rotten.i.log().count(line)
-    rotten.tappal("queue", "release", rotten.ids[name])
-    assert wait_until(lambda: rotten.i.log().count(line) == before + 1) and rotten.delivered(name) == []
+    path = f"{rotten.i.spool}/large/{rotten.ids[name]}"
+    whole = open(path, "rb").read()
+    for size in (len(whole), LARGE // 2):      # as it was; cut short
+        os.truncate(path, size)
+        before = rotten.i.log().count(line)
+        rotten.tappal("queue", "release", rotten.ids[name])
+        assert wait_until(lambda: rotten.i.log().count(line) == before + 1) and rotten.delivered(name) == []
+    with open(path, "r+b") as f:
+        f.write(whole)
 
 
 def test_repair_puts_a_copy_aside(rotten):
