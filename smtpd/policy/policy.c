@@ -2,6 +2,7 @@
 #include "policy.h"
 
 #include <errno.h>
+#include <sys/ioctl.h>
 
 #include "smtpd/session/command.h"
 #include "smtpd/ask/seldom.h"
@@ -170,15 +171,15 @@ void policy_name(struct session *s)
 	adopt_name(s, &f);
 }
 
-/* What is there already counts even without a delay. */
+/* What is there already counts even without a delay; an end of file is no word: a load balancer asks so whether the port is open. */
 static bool spoke_early(const struct session *s)
 {
 	deadline_t until = deadline_in(clock_monotonic_ms(), s->settings->bannerdelay * SECOND_MS);
-	int ready;
+	int ready, octets = 0;
 	do
 		ready = io_wait_readable(s->in, until);
 	while (ready < 0 && errno == EINTR && (s->stop == NULL || *s->stop == 0));
-	return ready > 0;
+	return ready > 0 && ioctl(s->in, FIONREAD, &octets) == 0 && octets > 0;
 }
 
 bool policy_connect(struct session *s)
