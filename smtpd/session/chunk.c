@@ -24,13 +24,14 @@ void act_bdat(struct session *s, struct command *c)
 	bool first = s->state == ST_RCPT, refused = first && !gate_data(s);
 	if (first && !refused)
 		receive_start(s);
-	s->data_began = clock_monotonic_ms();
 	s->chunk = (struct chunk){
 		.size = c->chunk_size, .left = c->chunk_size, .last = c->chunk_last, .refused = refused, .after = s->state,
 		.wanted = (first && !refused) || s->state == ST_BDAT,
 	};
 	if (s->chunk.wanted)
 		s->chunk.after = ST_BDAT;
+	else
+		s->data_began = clock_monotonic_ms();   /* there is no message that it could be a part of */
 	if (c->chunk_size == 0 && !c->chunk_last)
 		s->idle_commands++;
 	s->state = ST_CHUNK;

@@ -28,7 +28,7 @@
 
 #define REPLIES_MAX 65536u
 #define REPLY_TEXT 496
-/* Message data must come at this pace in the long run, or who sends one octet every few minutes holds a session for days. */
+/* A message must come at this pace in the long run, however many chunks it has, or who sends one octet every few minutes holds a session for days. */
 #define DATA_OCTETS_PER_SECOND 64u
 #define LINES_KEPT 16384u
 #define LINGER_MS 1000u
@@ -387,8 +387,9 @@ static bool write_replies(struct session *s)
 /* When the wait that goes on now is over, in spite of octets that keep dripping in. */
 static bool waited_too_long(const struct session *s, deadline_t now)
 {
+	uint64_t came = s->state == ST_CHUNK && !s->chunk.wanted ? s->chunk.size - s->chunk.left : s->message.size;
 	if (s->state & (ST_DATA | ST_CHUNK))
-		return deadline_passed(deadline_in(s->data_began, timeout_ms(s) + s->message.size / DATA_OCTETS_PER_SECOND * SECOND_MS), now);
+		return deadline_passed(deadline_in(s->data_began, timeout_ms(s) + came / DATA_OCTETS_PER_SECOND * SECOND_MS), now);
 	return deadline_passed(deadline_in(s->wait_from, timeout_ms(s)), now);
 }
 

@@ -111,7 +111,7 @@ struct session {
 	struct str head;                 /* of a message that comes in small pieces: what came before its header ended */
 	bool handed_over;                /* the enqueuer has been told of this message */
 	bool no_memory;                  /* for this message */
-	deadline_t data_began;
+	deadline_t data_began;           /* of the message, or of a chunk that is of none */
 
 	const char *verb;                /* the last command, for logs: "CONNECT" before the first */
 	struct command_count count[COMMAND_KINDS];

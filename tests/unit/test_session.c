@@ -82,8 +82,41 @@ static void test_options(void **state)
 	close(listening);
 }
 
+static void say(struct session *s, const char *octets)
+{
+	size_t room, n = strlen(octets);
+	memcpy(linein_space(&s->lines, &room), octets, n);
+	linein_fed(&s->lines, n);
+	assert_false(session_process(s));
+	str_clear(&s->replies);
+}
+
+/* Time for slow data is one message's: a further chunk does not begin it anew. One that is of no message has its own. */
+static void test_time_of_chunks(void **state)
+{
+	static struct peer peer = { .name = "unknown", .ip = "192.0.2.1", .text = "unknown[192.0.2.1]" };
+	struct enqueuer enqueuer;
+	struct session s;
+	(void)state;
+	enqueuer_init(&enqueuer);
+	assert_true(session_init(&s, &(struct session_start){ .access = &access_rules, .enqueuer = &enqueuer, .peer = &peer, .may_relay = true, .in = -1, .out = -1 }));
+	say(&s, "EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nBDAT 6\r\nA: b");
+	assert_int_equal(s.state, ST_CHUNK);
+	deadline_t began = s.data_began -= 5000;
+	say(&s, "\r\nBDAT 100\r\n");
+	assert_int_equal(s.state, ST_CHUNK);
+	assert_true(s.chunk.wanted && s.data_began == began);
+	for (int i = 0; i < 10; i++)
+		say(&s, "A: 567890\n");
+	assert_int_equal(s.state, ST_GREETED);   /* a bare LF: the next chunk is not wanted */
+	say(&s, "BDAT 100 LAST\r\n");
+	assert_true(s.state == ST_CHUNK && !s.chunk.wanted && s.data_began > began);
+	session_free(&s);
+	enqueuer_free(&enqueuer);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_buffer), cmocka_unit_test(test_options) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_buffer), cmocka_unit_test(test_time_of_chunks), cmocka_unit_test(test_options) };
 	return cmocka_run_group_tests(tests, prepare, NULL);
 }
