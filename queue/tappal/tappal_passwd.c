@@ -3,6 +3,7 @@
  *
  * The table is replaced whole: written under a passing name in its own directory, given to root:tappal-key 0640, synced, renamed, and the
  * directory synced. `auth` sees the new file with its next client. Two of these at a time wait for each other (flock on the directory).
+ * Each of the commands, --list as well, makes the directory and the key of made-up salts where they are missing: a table may come from elsewhere.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -243,7 +244,6 @@ static int change(int dir, const struct request *r, struct bytes table)
 		tool_say("there is no login %s", show_text(bytes_of(r->login)));
 		return EXIT_NOTHING;
 	}
-	make_salt_key(dir);
 	write_file(dir, TABLE, str_bytes(&text));
 	printf(r->remove ? "%s can log in no more.\n" : found ? "The password of %s was changed.\n" : "%s can log in.\n", show_text(bytes_of(r->login)));
 	sodium_memzero(line.at != NULL ? line.at : (char[1]){ 0 }, line.at != NULL ? line.room : 1);
@@ -286,6 +286,7 @@ int command_passwd(int argc, char **argv)
 		tool_stop("libsodium does not start");
 	umask(077);
 	dir = open_directory();
+	make_salt_key(dir);
 	read_table(dir, &table);
 	code = r.list ? list(str_bytes(&table)) : change(dir, &r, str_bytes(&table));
 	str_free(&table);

@@ -476,6 +476,17 @@ def test_table_as_tappal_leaves_it(house):
     assert r.returncode == 100 and "others may use it" in r.stderr
 
 
+def test_the_key_is_there_before_the_first_password(house):
+    """For a table that comes from another server."""
+    os.rename(f"{house.etc}/auth", f"{house.etc}/.auth")
+    try:
+        assert house.tappal("passwd", "--list").returncode == 1
+        assert os.listdir(f"{house.etc}/auth") == ["saltkey"] and os.stat(f"{house.etc}/auth/saltkey").st_size == 32
+    finally:
+        shutil.rmtree(f"{house.etc}/auth")
+        os.rename(f"{house.etc}/.auth", f"{house.etc}/auth")
+
+
 def with_table(house, text, mode=0o640):
     with open(table(house) + ".new", "wb") as f:
         f.write(text)
