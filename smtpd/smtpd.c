@@ -3,8 +3,9 @@
  *   runs as   tappal-smtpd; started as root it binds, then becomes that account; started as anybody else (sendmail -bs) it stays who it is
  *   in        fd 0: a client, or a listening socket; LISTEN_FDS; or the addresses of -l or of smtpdlisten; path_run/smtpd: clients from smtpd-start
  *   reads     the control files of /etc/tappal, the system's user data base     environment: RELAYCLIENT, DATABYTES, TCPREMOTE*, REMOTE_ADDR (one session only)
- *   writes    the client's connection, a pipe to `enqueue -s`, the sockets of auth, guard and filterd, log lines
- *   never     queue files, keys, passwords, DNS, liblmdb, libssl; it executes nothing but enqueue
+ *   writes    the client's connection, a pipe to `enqueue -s`, fifo/retry (ETRN), log lines; in draft/: files without names, and `said`
+ *   asks      auth, guard, filterd, tlsd, callout and the resolver, by their sockets; milters, by theirs or by TCP
+ *   never     queue files, keys, the table of passwords, DNS itself, liblmdb, libssl; it executes nothing but enqueue
  *   exit      0 | 100 usage or settings | 111 the system
  *   killed    clients lose their connection; what was answered 250 is on disk, what was not is not promised
  */

@@ -2,10 +2,10 @@
  * tappal - show and steer the queue, the settings and the log.
  *   runs as   the operator: root, or a member of group tappal    in      arguments; ids on stdin with "-"
  *   reads     index/ (LMDB, read-only), /etc/tappal, the log files, for `session` the mailboxes; log/ and large/ for `show`, where the operator may
- *   asks      guard, by its socket (`guard`, as root)
+ *   asks      guard, by its socket (`guard` and `session`, as root); the resolver and callout, by theirs (`session`, as root)
  *   writes    fifo/control; its own fifo in reply/; /etc/tappal (`config set`, `passwd`); quarantine/ (`queue check --repair`); the backup's directory
- *   becomes   tappal-queue for `queue check` and `queue backup`, before it reads anything of the queue      never   the index, the log, exec, the network (but the resolver's socket, for `session`)
- *   exit      0 done | 1 nothing matched | 2 check found something | 100 usage, settings | 111 system
+ *   becomes   tappal-queue for `queue check` and `queue backup`, before it reads anything of the queue      never   the index, the log, exec, the network
+ *   exit      0 done | 1 nothing matched | 2 check found something, backup misses something | 100 usage, settings | 111 system
  *   killed    an operation that was sent is carried out or not, whole; nothing else is left behind than a fifo in reply/
  */
 #include "tappal.h"
