@@ -1,7 +1,7 @@
 /*
  * tappal_session - `tappal session`: what smtpd would say to a client, without one. Room: queue, the operator's own uid.
  *
- * The decisions are smtpd's own objects (access, submission, policy/checks), in smtpd's order, and guard's answers to a question that it does not count.
+ * The decisions are smtpd's own objects (access, submission, policy/checks), in smtpd's order (checkwhen), and guard's answers to a question that it does not count.
  * The resolver, guard and callout answer root alone; for others what the DNS or a callout would say is a temporary failure. Milters are named and not asked.
  */
 #include <getopt.h>
@@ -37,7 +37,7 @@ struct query {
 	struct check_facts facts;
 	struct mailaddr sender, rcpt;
 	const char *ip, *helo, *from, *to, *login;
-	bool json, guard_away;
+	bool json, guard_away, early;    /* early: checkwhen */
 	struct answers answers;
 	struct calloutask callout;
 	struct step step[STEPS_MAX];
@@ -90,6 +90,7 @@ static void load(struct query *q)
 	str_free(&faults);
 	if (!access_init(&q->access, &q->settings))
 		tool_stop("out of memory");
+	q->early = bytes_equal(q->settings.checkwhen, LIT("early"));
 }
 
 static void understand(struct query *q)
@@ -327,7 +328,7 @@ static const char *action_says(enum check_action action)
 	return action == ACTION_LOG ? "the log has" : action == ACTION_DEFER ? "it gets a temporary failure" : "it gets";
 }
 
-static void step_check(struct query *q, const struct check_row *row)
+static void step_check(struct query *q, const struct check_row *row, struct check_asking *asking)
 {
 	struct judgement j;
 	struct step *s;
@@ -336,9 +337,8 @@ static void step_check(struct query *q, const struct check_row *row)
 		decided_by(add(q, row->name, "off"), row->name, 0);
 		return;
 	}
-	if (q->refused == NULL)
-		check_callout(&q->settings, &q->facts, &q->answers, row, &q->callout);
-	check_judge(&q->settings, &q->facts, &q->answers, row, &j);
+	asking->callout = q->refused == NULL ? &q->callout : NULL;
+	check_decide(&q->settings, &q->facts, &q->answers, row, asking, &j);
 	if (j.finding == CHECK_FAILED || j.finding == CHECK_UNSURE) {
 		step_failed(q, row, &j);
 		return;
@@ -357,28 +357,34 @@ static void step_check(struct query *q, const struct check_row *row)
 	decided_by(s, j.finding == CHECK_EXEMPT ? "checkexempt" : row->name, j.exempt_line);
 }
 
-/* Why the checks of the client are not made; NULL: they are. */
+static void step_checks(struct query *q, enum check_stage from, enum check_stage to)
+{
+	struct check_asking asking = { 0 };
+
+	for (size_t i = 0; i < check_count; i++)
+		if (check_table[i].stage >= from && check_table[i].stage <= to)
+			step_check(q, &check_table[i], &asking);
+}
+
+/* Why nothing of the client is checked but what is judged when it connects, whoever he says he is; NULL: it is. */
 static const char *unchecked(const struct query *q, bool relays)
 {
 	if (relays)
 		return "clients that may relay are not checked";
-	if (q->login != NULL)
-		return "who has logged in is not checked; a listener for submission checks nobody";
-	return check_spares_recipient(&q->settings, &q->rcpt) ? "postmaster and abuse hear from everybody" : NULL;
+	if (q->login == NULL)
+		return NULL;
+	return q->early ? "who has logged in is not checked; a listener for submission checks nobody, one for relay judges EHLO before the login (checkwhen early)"
+		: "who has logged in is not checked; a listener for submission checks nobody";
 }
 
-/* `relays`: by its address, which is all that is known of it when it connects. What is judged then is judged whoever he says he is, and whomever he writes to. */
-static void step_checks(struct query *q, bool relays)
+static void step_checks_at_rcpt(struct query *q, const char *unchecked)
 {
-	const char *why = unchecked(q, relays);
+	const char *why = unchecked == NULL && check_spares_recipient(&q->settings, &q->rcpt) ? "postmaster and abuse hear from everybody" : unchecked;
 
-	if (why == NULL)
-		check_learn(&q->settings, &q->facts, false, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
-	for (size_t i = 0; i < check_count; i++)
-		if (why == NULL || (!relays && check_table[i].stage == STAGE_AT_CONNECT))
-			step_check(q, &check_table[i]);
 	if (why != NULL)
 		snprintf(add(q, "checks", "none")->said, sizeof(q->step[0].said), "%s", why);
+	else
+		step_checks(q, q->early ? STAGE_AT_RCPT : STAGE_AT_HELO, STAGE_AT_RCPT);
 }
 
 static void step_milters(struct query *q)
@@ -410,19 +416,26 @@ static void step_filters(struct query *q)
 static void decide(struct query *q)
 {
 	bool relays = access_client_may_relay(&q->access, &q->facts.client), may_relay = relays || q->login != NULL;
+	const char *why = unchecked(q, relays);
 
 	if (q->settings.clientnames && !relays)
 		(void)check_learn(&(struct settings){ 0 }, &q->facts, true, &q->answers, deadline_in(clock_monotonic_ms(), q->settings.checktimeout * SECOND_MS));
 	step_guard(q, GUARD_CONNECT, "guard at CONNECT", relays);
+	if (!relays)
+		step_checks(q, STAGE_AT_CONNECT, STAGE_AT_CONNECT);
+	if (q->early && why == NULL)
+		step_checks(q, STAGE_AT_HELO, STAGE_AT_HELO);
 	step_reports(q, may_relay);
 	step_sender(q);
 	step_guard(q, GUARD_MAIL, "guard at MAIL", may_relay);
+	if (q->early && why == NULL)
+		step_checks(q, STAGE_AT_MAIL, STAGE_AT_MAIL);
 	step_relay(q, may_relay);
 	if (step_recipient(q, may_relay))
 		step_guard(q, GUARD_RCPT, "guard at RCPT", may_relay);
 	else
 		step_guard(q, GUARD_UNKNOWN, "unknown recipient", may_relay);
-	step_checks(q, relays);
+	step_checks_at_rcpt(q, why);
 	step_milters(q);
 	step_filters(q);
 }

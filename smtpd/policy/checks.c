@@ -331,11 +331,27 @@ void check_judge(const struct settings *settings, const struct check_facts *fact
 		j_r->finding = CHECK_UNSURE;
 }
 
-void check_callout(const struct settings *settings, struct check_facts *facts, const struct answers *a, const struct check_row *row, struct calloutask *c)
+static void learn_and_judge(const struct settings *settings, const struct check_facts *facts, struct answers *a, const struct check_row *row,
+	struct check_asking *k, struct judgement *j_r)
 {
-	uint32_t line;
-	if (row->judge == judge_callout && callout_is_possible(settings, facts) && !is_exempt(settings, facts, a, row, &line))
-		facts->callout = calloutask(c, settings, facts->sender->text);
+	k->asked += check_learn(settings, facts, settings->clientnames, a, deadline_in(clock_monotonic_ms(), settings->checktimeout * SECOND_MS));
+	k->learned = true;
+	check_judge(settings, facts, a, row, j_r);
+}
+
+void check_decide(const struct settings *settings, struct check_facts *facts, struct answers *a, const struct check_row *row, struct check_asking *k,
+	struct judgement *j_r)
+{
+	if (row->want != NULL && !k->learned)
+		learn_and_judge(settings, facts, a, row, k, j_r);
+	else
+		check_judge(settings, facts, a, row, j_r);
+	if (j_r->finding > CHECK_EXEMPT && !k->learned && check_exempts_by_name(settings, row))
+		learn_and_judge(settings, facts, a, row, k, j_r);
+	if (j_r->finding != CHECK_UNASKED || k->callout == NULL)
+		return;
+	facts->callout = calloutask(k->callout, settings, facts->sender->text);
+	check_judge(settings, facts, a, row, j_r);
 }
 
 bool check_spares_recipient(const struct settings *settings, const struct mailaddr *rcpt)

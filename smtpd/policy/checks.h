@@ -2,7 +2,7 @@
  * checks - what a client says and is, held against the settings named check...; each of them off, log, defer or reject.
  *
  * A check sees the facts, the settings, what the DNS and a callout answered and nothing else, so that `tappal session` judges as smtpd does. Only
- * check_learn and check_callout block. The table is in cheap-first order. A temporary failure of the DNS is never a permanent refusal; of a list it is no answer at all.
+ * check_learn and check_decide block. The table is in cheap-first order. A temporary failure of the DNS is never a permanent refusal; of a list it is no answer at all.
  */
 #ifndef SMTPD_CHECKS_H
 #define SMTPD_CHECKS_H
@@ -70,9 +70,15 @@ size_t check_learn(const struct settings *settings, const struct check_facts *fa
 void check_judge(const struct settings *settings, const struct check_facts *facts, const struct answers *a, const struct check_row *row,
 	struct judgement *j_r);
 
-/* If this row wants a callout for these facts, and nothing exempts them: ask for it, and put the answer, which is c's, into the facts. To be called when the row
- * is reached, for what costs others something comes last. */
-void check_callout(const struct settings *settings, struct check_facts *facts, const struct answers *a, const struct check_row *row, struct calloutask *c);
+/* check_judge, when the row is reached, with all that has to be asked for it first: the DNS if the row wants it, or if a name might exempt who would be refused
+ * (once for all rows: k->learned); and what costs others something last, a callout, whose answer goes into the facts. */
+struct check_asking {
+	bool learned;
+	size_t asked;                    /* questions to the DNS */
+	struct calloutask *callout;      /* the answer's owner; NULL: nobody is called */
+};
+void check_decide(const struct settings *settings, struct check_facts *facts, struct answers *a, const struct check_row *row, struct check_asking *k,
+	struct judgement *j_r);
 
 /* The client's name, if its address has one that has the address. NULL: none, or not known. */
 const char *check_client_name(const struct check_facts *facts, const struct answers *a);

@@ -81,22 +81,17 @@ static void adopt_name(struct session *s, const struct check_facts *f)
 	s->peer = &s->told;
 }
 
-static bool learn(struct session *s, const struct check_facts *f)
+static void decide(struct session *s, struct check_facts *f, const struct check_row *row, struct check_asking *k, struct judgement *j_r)
 {
-	deadline_t until = deadline_in(clock_monotonic_ms(), s->settings->checktimeout * SECOND_MS);
-	size_t asked = check_learn(s->settings, f, s->settings->clientnames, &s->policy.answers, until);
-	adopt_name(s, f);
-	if (asked > 0)
-		warn_of_lists(s, f);
-	return true;
-}
-
-static void call_out(struct session *s, struct check_facts *f, const struct check_row *row)
-{
-	struct calloutask *c = &s->policy.callout;
-	check_callout(s->settings, f, &s->policy.answers, row, c);
-	if (f->callout != NULL && c->away != NULL && seldom("callout", (struct bytes){ NULL, 0 }))
-		log_warn("callout %s: nothing is known of senders", c->away);
+	bool knew = k->learned;
+	check_decide(s->settings, f, &s->policy.answers, row, k, j_r);
+	if (k->learned && !knew) {
+		adopt_name(s, f);
+		if (k->asked > 0)
+			warn_of_lists(s, f);
+	}
+	if (f->callout != NULL && k->callout->away != NULL && seldom("callout", (struct bytes){ NULL, 0 }))
+		log_warn("callout %s: nothing is known of senders", k->callout->away);
 }
 
 /* ---- the verdicts */
@@ -126,34 +121,17 @@ static bool carry_out(struct session *s, size_t row, enum check_action action, c
 	return false;
 }
 
-/* A name that exempts is looked up for who would be refused without it. */
-static void judge(struct session *s, struct check_facts *f, const struct check_row *row, bool *learned, struct judgement *j_r)
-{
-	const struct answers *a = &s->policy.answers;
-	if (row->want != NULL && !*learned)
-		*learned = learn(s, f);
-	check_judge(s->settings, f, a, row, j_r);
-	if (j_r->finding > CHECK_EXEMPT && !*learned && check_exempts_by_name(s->settings, row)) {
-		*learned = learn(s, f);
-		check_judge(s->settings, f, a, row, j_r);
-	}
-	if (j_r->finding == CHECK_UNASKED) {
-		call_out(s, f, row);
-		check_judge(s->settings, f, a, row, j_r);
-	}
-}
-
 /* Checks of these stages, in the order of the table; the DNS is asked when the first one that wants it is reached. */
 static bool run(struct session *s, struct check_facts *f, enum check_stage from, enum check_stage to, const char *rcpt)
 {
+	struct check_asking k = { .callout = &s->policy.callout };
 	struct judgement j;
-	bool learned = false;
 	for (size_t i = 0; i < check_count; i++) {
 		const struct check_row *row = &check_table[i];
 		enum check_action action = check_action(s->settings, row);
 		if (row->stage < from || row->stage > to || action == ACTION_OFF)
 			continue;
-		judge(s, f, row, &learned, &j);
+		decide(s, f, row, &k, &j);
 		if ((j.finding == CHECK_UNSURE || j.finding == CHECK_FAILED) && !carry_out(s, i, action, &j, rcpt))
 			return false;
 	}

@@ -110,14 +110,16 @@ class House(Instance):
             process.terminate()
             process.wait(60)
 
-    def ask(self, ip="192.0.2.1", helo="good.plain.tappal", sender=SENDER, rcpt="joe@local.test"):
-        """The reply to RCPT."""
+    def ask(self, ip="192.0.2.1", helo="good.plain.tappal", sender=SENDER, rcpt="joe@local.test", early=False):
+        """The reply to RCPT; `early`: or the first refusal."""
         with Mouth(self.port, timeout=100) as c:
             c.say(f"PROXY TCP{6 if ':' in ip else 4} {ip} {'::1' if ':' in ip else '127.0.0.1'} 1000 25")
             assert c.hear().startswith("220 ")
-            assert c.ask(f"EHLO {helo}").startswith("250-")
-            assert c.ask(f"MAIL FROM:<{sender}>").startswith("250 ")
-            reply = c.ask(f"RCPT TO:<{rcpt}>")
+            for line in (f"EHLO {helo}", f"MAIL FROM:<{sender}>", f"RCPT TO:<{rcpt}>"):
+                reply = c.ask(line)
+                if early and reply[0] != "2":
+                    break
+                assert line.startswith("RCPT") or reply[:4] in ("250-", "250 "), (line, reply)
             c.ask("QUIT")
             return reply
 
@@ -322,14 +324,25 @@ def test_no_question_when_all_is_off(house, dns):
         assert [name for name in forwarder.names if name.endswith("tappal") or name.endswith("arpa")] == []
 
 
-def test_dry_run_says_what_smtpd_says(house, dns):
-    house.up(dns.server, checkhelodns="reject", checkforward="defer", checksender="reject", checklists="log", checkhelo="reject", checkours="reject", checkearly="defer", dnslists="bad.list.tappal 1", dsnfrom="203.0.113.0/24\n192.0.2.6",
-             checkexempt="# a comment\n203.0.113.0/24 checkhelo\n192.0.2.6 checkhelodns")
+def compare_with_dry_run(house, early):
     for keys in ({}, {"ip": "192.0.2.2"}, {"ip": "192.0.2.6"}, {"ip": "192.0.2.5", "helo": "[192.0.2.5]"}, {"helo": "friend"}, {"sender": ""}, {"sender": "a@null.plain.tappal"},
-                 {"sender": "x@local.test"}, {"rcpt": "nobody@local.test"}, {"rcpt": "x@else.test"}, {"helo": "friend", "rcpt": "postmaster@local.test"}, {"ip": "2001:db8::1"}):
-        spoken, (dry, steps, asked) = house.ask(**keys), house.dry(**keys)
+                 {"sender": "x@local.test"}, {"rcpt": "nobody@local.test"}, {"rcpt": "x@else.test"}, {"helo": "friend", "rcpt": "postmaster@local.test"}, {"helo": "friend", "rcpt": "x@else.test"},
+                 {"sender": "a@null.plain.tappal", "rcpt": "postmaster@local.test"}, {"sender": "x@LOCAL.test", "rcpt": "nobody@Local.Test"}, {"ip": "2001:db8::1"}):
+        spoken, (dry, steps, asked) = house.ask(**keys, early=early), house.dry(**keys)
         assert spoken[:9] == dry[:9], (keys, spoken, dry, steps)
         assert dry[:3] == "250" or not dry[9:].strip() or dry.split(" ", 2)[2][:20] in spoken, (spoken, dry)
+    return steps, asked
+
+
+def test_dry_run_says_what_smtpd_says(house, dns):
+    settings = dict(checkhelodns="reject", checkforward="defer", checksender="reject", checklists="log", checkhelo="reject", checkours="reject", checkearly="defer", dnslists="bad.list.tappal 1", dsnfrom="203.0.113.0/24\n192.0.2.6",
+                    checkexempt="# a comment\n203.0.113.0/24 checkhelo\n192.0.2.6 checkhelodns")
+    house.up(dns.server, **settings, checkwhen="early")
+    compare_with_dry_run(house, early=True)
+    assert list(house.dry()[1])[:4] == ["checkearly", "checkhelo", "checkhelodns", "checkreverse"] and "checkhelo" in house.dry(rcpt="postmaster@local.test")[1]
+    house.down()
+    house.up(dns.server, **settings)
+    steps, asked = compare_with_dry_run(house, early=False)
     etc = f"{house.root}/etc/tappal"
     assert steps["checklists"] == {"step": "checklists", "verdict": "log", "decided_by": f"{etc}/checklists:1",
                                    "why": "554 5.7.1 Service unavailable; Client host [2001:db8::1] blocked using bad.list.tappal; no reason given"}

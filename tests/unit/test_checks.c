@@ -370,9 +370,8 @@ static void test_callout(void **state)
 	for (size_t i = 0; i < COUNT(never); i++) {
 		struct calloutask ask = { 0 };
 		f = facts_of("192.0.2.1", "x.example", never[i]);
-		check_callout(&settings, &f, &none, row_of("checkcallout"), &ask);
+		check_decide(&settings, &f, &none, row_of("checkcallout"), &(struct check_asking){ .callout = &ask }, &j);
 		assert_true(f.callout == NULL && !ask.asked);
-		check_judge(&settings, &f, &none, row_of("checkcallout"), &j);
 		assert_true(j.finding == CHECK_FINE || j.finding == CHECK_EXEMPT);
 	}
 	settings.checkexempt = (struct lines){ 0 };
