@@ -35,6 +35,7 @@ struct query {
 	struct settings settings;
 	struct access access;
 	struct check_facts facts;
+	struct str sender_text, rcpt_text;
 	struct mailaddr sender, rcpt;
 	const char *ip, *helo, *from, *to, *login;
 	bool json, guard_away, early;    /* early: checkwhen */
@@ -93,13 +94,27 @@ static void load(struct query *q)
 	q->early = bytes_equal(q->settings.checkwhen, LIT("early"));
 }
 
+/* As smtpd reads it from MAIL and RCPT: what guard and callout remember goes by that spelling. */
+static bool read_address(const char *text, struct str *canonical, struct mailaddr *addr_r)
+{
+	struct str path = STR_INIT(PATH_MAX_OCTETS + 2);
+	size_t used = 0;
+	bool good = str_add_char(&path, '<') && str_add_c(&path, text) && str_add_char(&path, '>')
+		&& mailaddr_parse_path(str_bytes(&path), true, canonical, addr_r, &used) == ADDR_OK && used == path.len && addr_r->kind != ADDR_BARE;
+
+	str_free(&path);
+	return good;
+}
+
 static void understand(struct query *q)
 {
+	str_init(&q->sender_text, ADDRESS_MAX);
+	str_init(&q->rcpt_text, ADDRESS_MAX);
 	if (!netaddr_parse(bytes_of(q->ip), &q->facts.client))
 		tool_usage("--ip %s is no IP address", show_text(bytes_of(q->ip)));
-	if (mailaddr_parse(bytes_of(q->from), &q->sender) != ADDR_OK)
+	if (!read_address(q->from, &q->sender_text, &q->sender))
 		tool_usage("--from %s is no address; write user@domain, or an empty word for a bounce", show_text(bytes_of(q->from)));
-	if (mailaddr_parse(bytes_of(q->to), &q->rcpt) != ADDR_OK || q->rcpt.kind == ADDR_NULL)
+	if (!read_address(q->to, &q->rcpt_text, &q->rcpt) || q->rcpt.kind == ADDR_NULL)
 		tool_usage("--to %s is no address; write user@domain", show_text(bytes_of(q->to)));
 	q->facts.helo = bytes_of(q->helo);
 	q->facts.sender = &q->sender;
@@ -569,6 +584,8 @@ int command_session(int argc, char **argv)
 		print_steps(&q);
 	answers_free(&q.answers);
 	access_free(&q.access);
+	str_free(&q.sender_text);
+	str_free(&q.rcpt_text);
 	settings_free(&q.settings);
 	return q.refused == NULL ? EXIT_OK : EXIT_NOTHING;
 }

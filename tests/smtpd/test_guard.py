@@ -330,6 +330,7 @@ def test_dry_run_asks_without_counting(served):
     served.set("checkearly", "off")
     assert served.once("MAIL FROM:<a@example.org>", RCPT).startswith("451 4.7.1 Greylisted")
     assert dry(served)[1]["greylist memory"]["verdict"] == "waiting"
+    assert dry(served, sender="a@Example.ORG", rcpt="joe@LOCAL.test")[1]["greylist memory"]["verdict"] == "waiting"    # as smtpd spells them
     assert served.once("MAIL FROM:<a@example.org>").startswith("250")
     said = served.once("MAIL FROM:<a@example.org>")
     reply, steps = dry(served)
