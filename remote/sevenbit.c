@@ -7,12 +7,14 @@
 #define BLOCK 32768u
 #define OUT_MAX (8u << 20)    /* above what downgrade.h says of one call */
 
-static bool has_8bit(struct bytes b)
+enum sevenbit_look sevenbit_look(struct delivery *d)
 {
-	for (size_t i = 0; i < b.len; i++)
-		if ((unsigned char)b.at[i] > 127)
-			return true;
-	return false;
+	if (!job_ahead(d))
+		return d->ahead.failed ? LOOK_MEMORY : LOOK_BROKEN;
+	for (size_t i = 0; i < d->ahead.len; i++)
+		if ((unsigned char)d->ahead.at[i] > 127)
+			return LOOK_8BIT;
+	return d->ahead.len == d->job.body_size ? LOOK_ASCII : LOOK_ASCII_SO_FAR;
 }
 
 void sevenbit_free(struct sevenbit *s)
@@ -78,13 +80,13 @@ static unsigned wish_of(const struct delivery *d, bool to_8bit)
 enum sevenbit_result sevenbit_plan(struct sevenbit *s, struct delivery *d, bool to_8bit)
 {
 	unsigned wish = wish_of(d, to_8bit);
-	bool whole;
+	enum sevenbit_look look = sevenbit_look(d);
+	bool whole = d->ahead.len == d->job.body_size;
 	enum sevenbit_result result;
 
-	if (!job_ahead(d))
-		return d->ahead.failed ? SEVENBIT_MEMORY : SEVENBIT_BROKEN;
-	whole = d->ahead.len == d->job.body_size;
-	if (whole && (wish & DOWNGRADE_BINARY) == 0 && !has_8bit(str_bytes(&d->ahead)))
+	if (look == LOOK_MEMORY || look == LOOK_BROKEN)
+		return look == LOOK_MEMORY ? SEVENBIT_MEMORY : SEVENBIT_BROKEN;
+	if (look == LOOK_ASCII && (wish & DOWNGRADE_BINARY) == 0)
 		return SEVENBIT_OK;
 	if (!converter_make(s, wish))
 		return SEVENBIT_MEMORY;

@@ -12,6 +12,16 @@
 #include "common/downgrade.h"
 #include "job.h"
 
+/* What is known of the octets before the first command: those of the first JOB_AHEAD_MAX. Blocks on the body's pipe. */
+enum sevenbit_look {
+	LOOK_ASCII,          /* none is above 127 */
+	LOOK_ASCII_SO_FAR,   /* the same, and there are more than were looked at */
+	LOOK_8BIT,
+	LOOK_MEMORY,         /* they could not be held: nothing is known, and the body can be taken all the same */
+	LOOK_BROKEN,         /* the starter went away */
+};
+enum sevenbit_look sevenbit_look(struct delivery *d);
+
 enum sevenbit_result {
 	SEVENBIT_OK,
 	SEVENBIT_CANNOT,   /* sevenbit_why() says why */

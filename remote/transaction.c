@@ -27,6 +27,7 @@ struct transaction {
 	size_t accepted;         /* recipients */
 	bool data_ok;            /* 354 came */
 	bool binary;             /* it goes as BINARYMIME, by BDAT */
+	bool undeclared;         /* nobody said that it has 8-bit data, and it has, or may have */
 	struct sevenbit sevenbit;
 	struct dotstuff stuff;
 };
@@ -72,7 +73,7 @@ static void say_body_type(const struct transaction *t)
 {
 	if (t->binary)
 		conn_say(&t->c->conn, LIT(" BODY=BINARYMIME"));
-	else if (t->d->job.body_type != BODY_7BIT && t->c->eight_bit)
+	else if (t->c->eight_bit && (t->d->job.body_type != BODY_7BIT || t->undeclared))
 		conn_say(&t->c->conn, LIT(" BODY=8BITMIME"));
 }
 
@@ -417,32 +418,56 @@ static enum client_end lone_dot(const struct transaction *t)
 
 /* ---- all of it ---- */
 
-/* The message was sent with SMTPUTF8 and turns out to be one that every server takes: no octet is above 127, in all of it or in the beginning that can
- * be looked at, which holds its header. */
-static bool is_ascii(struct delivery *d)
+/* The body cannot be had: nothing is reported. */
+static enum client_end starter_gone(const struct transaction *t)
 {
-	if (!job_ahead(d))
-		return false;
-	for (size_t i = 0; i < d->ahead.len; i++)
-		if ((unsigned char)d->ahead.at[i] > 127)
-			return false;
-	return true;
+	conn_close(&t->c->conn);
+	return CLIENT_BROKEN;
 }
 
-/* What is clear before the first word. */
-static bool refused_here(const struct transaction *t)
+/* For a server without SMTPUTF8. A message that was sent with it may be one that every server takes: no octet is above 127, in all of it or in the
+ * beginning that can be looked at, which holds its header. */
+static enum sevenbit_look utf8_look(const struct transaction *t)
+{
+	if (!t->d->needs_utf8 || t->c->utf8)
+		return LOOK_ASCII;
+	return t->d->utf8_address ? LOOK_8BIT : sevenbit_look(t->d);
+}
+
+/* What is clear before the first word. True: it ends here, as *end_r says. */
+static bool refused_here(const struct transaction *t, enum client_end *end_r)
 {
 	const struct client *c = t->c;
+	bool too_large = c->size_limit != 0 && size_of(t) > c->size_limit;
+	enum sevenbit_look look = too_large ? LOOK_ASCII : utf8_look(t);
 	struct outcome o;
 
-	if (c->size_limit != 0 && size_of(t) > c->size_limit)
+	*end_r = look == LOOK_BROKEN ? starter_gone(t) : CLIENT_DONE;
+	if (look == LOOK_BROKEN)
+		return true;
+	if (too_large)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.3.4", LIT("the message is larger than the server's limit (SIZE)"));
-	else if (t->d->needs_utf8 && !c->utf8 && (t->d->utf8_address || !is_ascii(t->d)))
+	else if (look == LOOK_MEMORY)
+		o = outcome_make(V_TEMP, STAGE_MAIL, "4.3.0", LIT("no memory to see whether the message needs SMTPUTF8, which the server has not"));
+	else if (look == LOOK_8BIT)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.7", LIT("the message needs internationalized addresses and the server knows none (no SMTPUTF8)"));
 	else
 		return false;
 	report_rest(t, &o);
 	return true;
+}
+
+/* RFC 6152 3: 8-bit data is declared, and what may have some may be declared to have it. False: it ends here, as *end_r says. */
+static bool declare_plan(struct transaction *t, enum client_end *end_r)
+{
+	enum sevenbit_look look = LOOK_ASCII;
+
+	if (t->c->eight_bit && t->d->job.body_type == BODY_7BIT)
+		look = sevenbit_look(t->d);
+	t->undeclared = look != LOOK_ASCII;
+	if (look == LOOK_BROKEN)
+		*end_r = starter_gone(t);
+	return look != LOOK_BROKEN;
 }
 
 /* Whether the message has to be converted. False: it ends here, as *end_r says. */
@@ -454,14 +479,15 @@ static bool convert_plan(struct transaction *t, enum client_end *end_r)
 
 	*end_r = CLIENT_DONE;
 	t->binary = is_binary(t->d) && t->c->binary && t->c->chunking;
-	if (t->binary || (to_8bit && !is_binary(t->d)))
+	if (t->binary)
 		return true;
+	if (to_8bit && !is_binary(t->d))
+		return declare_plan(t, end_r);
 	result = sevenbit_plan(&t->sevenbit, t->d, to_8bit);
 	if (result == SEVENBIT_OK)
-		return !refused_here(t);
+		return !refused_here(t, end_r);
 	if (result == SEVENBIT_BROKEN) {
-		conn_close(&t->c->conn);
-		*end_r = CLIENT_BROKEN;
+		*end_r = starter_gone(t);
 		return false;
 	}
 	o = unconverted(t, result, STAGE_MAIL);
@@ -511,8 +537,8 @@ static enum client_end deliver(struct transaction *t)
 
 	if (!quiet && !kept)
 		return give_up(t, STEP_HELO, CONN_EARLY);
-	if (refused_here(t))
-		return CLIENT_DONE;
+	if (refused_here(t, &end))
+		return end;
 	if (!convert_plan(t, &end))
 		return end;
 	if (!quiet || (c->must_reset && !reset(c))) {

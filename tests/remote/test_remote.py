@@ -1,6 +1,7 @@
 """remote, through its pipes, against a server that does what a test says."""
 import os
 import pwd
+import resource
 import shutil
 import socket
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 import records
+from building import VARIANT
 from sink import Delay, Dribble, Flood, Hangup, Raw, Reset, Sink, Stall
 from worker import BODY, OK, PERM, TEMP, Worker, enhanced, stage
 
@@ -366,6 +368,19 @@ def test_smtputf8_asked_for_and_not_needed(worker):
         assert worker.send(to(sink), smtputf8=1, body=b"Subject: long\r\n\r\n" + b"x\r\n" * 200000).one.verdict == OK
 
 
+@pytest.mark.skipif(VARIANT == "asan", reason="sanitizers take address space as they need it")
+def test_no_memory_is_no_fault_of_the_message(worker, rooms):
+    """A worker that has no more address space than one that held only a short message."""
+    with Sink(extensions=["SIZE"]) as sink:
+        assert worker.send(to(sink)).one.verdict == OK
+        with open("/proc/%d/status" % worker.process.pid, encoding="ascii") as f:
+            enough = [int(line.split()[1]) for line in f if line.startswith("VmPeak:")][0] * 1024 + 65536
+        with Worker(rooms.instance.libexec + "/remote", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (enough, enough))) as small:
+            assert small.send(to(sink)).one.verdict == OK
+            r = small.send(to(sink), smtputf8=1, body=b"Subject: plain\r\n\r\n" + b"x\r\n" * 150000).one
+            assert (r.verdict, enhanced(r), stage(r)) == (TEMP, "4.3.0", "mail") and b"memory" in r.text
+
+
 def test_utf8_orcpt(worker):
     rcpts = [{"address": "jürgen@x.tappal", "orcpt": "utf-8;jürgen@x.tappal", "notify": "FAILURE"}]
     with Sink(extensions=["SMTPUTF8", "8BITMIME", "DSN"]) as sink:
@@ -455,7 +470,7 @@ def test_body_comes_slowly(rooms):
 def test_body_ends_too_early(rooms):
     """The starter dies in the middle: the server must never see a final dot."""
     with rooms.worker() as worker, Sink() as sink:
-        worker.write(worker.head(to(sink), body_size=100) + b"half\r\n")
+        worker.write(worker.head(to(sink), body_size=100, body_type=1) + b"half\r\n")      # declared: it is not looked at before
         assert sink.wait_for(lambda s: s.connections and b"half" in s.connections[0].received or s.commands()[-1:] == [b"DATA"])
         assert worker.close() == 111
         sink.wait_closed()

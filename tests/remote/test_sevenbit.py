@@ -40,9 +40,16 @@ def test_converted(worker, declared, extensions):
 
 @pytest.mark.parametrize("declared", [True, False])
 def test_not_with_8bitmime(worker, declared):
+    """Nor is it hidden from the server what comes, whatever was declared."""
     data, mail = taken(worker, EIGHT, declared, ("8BITMIME", "SIZE"))
     assert data == EIGHT
-    assert mail == b"MAIL FROM:<sender@remote.tappal> SIZE=%d" % len(EIGHT) + (b" BODY=8BITMIME" if declared else b"")
+    assert mail == b"MAIL FROM:<sender@remote.tappal> SIZE=%d BODY=8BITMIME" % len(EIGHT)
+
+
+@pytest.mark.parametrize("body,said", [(SEVEN, b""), (TEXT + b"\r\n" + LINE * 20000, b" BODY=8BITMIME")], ids=["short", "beyond what is looked at"])
+def test_declared_where_it_is_so_or_may_be(worker, body, said):
+    data, mail = taken(worker, body, False, ("8BITMIME",))
+    assert data == body and mail == b"MAIL FROM:<sender@remote.tappal>" + said
 
 
 def test_after_helo(worker):
