@@ -119,7 +119,8 @@ UNIT += session
 UNIT_OBJ_session = $(SMTPD_DIALOG:%=%.o) smtpd/ask/enqueuer.o
 
 # tlsd
-UNIT += signer
+UNIT += signer calls
+UNIT_OBJ_calls = smtpd/tlsd/calls.o
 UNIT_OBJ_signer = smtpd/tlsd/signer.o smtpd/tlsd/grants.o smtpd/tlsd/keyless.o
 UNIT_LIBS_signer = -lcrypto
 

@@ -1,6 +1,7 @@
 /*
  * calls - the system calls that a process of tlsd's may still make when it speaks with clients (seccomp): reading, writing and closing what it has, waiting,
- * memory. It opens nothing, makes no socket, starts and signals no process, and hands no descriptor on; one can still come to it.
+ * memory. It opens nothing, makes no socket, starts and signals no process, and hands no descriptor on; one can still come to it. fcntl gives and sets the flags
+ * of an open file alone, and sendto takes no address.
  */
 #ifndef SMTPD_TLSD_CALLS_H
 #define SMTPD_TLSD_CALLS_H
