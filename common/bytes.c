@@ -34,6 +34,12 @@ static unsigned char lower(char c)
 	return u >= 'A' && u <= 'Z' ? (unsigned char)(u | 0x20) : u;
 }
 
+void bytes_lower(char *at, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		at[i] = (char)lower(at[i]);
+}
+
 bool bytes_equal_nocase(struct bytes a, struct bytes b)
 {
 	if (a.len != b.len)

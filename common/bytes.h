@@ -30,6 +30,7 @@ bool bytes_equal(struct bytes a, struct bytes b);
 bool bytes_equal_nocase(struct bytes a, struct bytes b);  /* ASCII letters only */
 bool bytes_starts_nocase(struct bytes b, struct bytes prefix);
 bool bytes_ends_nocase(struct bytes b, struct bytes suffix);
+void bytes_lower(char *at, size_t n);                    /* ASCII letters only */
 int bytes_compare(struct bytes a, struct bytes b);        /* memcmp order, shorter first */
 
 /* Offset of the first (last) `c`, or b.len when there is none. */

@@ -110,9 +110,8 @@ bool route_smtp(const struct settings *s, struct bytes domain, struct bytes *rel
 
 static void lower(struct str *s, size_t from)
 {
-	for (size_t i = from; i < s->len; i++)
-		if (s->at[i] >= 'A' && s->at[i] <= 'Z')
-			s->at[i] = (char)(s->at[i] + ('a' - 'A'));
+	if (from < s->len)
+		bytes_lower(s->at + from, s->len - from);
 }
 
 /* A name that is too long (a long virtual prefix before a domain of 255 octets) is cut, and a checksum of all of it keeps it apart. */

@@ -43,6 +43,7 @@ struct exchange {
 	uint64_t turn;                 /* its place among those that wait */
 	uint32_t failures;             /* of its address: who has fewer goes first */
 	enum auth_result result;
+	char login[PASSWORD_LOGIN_MAX + 1];   /* what a back-end calls him; "": as he calls himself */
 };
 
 struct auth {
@@ -71,7 +72,8 @@ static void exchange_free(struct service_client *c)
 static void send_done(struct service_client *c)
 {
 	const struct exchange *x = c->own;
-	struct auth_done done = { .result = (uint8_t)x->result, .login = bytes_of(x->sasl != NULL ? x->sasl->login : "") };
+	const char *login = x->login[0] != '\0' ? x->login : x->sasl != NULL ? x->sasl->login : "";
+	struct auth_done done = { .result = (uint8_t)x->result, .login = bytes_of(login) };
 	service_send(c, auth_done_encode(&done, &c->out.buffer));
 	exchange_free(c);
 }
@@ -205,6 +207,7 @@ static void begin(struct auth *a, struct service_client *c, const struct auth_be
 	enum sasl_mechanism mechanism;
 	struct failures_limits limits = limits_of(a);
 	x->scram_known = false;
+	x->login[0] = '\0';
 	if (!netaddr_parse(begin->client, &x->addr))
 		x->addr = (struct netaddr){ 0 };   /* a program of this host */
 	x->sasl = calloc(1, sizeof *x->sasl);
@@ -232,9 +235,11 @@ static void go_on(struct auth *a, struct service_client *c, struct bytes line, d
 
 /* ---- workers ---- */
 
-static void verified(void *auth, void *asked, enum verify_result result, deadline_t now)
+static void verified(void *auth, void *asked, enum verify_result result, struct bytes login, deadline_t now)
 {
+	struct exchange *x = ((struct service_client *)asked)->own;
 	static const enum auth_result results[] = { [VERIFY_YES] = AUTH_OK, [VERIFY_NO] = AUTH_WRONG, [VERIFY_LATER] = AUTH_TEMPORARY };
+	bytes_to_cstring(login, x->login, sizeof x->login);
 	finish(auth, asked, results[result], now);
 }
 

@@ -93,19 +93,19 @@ void authcrew_forget(struct authcrew *crew, const void *asked)
 			crew->worker[i].asked = crew;
 }
 
-static void worker_answered(struct authcrew *crew, struct authworker *w, enum verify_result result, deadline_t now)
+static void worker_answered(struct authcrew *crew, struct authworker *w, enum verify_result result, struct bytes login, deadline_t now)
 {
 	void *asked = w->asked;
 	w->asked = NULL;
 	w->until = 0;
 	if (asked != NULL && asked != crew)
-		crew->answer(crew->context, asked, result, now);
+		crew->answer(crew->context, asked, result, login, now);
 }
 
 static void worker_lost(struct authcrew *crew, struct authworker *w, const char *why, deadline_t now)
 {
 	log_warn("a worker %s; it is replaced", why);
-	worker_answered(crew, w, VERIFY_LATER, now);
+	worker_answered(crew, w, VERIFY_LATER, (struct bytes){ NULL, 0 }, now);
 	worker_close(w);
 }
 
@@ -121,11 +121,12 @@ static void worker_read(struct authcrew *crew, struct authworker *w, deadline_t 
 	enum record_result result = record_reader_next(&w->in, &record);
 	if (result == RECORD_MORE)
 		return;
-	if (result == RECORD_BAD || w->asked == NULL || record.type != REC_auth_checked || !auth_checked_decode(record.payload, &answer) || answer.result > VERIFY_LATER) {
+	if (result == RECORD_BAD || w->asked == NULL || record.type != REC_auth_checked || !auth_checked_decode(record.payload, &answer) || answer.result > VERIFY_LATER
+		|| (answer.login.len > 0 && !password_login_valid(answer.login))) {
 		worker_lost(crew, w, "answered nonsense", now);
 		return;
 	}
-	worker_answered(crew, w, (enum verify_result)answer.result, now);
+	worker_answered(crew, w, (enum verify_result)answer.result, answer.login, now);
 	if (w->retired)
 		worker_close(w);
 }

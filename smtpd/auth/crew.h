@@ -12,7 +12,8 @@
 
 #define AUTHCREW_MAX 64
 
-typedef void authcrew_answer_fn(void *context, void *asked, enum verify_result result, deadline_t now);
+/* login: what the back-end calls him; empty: as he was asked for. Valid during the call. */
+typedef void authcrew_answer_fn(void *context, void *asked, enum verify_result result, struct bytes login, deadline_t now);
 
 struct authworker {
 	pid_t pid;                        /* 0: none */

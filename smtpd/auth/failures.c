@@ -41,6 +41,7 @@ static uint64_t key_of(const struct failures *f, enum kind kind, const struct ne
 		size_t n = login.len < 512 ? login.len : 512;
 		if (n > 0)
 			memcpy(text + len, login.at, n);
+		bytes_lower((char *)text + len, n);
 		len += n;
 	}
 	crypto_shorthash(hash, text, len, f->secret);

@@ -2,7 +2,7 @@
  * failures - who has failed to authenticate how often, in bounded memory. Nothing here blocks or reads the clock.
  *
  * Counts are kept by address (an IPv6 client's /64) and by login, each for `window` after its first failure. Both are kept under a keyed
- * hash, so that nobody can choose names that push others out, and a login counts whether it exists or not. A login's limit does not
+ * hash, so that nobody can choose names that push others out, and a login counts whether it exists or not; its letter case does not count. A login's limit does not
  * hold for an address from which that login has succeeded within the window: who guesses at a name does not lock its owner out.
  */
 #ifndef SMTPD_AUTH_FAILURES_H

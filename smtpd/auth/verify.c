@@ -231,7 +231,24 @@ static bool has_word(struct bytes line, struct bytes word)
 	return false;
 }
 
-static enum verify_result dovecot_answer(int fd, struct str *in, deadline_t deadline)
+/* Dovecot may have changed the name's letter case, or more of it. */
+static enum verify_result dovecot_names(struct bytes words, struct str *login)
+{
+	const struct bytes key = LIT("user=");
+	while (words.at != NULL) {
+		struct bytes word = bytes_cut(&words, '\t');
+		if (!bytes_equal(bytes_slice(word, 0, key.len), key))
+			continue;
+		word = bytes_slice(word, key.len, word.len);
+		if (password_login_valid(word) && str_add(login, word))
+			return VERIFY_YES;
+		log_warn("Dovecot's auth calls a user %s, which is no login", log_text(word));
+		return VERIFY_LATER;
+	}
+	return VERIFY_YES;
+}
+
+static enum verify_result dovecot_answer(int fd, struct str *in, struct str *login, deadline_t deadline)
 {
 	struct bytes line;
 	size_t taken = 0;
@@ -240,7 +257,7 @@ static enum verify_result dovecot_answer(int fd, struct str *in, deadline_t dead
 		if (bytes_equal(word, LIT("VERSION")) && !bytes_equal(number, LIT("1")))
 			break;
 		if (bytes_equal(word, LIT("OK")) && bytes_equal(number, LIT("1")))
-			return VERIFY_YES;
+			return dovecot_names(rest, login);
 		if (bytes_equal(word, LIT("FAIL")) && bytes_equal(number, LIT("1")))
 			return has_word(rest, LIT("temp")) ? VERIFY_LATER : VERIFY_NO;
 		if (bytes_equal(word, LIT("CONT")))
@@ -250,7 +267,7 @@ static enum verify_result dovecot_answer(int fd, struct str *in, deadline_t dead
 	return VERIFY_LATER;
 }
 
-enum verify_result verify_dovecot(const struct auth_check *check, struct bytes path, uint64_t timeout_ms)
+enum verify_result verify_dovecot(const struct auth_check *check, struct bytes path, uint64_t timeout_ms, struct str *login)
 {
 	struct str in = STR_INIT(DOVECOT_LINE_MAX);
 	deadline_t deadline = deadline_in(clock_monotonic_ms(), timeout_ms);
@@ -261,7 +278,7 @@ enum verify_result verify_dovecot(const struct auth_check *check, struct bytes p
 	if (fd < 0)
 		log_warn("Dovecot's auth socket %s cannot be reached: %s", log_text(path), strerror(errno));
 	else if (dovecot_ask(fd, check, deadline))
-		result = dovecot_answer(fd, &in, deadline);
+		result = dovecot_answer(fd, &in, login, deadline);
 	if (fd >= 0)
 		close(fd);
 	str_free(&in);
@@ -270,7 +287,7 @@ enum verify_result verify_dovecot(const struct auth_check *check, struct bytes p
 
 /* ---- a worker ---- */
 
-static enum verify_result verify(const struct auth_check *check, const struct settings *settings)
+static enum verify_result verify(const struct auth_check *check, const struct settings *settings, struct str *login)
 {
 	struct bytes rest = settings->authbackend;
 	uint64_t timeout_ms = settings->authtimeout * SECOND_MS;
@@ -278,9 +295,16 @@ static enum verify_result verify(const struct auth_check *check, const struct se
 	rest = bytes_trim(rest);
 	switch (verify_backend_of(settings)) {
 	case VERIFY_CHECKPASSWORD: return verify_checkpassword(check, rest, timeout_ms);
-	case VERIFY_DOVECOT: return verify_dovecot(check, rest, timeout_ms);
+	case VERIFY_DOVECOT: return verify_dovecot(check, rest, timeout_ms, login);
 	default: return verify_own(check);
 	}
+}
+
+/* Of a back-end that does not say whom it means, a name and the same in capitals are one. */
+static void name_him(const struct auth_check *check, const struct settings *settings, struct str *login)
+{
+	if (login->len == 0 && verify_backend_of(settings) != VERIFY_OWN && str_add(login, check->login))
+		bytes_lower(login->at, login->len);
 }
 
 static void wipe(struct record_reader *reader)
@@ -294,13 +318,17 @@ int verify_serve(int fd, const struct settings *settings)
 	struct record_reader reader;
 	struct record record;
 	struct auth_check check;
-	struct str out = STR_INIT(100);
+	struct str out = STR_INIT(1000), login = STR_INIT(PASSWORD_LOGIN_MAX);
 	record_reader_init(&reader, fd);
 	while (record_reader_wait(&reader, &record, 0) == 1) {
 		if (record.type != REC_auth_check || !auth_check_decode(record.payload, &check))
 			return EXIT_SYSTEM;
-		struct auth_checked answer = { .result = (uint8_t)verify(&check, settings) };
 		str_clear(&out);
+		str_clear(&login);
+		struct auth_checked answer = { .result = (uint8_t)verify(&check, settings, &login) };
+		if (answer.result == VERIFY_YES)
+			name_him(&check, settings, &login);
+		answer.login = str_bytes(&login);
 		if (!auth_checked_encode(&answer, &out) || io_write_full(fd, out.at, out.len) < 0)
 			return EXIT_SYSTEM;
 		wipe(&reader);

@@ -6,6 +6,7 @@
  *   checkpassword   descriptor 3: login NUL password NUL NUL, 512 octets at most; exit 0 yes, 1 no, everything else: ask again later.
  *                   argv is the setting's words, and /bin/true behind a lone program; no shell; environment PATH, PROTO, TCPREMOTEIP.
  *   dovecot         its auth protocol 1.1, as a client of service "smtp": PLAIN
+ * Both may take several spellings for one account. What counts by login must not: he is called what Dovecot calls him, or his own name in lower case.
  */
 #ifndef SMTPD_AUTH_VERIFY_H
 #define SMTPD_AUTH_VERIFY_H
@@ -28,6 +29,7 @@ int verify_serve(int fd, const struct settings *settings);
 /* The three of them; each blocks. */
 enum verify_result verify_own(const struct auth_check *check);
 enum verify_result verify_checkpassword(const struct auth_check *check, struct bytes command, uint64_t timeout_ms);
-enum verify_result verify_dovecot(const struct auth_check *check, struct bytes path, uint64_t timeout_ms);
+/* *login: after VERIFY_YES what Dovecot calls him, where it says so. */
+enum verify_result verify_dovecot(const struct auth_check *check, struct bytes path, uint64_t timeout_ms, struct str *login);
 
 #endif

@@ -556,7 +556,7 @@ if login == b"slow": time.sleep(600)
 if login == b"die": os.kill(os.getpid(), 9)
 if login == b"later": sys.exit(111)
 if login == b"misused": sys.exit(2)
-if (login, password) == (b"joe", b"pa:ss wo'rd"): os.execv(sys.argv[1], sys.argv[1:])
+if (login.lower(), password) == (b"joe", b"pa:ss wo'rd"): os.execv(sys.argv[1], sys.argv[1:])
 sys.exit(1)
 """
 
@@ -576,6 +576,8 @@ def test_checkpassword(house):
         with house.client() as c:
             assert "AUTH PLAIN LOGIN" in c.ask("EHLO client.test")
         assert house.plain("joe", "pa:ss wo'rd").startswith("235")
+        assert house.plain("jOe", "pa:ss wo'rd").startswith("235")
+        assert house.log("smtpd").count("succeeded, sasl_username=joe\n") == 2
         assert house.plain("joe", "wrong").startswith("535")
         assert house.plain("x" * 255, "y" * 300).startswith("535")
         for login in ("later", "misused", "die"):
@@ -638,7 +640,7 @@ class Dovecot:
                     if words[0] != "AUTH":
                         continue
                     _, login, password = base64.b64decode(words[-1][5:]).decode().split("\0")
-                    f.write({"joe pencil": "OK\t1\tuser=joe\n", "joe later": "FAIL\t1\tuser=joe\ttemp\n"}.get(f"{login} {password}", f"FAIL\t1\tuser={login}\n"))
+                    f.write({"joe pencil": "OK\t1\tuser=joe\n", "JOE pencil": "OK\t1\tx\tuser=joe\n", "Joe nameless": "OK\t1\n", "joe odd": "OK\t1\tuser=j oe\n", "joe later": "FAIL\t1\tuser=joe\ttemp\n"}.get(f"{login} {password}", f"FAIL\t1\tuser={login}\n"))
                     f.flush()
                     break
 
@@ -651,6 +653,13 @@ def test_dovecot_protocol(house):
         assert house.plain("joe", "pencil").startswith("235")
         assert house.plain("joe", "wrong").startswith("535")
         assert house.plain("joe", "later").startswith("454 4.7.0")
+        assert house.plain("joe", "odd").startswith("454 4.7.0")
+        for login, password in (("JOE", "pencil"), ("Joe", "nameless")):
+            with house.client() as c:
+                assert house.plain(login, password, c).startswith("235")
+                assert c.ask("MAIL FROM:<alice@example.org>").startswith("250")   # senderlogins: joe
+                assert c.ask("RCPT TO:<bob@elsewhere.test>").startswith("250")
+        assert house.log("smtpd").count("sasl_username=joe") >= 2 and "succeeded, sasl_username=J" not in house.log("smtpd")
         dovecot.listener.close()
         os.unlink(path)
         assert house.plain("joe", "pencil").startswith("454 4.7.0")

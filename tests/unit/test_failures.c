@@ -57,6 +57,7 @@ static void test_login(void **state)
 		note_failure(f, ip, "joe", 100);
 	}
 	assert_false(allow(f, "203.0.113.9", "joe", 100));
+	assert_false(allow(f, "203.0.113.9", "jOE", 100));
 	assert_true(allow(f, "203.0.113.9", "joanna", 100));
 	assert_true(allow(f, "198.51.100.7", "joe", 100));   /* where he has been before */
 	assert_true(allow(f, "203.0.113.9", "joe", 1200));
