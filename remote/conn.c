@@ -224,6 +224,14 @@ enum conn_result conn_reply(struct conn *c, deadline_t deadline)
 	return conn_reply_lines(c, deadline, NULL, NULL);
 }
 
+/* A write failed: what the server said before it closed is still there to be read. */
+static enum conn_result refused_or_lost(struct conn *c, int error)
+{
+	char octet;
+
+	return recv(c->fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0 ? CONN_EARLY : lost(c, error);
+}
+
 enum conn_result conn_send(struct conn *c, struct bytes octets, deadline_t deadline)
 {
 	if (c->in_start != c->in_end)
@@ -245,7 +253,7 @@ enum conn_result conn_send(struct conn *c, struct bytes octets, deadline_t deadl
 			return CONN_EARLY;
 		sent = send(c->fd, octets.at, octets.len, MSG_NOSIGNAL);
 		if (sent == -1 && errno != EAGAIN && errno != EINTR)
-			return lost(c, errno);
+			return refused_or_lost(c, errno);
 		if (sent > 0)
 			octets = bytes_slice(octets, (size_t)sent, octets.len);
 	}
