@@ -49,6 +49,16 @@ static void check_domains(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" is no domain; write one like example.org, or .example.org for every name below it", log_text(line));
 }
 
+/* Addresses are compared as mail has them, so a setting's must be spelled alike: quoted only where it must be. */
+static void check_spelling(struct parse *p, uint32_t n, const struct mailaddr *addr)
+{
+	struct str text = STR_INIT(ADDRESS_MAX);
+	struct mailaddr canonical;
+	if (mailaddr_from_raw(addr->text, &text, &canonical) == ADDR_OK && !bytes_equal(canonical.local, addr->local))
+		parse_fault(p, n, "the quotes are needless; write %s before the @", log_text(canonical.local));
+	str_free(&text);
+}
+
 static void check_virtualdomains(struct parse *p, uint32_t n, struct bytes line)
 {
 	struct bytes prefix = line, address = bytes_cut(&prefix, ':'), domain = address;
@@ -60,6 +70,8 @@ static void check_virtualdomains(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" is neither a domain nor an address; write domain:prefix or user@domain:prefix", log_text(address));
 	else if (has_blank_or(prefix, '@') || prefix.len > LOCALPART_OWN_MAX)
 		parse_fault(p, n, "\"%s\" cannot stand before a local part; write a user's name, or nothing to exempt the domain", log_text(prefix));
+	else if (whole)
+		check_spelling(p, n, &addr);
 }
 
 static bool is_id(struct bytes b)
@@ -238,6 +250,8 @@ static void check_doublebounceto(struct parse *p, uint32_t n, struct bytes line)
 		str_add_c(&whole, "@me");
 	if (line.len > 0 && (whole.failed || mailaddr_parse(str_bytes(&whole), &addr) != ADDR_OK || addr.kind != ADDR_MAILBOX))
 		parse_fault(p, n, "\"%s\" is no address; write user@domain, user for one at this host (me), or nothing", log_text(line));
+	else if (line.len > 0)
+		check_spelling(p, n, &addr);
 	str_free(&whole);
 }
 
@@ -293,6 +307,8 @@ static void check_senderlogins(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" names no login; write address:login, address:login login, or address:*", log_text(line));
 	else if (domain ? !domain_valid(after(address, 1), true) : mailaddr_parse(address, &addr) != ADDR_OK || addr.kind != ADDR_MAILBOX)
 		parse_fault(p, n, "\"%s\" is neither an address nor a domain; write user@example.org or @example.org", log_text(address));
+	else if (!domain)
+		check_spelling(p, n, &addr);
 }
 
 static void check_milters(struct parse *p, uint32_t n, struct bytes line)

@@ -151,6 +151,11 @@ static void texts(void **state)
 	assert_string_equal(shown("outgoingip6", "2001:db8::1"), "2001:db8::1");
 	refused("doublebounceto", "post master", 1, "user@domain");
 	refused("doublebounceto", "postmaster@", 1, "user@domain");
+	refused("doublebounceto", "\"ops\"@here.example", 1, "write ops before the @");     /* the store would not know its own address again, and report to it for ever */
+	refused("doublebounceto", "\"o\\ps\"", 1, "write ops before the @");
+	refused("doublebounceto", "\"o\\ p\"@here.example", 1, "write \"o p\" before the @");
+	refused("virtualdomains", "\"ops\"@here.example:joe", 1, "write ops before the @");
+	refused("senderlogins", "\"ops\"@here.example:joe", 1, "write ops before the @");
 	refused("bouncefrom", "a@b", 1, "without \"@\"");
 	refused("logfiles", "current", 1, "absolute path");
 	refused("dnstrustanchor", "root.key", 1, "absolute path");
