@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -175,6 +176,13 @@ int io_open_regular(int dirfd, const char *name)
 {
 	/* Nonblocking: should the name be a fifo, open must not wait for a writer. It means nothing for a regular file. */
 	return open_kind(dirfd, name, O_RDONLY | O_NONBLOCK, S_IFREG);
+}
+
+int io_open_again(int fd)
+{
+	char path[40];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
 int io_open_fifo_read(int dirfd, const char *name)

@@ -23,6 +23,9 @@ int io_slurp(int fd, struct str *out);
 /* Open a regular file under dirfd (AT_FDCWD for the working directory) for reading; refuses (EINVAL) what is not a regular file. */
 int io_open_regular(int dirfd, const char *name);
 
+/* The file of this descriptor once more, for reading alone, from its beginning. */
+int io_open_again(int fd);
+
 /* Open one end of a fifo; EINVAL when it is no fifo. Both ends are O_NONBLOCK.
  * Reading: poll(2) stays silent until a first writer comes (read(2) without a writer gives 0, so poll first). Once the last writer
  * has left, reads give end of file and poll says POLLHUP without end until the next one: a reader whose writers come and go opens

@@ -86,7 +86,7 @@ int draft_share(struct draft *d)
 	if (d->fd < 0)
 		fd = memory_file(str_bytes(&d->memory));
 	else if (fchmod(d->fd, 0444) == 0)
-		fd = fcntl(d->fd, F_DUPFD_CLOEXEC, 0);
+		fd = io_open_again(d->fd);   /* a copy of ours could write */
 	if (fd < 0)
 		d->error = errno;
 	return fd;

@@ -25,8 +25,8 @@ bool draft_add(struct draft *d, struct bytes octets); /* false: d->error. Blocks
 ssize_t draft_read(const struct draft *d, uint64_t offset, char *at, size_t room);
 bool draft_to_file(struct draft *d);                  /* from now on d->fd has it all */
 
-/* A descriptor of all of it for another program, the caller's to close: no other account can open it again for writing, and what is small is sealed.
- * Nothing may be added afterwards. -1: d->error. */
+/* A descriptor of all of it for another program, the caller's to close, for reading alone: no other account can open it again for writing, and what is
+ * small is sealed. Nothing may be added afterwards. -1: d->error. */
 int draft_share(struct draft *d);
 
 #endif

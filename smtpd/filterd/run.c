@@ -77,13 +77,6 @@ static _Noreturn void child(const struct run_order *order, int fds[CHILD_FDS], i
 
 /* ---- start */
 
-static int open_again(int fd)
-{
-	char path[40];
-	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
 static void close_all(int *fds, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -118,7 +111,7 @@ static bool fork_it(struct run *r, const struct run_order *order, int pipes[6], 
 int run_start(struct run *r, const struct run_order *order)
 {
 	int pipes[6] = { -1, -1, -1, -1, -1, -1 };
-	int given[2] = { open_again(order->message), open_again(order->envelope) };
+	int given[2] = { io_open_again(order->message), io_open_again(order->envelope) };
 	*r = (struct run){ .watch = -1, .log = -1, .text = -1, .failure = -1 };
 	bool good = given[0] >= 0 && given[1] >= 0 && make_pipes(pipes) && fork_it(r, order, pipes, given);
 	int error = good ? 0 : errno;

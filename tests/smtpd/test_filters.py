@@ -150,6 +150,26 @@ def test_a_large_message_and_who_does_not_read(house):
     assert os.listdir(f"{house.spool}/draft") == []
 
 
+def test_what_filterd_is_given_it_cannot_write_to(house):
+    """A large message's file is open for reading alone there, whatever runs in it: the filters that follow, and others, see what smtpd wrote."""
+    house.case("only", "echo here >here; while [ ! -e go ]; do sleep 0.1; done")
+    with Mouth(house.port, PATIENCE).greet() as c:
+        for line in ("MAIL FROM:<alice@example.org>", "RCPT TO:<joe@local.test>"):
+            assert c.ask(line).startswith("250")
+        assert c.ask("DATA").startswith("354")
+        c.say("Subject: large", "", *["x" * 900] * 400, ".")
+        assert eventually(lambda: house.noted("here"), PATIENCE)
+        held = f"/proc/{house.filterd.pid}"
+        drafts = [fd for fd in os.listdir(f"{held}/fd") if "/draft/" in os.readlink(f"{held}/fd/{fd}")]
+        assert drafts
+        for fd in drafts:
+            with open(f"{held}/fdinfo/{fd}") as f:
+                flags = next(int(line.split()[1], 8) for line in f if line.startswith("flags:"))
+            assert flags & os.O_ACCMODE == os.O_RDONLY
+        open(f"{house.out}/go", "w").close()
+        assert c.hear().startswith("250")
+
+
 def send_binary(house, octets):
     """The reply to a message of these octets."""
     with Mouth(house.port, PATIENCE).greet() as c:
