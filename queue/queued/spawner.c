@@ -299,7 +299,8 @@ bool spawner_run(struct spawner *sp, const struct turn *turn, wall_ms_t now) {
 	if (sp->more || turn_events(turn, sp->place_report))
 		read_report(sp, turn, now);
 	watch_partial(sp, turn, now);
-	if (sp->state != SPAWNER_AWAY && sp->session == session && (turn_events(turn, sp->place_jobs) & POLLERR))
+	bool unread_jobs = sp->out.fd < 0 || (turn_events(turn, sp->place_jobs) & POLLERR) != 0;
+	if (sp->state != SPAWNER_AWAY && sp->session == session && unread_jobs && !sp->more && !sp->parting)
 		end_session(sp, now, "it reads its jobs no more");
 	sp->place_jobs = sp->place_report = -1;
 	return !sp->lost;
@@ -332,7 +333,7 @@ static bool write_job(struct spawner *sp, struct store_job *claimed) {
 
 static bool wants_jobs(const struct spawner *sp) {
 	uint32_t slots = sp->slots < SPAWNER_FLYING ? sp->slots : SPAWNER_FLYING;
-	return sp->state == SPAWNER_READY && sp->flying < slots && sp->out.buffer.len - sp->out.sent < OUT_ENOUGH;
+	return sp->state == SPAWNER_READY && sp->out.fd >= 0 && sp->flying < slots && sp->out.buffer.len - sp->out.sent < OUT_ENOUGH;
 }
 
 bool spawner_claim(struct spawner *sp, wall_ms_t now, size_t *claimed_r) {
@@ -347,7 +348,9 @@ bool spawner_claim(struct spawner *sp, wall_ms_t now, size_t *claimed_r) {
 		sp->job[sp->flying++] = (struct spawner_job){ claimed.job.job, now };
 		++*claimed_r;
 	}
-	if (sp->out.fd >= 0 && record_writer_push(&sp->out) < 0)
-		end_session(sp, now, "it reads its jobs no more");
+	if (sp->out.fd >= 0 && record_writer_push(&sp->out) < 0) {
+		end_jobs(sp);
+		sp->more = true;   /* what it told before it went is taken first; then spawner_run ends the session */
+	}
 	return keep(sp, result);
 }
