@@ -129,6 +129,13 @@ static bool is_delay_told(const struct store *st, msgid_t id, const struct row_m
 	return now >= msgid_time(id) + s->delaywarn * SECOND_MS;
 }
 
+/* An adopted job (it has no start here) whose failure the queued before has counted: what is handed out is due, and this was put off since. Passed
+ * over, it is tried at the time that it has. */
+static bool was_put_off(const struct flying_job *j, const struct row_rcpt *row, wall_ms_t now)
+{
+	return j->started_ms == 0 && row->state == RCPT_WAITING && row->next_try_ms > now;
+}
+
 static enum store_result report(struct store *st, struct flying_job *j, struct flying_rcpt *rcpt, const struct result *result, wall_ms_t now)
 {
 	struct row_message m;
@@ -140,6 +147,8 @@ static enum store_result report(struct store *st, struct flying_job *j, struct f
 		r = index_get_rcpt(st->ix, j->id, rcpt->n, &row);
 	if (r != INDEX_OK)     /* gone meanwhile: an operator deleted it */
 		return r == INDEX_FATAL ? store_index_result(st, r) : STORE_OK;
+	if (res.verdict == V_TEMP && was_put_off(j, &row, now))
+		return STORE_OK;
 	bool expired = res.verdict == V_TEMP && store_is_expired(st, j->id, &m, now);
 	if (res.verdict == V_TEMP) {
 		res.next_ms = now + schedule_retry_ms(st->settings, j->id, row.attempts + 1);

@@ -336,6 +336,34 @@ static void test_still_flying(void **state)
 	spool_end(&sp);
 }
 
+/* spawn cannot know whether the queued before has kept what it was told, and tells it once more: one failure, one attempt. */
+static void test_a_failure_told_twice(void **state)
+{
+	struct spool sp;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	msgid_t id = spool_accept_sync(&sp, "s@a.example r0@b.example r1@b.example");
+	struct store_job job = claim(&sp, CHANNEL_REMOTE);
+	struct inflight f = { .job = job.job.job, .id = id, .segment = job.job.segment, .rcpt_count = 2, .destination = LIT("r:b.example"),
+		.indexes = LIT("\x03") };
+	assert_int_equal(spool_report(&sp, f.job, 0, V_TEMP), STORE_OK);
+	assert_int_equal(store_sync(sp.st), STORE_OK);
+	spool_crash(&sp);
+	wall_ms_t next = spool_rcpt(&sp, id, 0).next_try_ms;
+	sp.now += 1000;
+	assert_int_equal(store_still_flying(sp.st, CHANNEL_REMOTE, &f), STORE_OK);
+	assert_int_equal(spool_report(&sp, f.job, 0, V_TEMP), STORE_OK);
+	assert_int_equal(spool_report(&sp, f.job, 1, V_TEMP), STORE_OK);       /* of him that queued had not heard */
+	spool_done(&sp, f.job, false);
+	assert_int_equal(spool_rcpt(&sp, id, 0).attempts, 1);
+	assert_int_equal(spool_rcpt(&sp, id, 0).next_try_ms, next);
+	assert_int_equal(spool_rcpt(&sp, id, 1).attempts, 1);
+	assert_true(spool_rcpt(&sp, id, 1).next_try_ms > sp.now);
+	spool_check(&sp);
+	spool_end(&sp);
+}
+
 static void test_bad_inflight(void **state)
 {
 	struct spool sp;
@@ -668,6 +696,7 @@ int main(void)
 		cmocka_unit_test(test_longest_values),
 		cmocka_unit_test(test_unclaim_and_give_back),
 		cmocka_unit_test(test_still_flying),
+		cmocka_unit_test(test_a_failure_told_twice),
 		cmocka_unit_test(test_bad_inflight),
 		cmocka_unit_test(test_tokens),
 		cmocka_unit_test(test_space_below_reserve),
