@@ -11,10 +11,11 @@ UNIT_LIBS_priv = -Wl,--wrap=fopen
 UNIT_LIBS_mailbox = -Wl,--wrap=getpwnam,--wrap=stat
 
 # spawn, local, bounce
-UNIT += report maildir body worker
+UNIT += report maildir body worker manager
 UNIT_OBJ_report = queue/bounce/report.o queue/bounce/clean.o
 UNIT_OBJ_maildir = local/maildir.o local/trail.o
 UNIT_OBJ_body = $(BODY)
+UNIT_OBJ_manager = queue/spawn/manager.o queue/spawn/flight.o $(BODY)
 UNIT_OBJ_worker = queue/spawn/worker.o queue/spawn/flight.o $(BODY)
 FUZZ += trail report
 FUZZ_SRC_trail = local/trail.c

@@ -126,15 +126,15 @@ static bool on_hello(struct spawner *sp, struct bytes payload, wall_ms_t now) {
 		return false;
 	end_session(sp, now, "it started anew");
 	sp->out.fd = io_open_fifo_write(AT_FDCWD, sp->jobs_name);
-	if (sp->out.fd < 0) {
-		sp->deaf = errno != ENXIO;
+	if (sp->out.fd < 0 && errno != ENXIO) {
+		sp->deaf = true;
 		log_warn("%s cannot be given jobs by %s: %s", sp->name, sp->jobs_name, strerror(errno));
 		return true;
 	}
 	sp->session = hello.session;
 	sp->state = SPAWNER_GREETING;
 	if (sp->parting)
-		end_jobs(sp);   /* it has come to tell what it had in hand, and goes */
+		end_jobs(sp);   /* it has come to tell what it had in hand, and goes; as does one that reads its jobs no more */
 	return true;
 }
 

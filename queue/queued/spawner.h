@@ -2,9 +2,9 @@
  * spawner - one channel's spawn as queued sees it: jobs go down one fifo, reports come up the other. Room: queue (queued).
  *
  * spawn speaks first: hello with a new session, the jobs it still has of an earlier queued, their results, ready. Only then, and at most
- * `slots` at a time, jobs go out. It is away when its report fifo ends or its jobs fifo has no reader: what it told before is taken, then its jobs are given back. What it says is
- * checked (frame, record, order, and by the store: is that recipient in flight?); a bad record ends the session, and spawn,
- * whose jobs fifo ends with it, begins a new one.
+ * `slots` at a time, jobs go out. It is away when its report fifo ends or its jobs fifo has no reader: what it told before is taken, then its
+ * jobs are given back. What it says is checked (frame, record, order, and by the store: is that recipient in flight?); a bad record ends the
+ * session, and spawn, whose jobs fifo ends with it, begins a new one.
  */
 #ifndef QUEUE_SPAWNER_H
 #define QUEUE_SPAWNER_H

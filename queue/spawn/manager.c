@@ -16,6 +16,7 @@
 #define OUT_MAX (16u << 20)         /* inflight records of all slots, and some */
 #define OUT_ENOUGH (256u << 10)     /* results wait as flights beyond it */
 #define RETRY_MS 200u
+#define READ_MS 200u                /* results lie in the fifo: has queued read them? */
 #define PARTIAL_MS (10u * SECOND_MS)   /* half a job is not waited for longer: behind a false length everything would be swallowed */
 
 void manager_init(struct manager *m, struct crew *crew) {
@@ -33,20 +34,24 @@ void manager_stop(struct manager *m) {
 	m->stopping = true;
 }
 
-/* What is in the fifo stays there for a queued that lives, also when its writer has gone. */
+/* Without a queued the results are in `done`, for the next one; with one they leave, until it has read them. */
 bool manager_has_told_all(const struct manager *m) {
-	return m->out.fd < 0 || (!record_writer_pending(&m->out) && !m->crew->done.first);
+	return !m->crew->done.first && !m->leaving.first && (m->out.fd < 0 || !record_writer_pending(&m->out));
 }
 
 /* ---- what queued has read ---- */
 
-/* What it takes from the fifo it also keeps, unless it dies. What is told twice, the second queued passes over. */
+static bool has_queued(const struct manager *m) {
+	struct pollfd jobs = { .fd = m->jobs };
+	return poll(&jobs, 1, 0) == 0;
+}
+
+/* What queued takes from the fifo it also keeps, unless it dies; and then the next one, which has no session yet, empties the fifo unheard. So what is
+ * gone from it was read only if queued is there after the question. What is told twice, the second queued passes over. */
 static void forget_read(struct manager *m) {
 	int unread = 0;
-	if (!m->leaving.first)
+	if (!m->leaving.first || ioctl(m->out.fd, FIONREAD, &unread) < 0 || !has_queued(m))
 		return;
-	if (ioctl(m->out.fd, FIONREAD, &unread) < 0)
-		unread = 0;
 	while (m->leaving.first && m->leaving.first->told + (uint64_t)unread <= m->sent)
 		flight_free(flights_pop(&m->leaving));
 }
@@ -55,8 +60,6 @@ static void forget_read(struct manager *m) {
 
 static void drop_connection(struct manager *m, deadline_t now, const char *why) {
 	struct flights untold;
-	if (m->out.fd >= 0)
-		forget_read(m);
 	flights_init(&untold);
 	flights_append(&untold, &m->leaving);
 	flights_append(&untold, &m->crew->done);
@@ -150,8 +153,6 @@ static void push(struct manager *m, deadline_t now) {
 	m->sent += pending - (m->out.buffer.len - m->out.sent);
 	if (left < 0)
 		drop_connection(m, now, "its report fifo closed");
-	else
-		forget_read(m);
 }
 
 static void tell_slots(struct manager *m) {
@@ -252,6 +253,8 @@ void manager_prepare(struct manager *m, struct turn *turn) {
 		turn_until(turn, m->retry);
 		return;
 	}
+	if (m->leaving.first)
+		turn_until(turn, deadline_in(turn->now, READ_MS));
 	m->place_jobs = turn_watch(turn, m->jobs, wants_jobs(m) ? POLLIN : 0);
 	m->place_report = turn_watch(turn, m->out.fd, record_writer_pending(&m->out) ? POLLOUT : 0);
 	if (m->partial)
@@ -273,6 +276,8 @@ void manager_run(struct manager *m, const struct turn *turn, deadline_t now) {
 		drop_connection(m, now, "its report fifo closed");
 	else
 		push(m, now);
-	if (m->out.fd >= 0)
-		watch_partial(m, now);
+	if (m->out.fd < 0)
+		return;
+	forget_read(m);
+	watch_partial(m, now);
 }

@@ -7,8 +7,8 @@
  * one.
  *
  * A job's results leave together with its job_done, when it ended: so after a change of queued the new one gets them whole.
- * Results that lie in the fifo, unread, when queued goes are told to the next one, too; those that it had read and not synced when it died are
- * lost with it, and their recipients are tried again (docs/QUEUE.md, Q4).
+ * Results that lie in the fifo, unread, when queued goes are told to the next one, too, and so are those of which spawn had not seen yet that they were
+ * read; others that it had read and not synced when it died are lost with it, and their recipients are tried again (docs/QUEUE.md, Q4).
  */
 #ifndef QUEUE_MANAGER_H
 #define QUEUE_MANAGER_H

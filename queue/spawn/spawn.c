@@ -5,8 +5,8 @@
  *   writes    fifo/report-*; workers' stdin: their job and exactly its body, spliced unseen; log lines to stderr
  *   starts    libexec/local as the recipient (never uid 0), libexec/remote (set-uid tappal-remote)
  *   never     the network, the content of mail, users' files (but: makes a missing home of a virtual mailbox, queue/spawn/home.c)
- *   signals   TERM: takes no more jobs, waits up to a minute for those in hand, exits 0; twice: exits at once. HUP: settings anew,
- *             and workers that began with others end, busy ones after their job
+ *   signals   TERM: takes no more jobs, waits up to a minute for those in hand and for a queued to hear of them, exits 0;
+ *             twice: exits at once. HUP: settings anew, and workers that began with others end, busy ones after their job
  *   exit      0 | 100 usage or settings | 111 the system
  *   killed    queued gives its jobs back; workers see the end of their stdin. A local delivery that still ended well is found by its
  *             name and not repeated; a remote one may be repeated

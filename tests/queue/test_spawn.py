@@ -48,7 +48,7 @@ class FakeQueued:
             except AssertionError:      # end of file of an earlier spawn
                 assert time.monotonic() < end
         self.session = hello.session
-        self.jobs = os.open(self.instance.fifo("jobs-" + self.channel), os.O_WRONLY)
+        self.jobs = os.open(self.instance.fifo("jobs-" + self.channel), os.O_RDWR)      # to write: it does not wait for one that has told all and gone
         while True:
             record = self.stream.next(timeout)
             if record.name == "ready":
@@ -453,9 +453,15 @@ def test_job_ends_while_no_queued_is_there(local):
     assert [r.name for r in second.early] == ["result", "result", "job_done"]
     assert [r.verdict for r in second.wait(job).values()] == [0, 0]
     second.close()
-    third = FakeQueued(local, "local", first_job=5000).connect()
-    assert third.inflight == [] and third.early == []
-    third.close()
+    assert wait_until(lambda: told_next(local) == [])
+
+
+def told_next(local):
+    """What one more queued, which lives for a moment, is told of: spawn lets go of results when it has seen that they were read, and by one that lives."""
+    fake = FakeQueued(local, "local", first_job=5000).connect()
+    time.sleep(0.3)
+    fake.close()
+    return [record.name for record in fake.inflight + fake.early]
 
 
 def test_results_that_a_queued_left_in_the_fifo(local):
@@ -471,6 +477,22 @@ def test_results_that_a_queued_left_in_the_fifo(local):
     assert [f.job for f in second.inflight] == [job]
     assert second.wait(job)[0].verdict == 0
     second.close()
+
+
+def test_stop_without_a_queued(local):
+    """All parts are stopped, queued is the first to go: the delivery in hand ends, and its result is kept for a queued that comes back."""
+    first = FakeQueued(local, "local", first_job=8000).connect()
+    first.deliver(*to("tappal-t1"))
+    worker, job, _ = send_to_stopped(local, first, *to("tappal-t1"))
+    first.close()
+    local.spawn.terminate()
+    os.kill(worker, signal.SIGCONT)
+    assert wait_until(lambda: len(workers(local)) == 0 or (asleep(worker) and asleep(local.spawn.pid)))
+    second = FakeQueued(local, "local", first_job=9000).connect()
+    assert second.wait(job)[0].verdict == 0
+    assert local.spawn.wait(120) == 0
+    second.close()
+    local.spawn = local.start("spawn", "local")
 
 
 def test_worker_killed(local, queued):

@@ -110,6 +110,29 @@ static void go_after_the_last_word(bool holder)
 	end(&s);
 }
 
+/* A spawn that stops had no queued for a while: it tells the one that has come, and is gone before that one reads it. */
+static void test_one_that_came_to_tell(void **state)
+{
+	struct stage_set s;
+	struct str out = STR_INIT(1000);
+	(void)state;
+	start(&s);
+	msgid_t id = spool_accept_sync(&s.spool, "s@a.example r@b.example");
+	turn(&s);
+	uint64_t job = read_job(&s);
+	struct hello hello = { .session = SESSION + 1, .channel = CHANNEL_REMOTE };
+	struct inflight inflight = { .job = job, .id = id, .rcpt_count = 1, .destination = LIT("r:b.example"), .indexes = LIT("\x01") };
+	assert_true(hello_encode(&hello, &out) && inflight_encode(&inflight, &out));
+	tell(&s, &out);
+	tell_delivered(&s, job);
+	close(s.report);
+	close(s.jobs);
+	turn(&s);
+	assert_false(spool_exists(&s.spool, id));
+	assert_int_equal(s.spawner.state, SPAWNER_AWAY);
+	end(&s);
+}
+
 static void test_last_word_of_one_that_went(void **state)
 {
 	(void)state;
@@ -125,6 +148,7 @@ static void test_last_word_where_the_fifo_does_not_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_that_came_to_tell),
 		cmocka_unit_test(test_last_word_of_one_that_went),
 		cmocka_unit_test(test_last_word_where_the_fifo_does_not_end),
 	};
