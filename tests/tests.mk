@@ -22,10 +22,12 @@ FUZZ_SRC_trail = local/trail.c
 FUZZ_SRC_report = queue/bounce/report.c queue/bounce/clean.c
 
 # enqueue, queued
-UNIT += intakefile enqueue spawner
+UNIT += intakefile enqueue spawner waiting
 UNIT_OBJ_intakefile = queue/intakefile.o queue/queued/taking.o
 UNIT_OBJ_spawner = queue/queued/spawner.o $(STORE) queue/intakefile.o
+UNIT_OBJ_waiting = queue/queued/waiting.o $(STORE) queue/intakefile.o
 UNIT_LIBS_spawner = -llmdb -lpthread
+UNIT_LIBS_waiting = -llmdb -lpthread
 UNIT_OBJ_enqueue = queue/enqueue/caller.o queue/enqueue/parcel.o queue/enqueue/enqueue_once.o queue/intakefile.o
 FUZZ += intakefile
 FUZZ_SRC_intakefile = queue/intakefile.c queue/queued/taking.c

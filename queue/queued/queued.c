@@ -32,11 +32,11 @@
 #include "intake.h"
 #include "retrier.h"
 #include "spawner.h"
+#include "waiting.h"
 
 #define PLACES 16u
 #define FILES_WANTED 4096u       /* two for each sender, and the store's */
 #define PARTING_MS (2 * SECOND_MS)   /* at the end, for a spawn that does not let go */
-#define BLOCKED_MS SECOND_MS     /* work is due that cannot be handed out: look again after this */
 
 struct queued {
 	struct settings settings;
@@ -212,18 +212,6 @@ static bool hand_out(struct queued *q, const struct turn *turn, wall_ms_t now) {
 	return good && bouncer_claim(&q->bouncer, turn, now, &q->claimed);
 }
 
-/* When the store has something to do. What is due now and could not be handed out (all slots taken, no spawn) waits for an event that the
- * store cannot know of; it is looked at again after a while. */
-static void wait_for_store(const struct queued *q, struct turn *turn) {
-	wall_ms_t now = clock_wall_ms(), wake = store_next_wake(q->store, now);
-	if (store_dirty(q->store) || (wake <= now && q->claimed > 0))
-		turn_until(turn, turn->now);
-	else if (wake <= now)
-		turn_until(turn, deadline_in(turn->now, BLOCKED_MS));
-	else if (wake != UINT64_MAX)
-		turn_until(turn, deadline_in(turn->now, wake - now));
-}
-
 static void prepare(struct queued *q, struct turn *turn) {
 	q->place_signals = turn_watch(turn, q->signals, POLLIN);
 	intake_prepare(&q->intake, turn);
@@ -232,7 +220,7 @@ static void prepare(struct queued *q, struct turn *turn) {
 	for (int channel = 0; channel < CHANNEL_COUNT; channel++)
 		spawner_prepare(&q->spawner[channel], turn);
 	bouncer_prepare(&q->bouncer, turn);
-	wait_for_store(q, turn);
+	wait_for_store(q->store, q->events.now, clock_wall_ms(), q->claimed > 0, turn);
 	turn_until(turn, q->adopt_at);
 	turn_until(turn, q->part_by);
 }
