@@ -18,6 +18,7 @@
 #include "common/io.h"
 #include "common/paths.h"
 #include "common/route.h"
+#include "smtpd/ask/places.h"
 #include "show.h"
 #include "tappal.h"
 
@@ -170,6 +171,11 @@ static void note_other_uid(const struct settings *s)
 	}
 }
 
+static void note_places(const char *sentence)
+{
+	printf("Note: %s.\n", sentence);
+}
+
 /* A filter that cannot be used puts every message off: that is a fault. */
 static bool filters_check(const struct settings *s)
 {
@@ -204,6 +210,7 @@ static int config_check(int argc, char **argv)
 		note_bare_names(&s);
 		note_taken_and_sent_on(&s);
 		note_other_uid(&s);
+		places_look(&s, note_places);
 		settings_free(&s);
 	} else {
 		fprintf(stderr, "%s", str_c(&faults));

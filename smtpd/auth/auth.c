@@ -25,7 +25,6 @@
 #include "failures.h"
 #include "sasl.h"
 
-#define CLIENTS_MAX 1100          /* connections of smtpd */
 #define FILES 4096u
 #define ANSWERS_MAX 32768u        /* octets that wait for one client */
 #define INPUT_ROOM 32768u         /* of one client's records: had at once, so that no buffer grows and leaves a password behind */
@@ -353,7 +352,7 @@ static void reload(void *auth)
 }
 
 static const struct service_kind auth_kind = {
-	.slots = CLIENTS_MAX, .own_size = sizeof(struct exchange), .answers_max = ANSWERS_MAX, .secret_room = INPUT_ROOM, .own_fds = AUTHCREW_MAX,
+	.slots = AUTH_PLACES, .own_size = sizeof(struct exchange), .answers_max = ANSWERS_MAX, .secret_room = INPUT_ROOM, .own_fds = AUTHCREW_MAX,
 	.take = take_record, .idle = is_idle, .due = client_due, .closing = client_closing,
 	.prepare = crew_prepare, .run = crew_run, .reload = reload,
 };

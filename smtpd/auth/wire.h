@@ -4,6 +4,8 @@
 #ifndef SMTPD_AUTH_WIRE_H
 #define SMTPD_AUTH_WIRE_H
 
+#define AUTH_PLACES 1100u   /* connections of smtpd at a time, an exchange each */
+
 enum auth_result {
 	AUTH_OK,             /* 235 2.7.0 */
 	AUTH_WRONG,          /* 535 5.7.8 */

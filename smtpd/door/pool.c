@@ -4,6 +4,7 @@
 #include "peer.h"
 #include "role.h"
 #include "serve.h"
+#include "smtpd/ask/places.h"
 #include "smtpd/session/session.h"
 
 #include "common/clock.h"
@@ -428,6 +429,11 @@ static void say_ready(const struct pool *p)
 	log_info("ready: %zu sessions at most on %zu socket%s%s", p->limit, own, own == 1 ? "" : "s", passing > 0 ? ", and for smtpd-start" : "");
 }
 
+static void say_places(const char *sentence)
+{
+	log_warn("%s", sentence);
+}
+
 int pool_run(struct settings *settings, const struct listeners *l)
 {
 	static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD, 0 };
@@ -447,6 +453,7 @@ int pool_run(struct settings *settings, const struct listeners *l)
 		if (io_set_nonblocking(l->fd[i], true) < 0)
 			die_system("cannot prepare a listening socket");
 	prepare_listeners(&p);
+	places_look(settings, say_places);
 	say_ready(&p);
 	int code = pool_loop(&p);
 	access_free(&p.access);

@@ -30,7 +30,6 @@
 #include "run.h"
 #include "wire.h"
 
-#define SESSIONS_MAX 1100u        /* of smtpd, with a message each */
 #define WORKERS_MAX 200u          /* filterworkers' */
 #define FILES 8192u               /* a socket and two descriptors a session, six a program */
 #define ANSWERS_MAX 4096u         /* octets that wait for one client */
@@ -353,7 +352,7 @@ static void reload(void *owner)
 }
 
 static const struct service_kind filter_kind = {
-	.slots = SESSIONS_MAX, .own_size = sizeof(struct hearing), .answers_max = ANSWERS_MAX, .passes = 2, .own_fds = RUN_FDS * WORKERS_MAX,
+	.slots = FILTER_PLACES, .own_size = sizeof(struct hearing), .answers_max = ANSWERS_MAX, .passes = 2, .own_fds = RUN_FDS * WORKERS_MAX,
 	.take = question_take, .idle = is_idle, .due = out_of_time, .closing = client_closing, .prepare = programs_prepare, .run = programs_run, .reload = reload,
 };
 

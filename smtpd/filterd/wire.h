@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 
+#define FILTER_PLACES 1100u               /* connections of smtpd at a time, a message each */
 #define FILTER_WAIT_MS (5u * MINUTE_MS)   /* for a message's turn, before its first program begins */
 
 enum filter_verdict {

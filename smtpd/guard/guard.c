@@ -25,8 +25,7 @@
 #include "present.h"
 #include "state.h"
 
-#define SESSIONS_MAX 4096u        /* of smtpd, with a socket each */
-#define FILES (SESSIONS_MAX + 64u)
+#define FILES (GUARD_PLACES + 64u)
 #define ANSWERS_MAX 65536u        /* octets that wait for one client */
 #define LIST_PLACES 4096u         /* looked at for one question of tappal, */
 #define LIST_ROWS 256u            /* and rows told */
@@ -255,7 +254,7 @@ static void reload(void *owner)
 }
 
 static const struct service_kind guard_kind = {
-	.slots = SESSIONS_MAX, .own_size = sizeof(struct guest), .answers_max = ANSWERS_MAX,
+	.slots = GUARD_PLACES, .own_size = sizeof(struct guest), .answers_max = ANSWERS_MAX,
 	.take = question_take, .wants = wants_question, .idle = is_idle, .closing = client_closing, .prepare = guard_prepare, .reload = reload,
 };
 
@@ -278,7 +277,7 @@ static void start(struct guard *g)
 	enter_directory();
 	if (sodium_init() < 0)
 		die_system("cannot prepare libsodium");
-	g->present = present_new(SESSIONS_MAX);
+	g->present = present_new(GUARD_PLACES);
 	for (unsigned t = 0; t < TABLE_TABLES; t++)
 		g->table[t] = table_new(g->settings.guardrows);
 	if (g->present == NULL || g->table[TABLE_COUNTS] == NULL || g->table[TABLE_GREY] == NULL || !rules_init(&g->rules, &g->settings.limits))

@@ -6,6 +6,8 @@
 
 #include "common/limits.h"
 
+#define GUARD_PLACES 4096u   /* sessions of smtpd at a time, with a socket each */
+
 /* What has happened in a session. The first thing that guard hears of a session on its socket makes it one of the connections at a time,
  * whatever it is; GUARD_END, or the socket's end, ends that. */
 enum guard_event {

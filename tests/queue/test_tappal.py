@@ -482,7 +482,13 @@ def test_config(queue):
     out = queue.out("config", "check")
     assert [line.split(":")[1:3] for line in out.splitlines() if line.startswith(f"Note: {etc}")] == [[f" {etc}/rcpthosts", "2"], [f" {etc}/users", "1"]], out
     assert "goes to the MX of queue.tappal" in out
-    for name in ("rcpthosts", "smtproutes", "users"):
+    assert "at a time" not in out
+    for name, value in (("smtpdsessions", "1101"), ("authrelay", "yes"), ("greylist", "log")):
+        queue.i.set(name, value)
+    assert "Note: smtpdsessions is 1101, and auth serves 1100 of them at a time.\n" in (out := queue.out("config", "check")) and out.count("at a time") == 1
+    queue.i.set("smtpdsessions", "4097")
+    assert "and guard serves 4096 of them" in (out := queue.out("config", "check")) and out.count("at a time") == 2
+    for name in ("rcpthosts", "smtproutes", "users", "smtpdsessions", "authrelay", "greylist"):
         os.unlink(f"{etc}/{name}")
     r = queue.run("config", "set", "queuelifetime", "soon")
     assert r.returncode == 100 and "like 30m; queuelifetime is as it was" in r.stderr and not os.path.exists(f"{etc}/queuelifetime")

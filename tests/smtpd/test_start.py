@@ -162,6 +162,13 @@ service tappal-smtp
     return server.run(["xinetd", "-dontfork", "-f", conf, "-pidfile", f"{server.place.root}/xinetd.pid"])
 
 
+def test_more_sessions_than_auth_serves(server):
+    server.pool(smtpdsessions=1101, authrelay="yes")
+    with server.connect() as c:
+        c.greet()
+    assert "warning: smtpdsessions is 1101, and auth serves 1100 of them at a time\n" in server.log() and "guard" not in server.log()
+
+
 def test_pool_with_syslog(server):
     """One process serves client after client, and its lines arrive."""
     with LogReader(server.place.root) as reader:
