@@ -1,7 +1,8 @@
 # tappal. `make`, `make install`; every other target is listed by `make help`.
 #
 # ROOT is compiled in and stands before every path of the instance (/etc/tappal, /var/spool/tappal, ...): several
-# instances stand side by side. SYSLOG is the socket of the log reader. DESTDIR is only for packaging. VARIANT=asan|plain keeps builds apart.
+# instances stand side by side. SYSLOG is where the programs with sockets (common/logsocket.h) find the log reader. DESTDIR is only for
+# packaging. VARIANT=asan|plain keeps builds apart.
 # MUSL=musl-gcc builds what tcpserver and inetd start for a connection static, which halves what they cost (etc/static.mk).
 
 PREFIX  ?= /usr
