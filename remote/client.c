@@ -119,7 +119,7 @@ static void take_name(void *context, struct bytes line)
 	struct bytes rest = bytes_trim(line), name = bytes_cut(&rest, ' ');
 
 	if (c->conn.reply.lines == 1)
-		c->is_us = !c->relay && name.len > 0 && (bytes_equal_nocase(name, c->settings->me) || bytes_equal_nocase(name, c->settings->helohost));
+		c->is_us = !c->relay && name.len > 0 && bytes_equal_nocase(name, c->settings->me);
 }
 
 static void take_keyword(void *context, struct bytes line)

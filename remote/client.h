@@ -45,8 +45,8 @@ void client_free(struct client *c);           /* closes without a word */
 void client_set_end(struct client *c, deadline_t end);
 
 /* Connect, take the greeting, say EHLO (HELO when that fails for good). True: ready for client_deliver. False: the connection is
- * closed and *o_r says why, its text valid until the next call. Unless it is a relay, a server whose answer to EHLO or HELO has the name of this host
- * (`me` or `helohost`) is no place for mail: c->is_us is set, and the outcome is permanent, 5.4.6. */
+ * closed and *o_r says why, its text valid until the next call. Unless it is a relay, a server whose answer to EHLO or HELO has the name of this host (`me`) is
+ * no place for mail: c->is_us is set, and the outcome is permanent, 5.4.6. */
 bool client_open(struct client *c, const struct dns_address *server, uint16_t port, bool relay, struct outcome *o_r);
 bool client_is_open(const struct client *c);
 
