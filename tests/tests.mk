@@ -46,8 +46,10 @@ UNIT_OBJ_select = queue/tappal/select.o queue/index.o
 UNIT_LIBS_select = -llmdb
 
 # remote, resolver
-UNIT += reply hosts dotstuff dnswire downgrade
+UNIT += reply conn hosts dotstuff dnswire downgrade
 UNIT_OBJ_reply = remote/reply.o
+UNIT_OBJ_conn = remote/conn.o remote/reply.o
+UNIT_LIBS_conn = -Wl,--wrap=send
 UNIT_OBJ_hosts = remote/hosts.o
 UNIT_OBJ_dotstuff = remote/dotstuff.o
 UNIT_OBJ_dnswire = remote/dnswire.o
