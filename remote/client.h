@@ -8,7 +8,7 @@
  * and its first JOB_AHEAD_MAX octets are ASCII; else it fails.
  *
  * More recipients than the server takes at a time go in several transactions, if the body can be held for them (JOB_AHEAD_MAX); else those that were too many
- * get a temporary failure.
+ * get a temporary failure. A refusal of the message, and whatever ends the connection, is the answer for all of them.
  *
  * Replies are counted against commands. A server that says more than it was asked is not understood any more: before each group of
  * commands and before the final dot nothing unasked may have come, or an early "250" would be taken for the one that ends the data.

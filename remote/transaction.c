@@ -9,6 +9,9 @@
  *   reply to the final dot or BDAT  the accepted ones get it
  *   connection lost, time over,     those without a verdict get a temporary failure of the stage it came to; the connection is closed
  *   garbage, a reply too many
+ *
+ * Where the server takes fewer recipients at a time than there are (LIMITS), they come in groups. What is about the message, and what ends
+ * the connection, is the answer for those of later groups, too; all else is for its group alone.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -142,12 +145,20 @@ static void report_rest(const struct transaction *t, const struct outcome *o)
 		report(t, i, o);
 }
 
+/* For those of later groups, too. */
+static void report_all(const struct transaction *t, const struct outcome *o)
+{
+	struct job_host where = client_where(t->c);
+
+	job_report_rest(t->d, o, &where);
+}
+
 /* The dialogue cannot go on. */
 static enum client_end give_up(const struct transaction *t, enum step step, enum conn_result result)
 {
 	struct outcome o = client_failure(t->c, step, result);
 
-	report_rest(t, &o);
+	report_all(t, &o);
 	conn_close(&t->c->conn);
 	return CLIENT_DONE;
 }
@@ -190,6 +201,17 @@ static bool must_part(const struct client *c, char want)
 	return code == 421 || (code < 400 && code / 100 != want - '0');
 }
 
+/* The reply that decides for all of the group. */
+static void settle(const struct transaction *t, const struct outcome *o, char want)
+{
+	if (!must_part(t->c, want)) {
+		report_rest(t, o);
+		return;
+	}
+	report_all(t, o);
+	conn_close(&t->c->conn);
+}
+
 /* ---- the envelope ---- */
 
 /* MAIL's reply: CLIENT_STALE when a kept connection turned out to be dead. *go_on_r: the server took the sender. */
@@ -207,7 +229,7 @@ static enum client_end take_mail(const struct transaction *t, enum conn_result r
 	o = reply_outcome(&t->c->conn.reply, STAGE_MAIL, '2');
 	*go_on_r = o.verdict == V_OK;
 	if (o.verdict != V_OK)
-		report_rest(t, &o);
+		report_all(t, &o);
 	else
 		t->c->must_reset = true;
 	if (must_part(t->c, '2'))
@@ -225,7 +247,7 @@ static bool part(const struct transaction *t)
 {
 	struct outcome o = reply_outcome(&t->c->conn.reply, STAGE_RCPT, '2');
 
-	report_rest(t, &o);
+	report_all(t, &o);
 	conn_close(&t->c->conn);
 	return false;
 }
@@ -267,11 +289,9 @@ static bool data_run(struct transaction *t)
 	}
 	o = reply_outcome(&t->c->conn.reply, STAGE_DATA, '3');
 	t->data_ok = o.verdict == V_OK;
-	if (o.verdict != V_OK)
-		report_rest(t, &o);
 	/* After a 2xx instead of 354 nobody knows whether the server takes data or commands. */
-	if (must_part(t->c, '3'))
-		conn_close(&t->c->conn);
+	if (!t->data_ok)
+		settle(t, &o, '3');
 	return conn_is_open(&t->c->conn);
 }
 
@@ -288,7 +308,7 @@ static enum client_end take_early(const struct transaction *t)
 	o = reply_outcome(&t->c->conn.reply, STAGE_DATA, '3');
 	if (o.code < 400)
 		return give_up(t, STEP_FINAL, CONN_EARLY);
-	report_rest(t, &o);
+	report_all(t, &o);
 	conn_close(&t->c->conn);
 	return CLIENT_DONE;
 }
@@ -303,10 +323,8 @@ static enum client_end take_final(const struct transaction *t)
 	o = reply_outcome(&t->c->conn.reply, STAGE_FINAL, '2');
 	if (o.verdict == V_OK && t->c->dsn)
 		o.stage = STAGE_FINAL_DSN;
-	report_rest(t, &o);
 	t->c->must_reset = false;
-	if (must_part(t->c, '2'))
-		conn_close(&t->c->conn);
+	settle(t, &o, '2');
 	return CLIENT_DONE;
 }
 
@@ -333,7 +351,7 @@ static enum client_end break_off(const struct transaction *t, enum sevenbit_resu
 {
 	struct outcome o = unconverted(t, result, STAGE_DATA);
 
-	report_rest(t, &o);
+	report_all(t, &o);
 	conn_close(&t->c->conn);
 	return CLIENT_DONE;
 }
@@ -410,10 +428,11 @@ static enum client_end body_send(struct transaction *t)
 /* Nobody is left, and yet the server wants data. */
 static enum client_end lone_dot(const struct transaction *t)
 {
+	enum conn_result result;
+
 	conn_say(&t->c->conn, LIT(".\r\n"));
-	if (reply(t, STEP_FINAL) != CONN_OK)
-		conn_close(&t->c->conn);
-	return CLIENT_DONE;
+	result = reply(t, STEP_FINAL);
+	return result == CONN_OK ? CLIENT_DONE : give_up(t, STEP_FINAL, result);
 }
 
 /* ---- all of it ---- */
@@ -453,7 +472,7 @@ static bool refused_here(const struct transaction *t, enum client_end *end_r)
 		o = outcome_make(V_PERM, STAGE_MAIL, "5.6.7", LIT("the message needs internationalized addresses and the server knows none (no SMTPUTF8)"));
 	else
 		return false;
-	report_rest(t, &o);
+	report_all(t, &o);
 	return true;
 }
 
@@ -491,7 +510,7 @@ static bool convert_plan(struct transaction *t, enum client_end *end_r)
 		return false;
 	}
 	o = unconverted(t, result, STAGE_MAIL);
-	report_rest(t, &o);
+	report_all(t, &o);
 	return false;
 }
 
@@ -547,7 +566,7 @@ static enum client_end deliver(struct transaction *t)
 	}
 	c->used = true;
 	c->mails++;
-	return run(t, kept);
+	return run(t, kept && t->from == 0);
 }
 
 /* ---- more recipients than the server takes at a time */
@@ -566,12 +585,11 @@ static bool hold_body(struct client *c, struct delivery *d)
 	return false;
 }
 
-static enum client_end leave_rest(struct transaction *t)
+static enum client_end leave_rest(const struct transaction *t)
 {
 	struct outcome o = outcome_make(V_TEMP, STAGE_RCPT, "4.5.3", LIT("more recipients than the server takes at a time (LIMITS); these come later"));
 
-	t->to = t->d->job.rcpt_count;
-	report_rest(t, &o);
+	report_all(t, &o);
 	return CLIENT_DONE;
 }
 
@@ -589,7 +607,10 @@ enum client_end client_deliver(struct client *c, struct delivery *d)
 		struct transaction t = { .c = c, .d = d, .from = from, .to = count - from < most ? count : from + most };
 		enum client_end end;
 
-		if (from > 0 && (!conn_is_open(&c->conn) || had_enough(c) || !job_again(d)))
+		/* An answer for all: the connection may be closed. */
+		if (d->rcpts[from].reported)
+			return CLIENT_DONE;
+		if (from > 0 && (had_enough(c) || !job_again(d)))
 			return leave_rest(&t);
 		end = deliver(&t);
 		sevenbit_free(&t.sevenbit);

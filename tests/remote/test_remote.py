@@ -299,6 +299,32 @@ def test_too_many_recipients_of_what_cannot_be_held(worker):
         assert [answer[i].verdict for i in range(5)] == [OK] * 2 + [TEMP] * 3 and len(sink.connections) == 1
 
 
+@pytest.mark.parametrize("rules,said,groups", [
+    ({"MAIL": ["250 ok", "550 5.7.1 no"]}, [250, 250, 550, 550, 550], 2),
+    ({"MAIL": ["250 ok", Hangup("421 4.7.0 enough")]}, [250, 250, 421, 421, 421], 2),
+    ({"RCPT": ["250 ok", "250 ok", "250 ok", Hangup("421 4.7.0 enough")]}, [250, 250, 421, 421, 421], 2),
+    ({"RCPT": ["250 ok", "550 5.1.1 no", "550 5.1.1 no", Hangup()]}, [250, 550, 550, 0, 0], 2),
+    ({"DATA": [None, "451 4.3.0 later", None]}, [250, 250, 451, 451, 250], 3),
+    ({"DATA": Hangup("421 4.3.2 going down")}, [421] * 5, 1),
+    ({".": Hangup("421 4.3.2 going down")}, [421] * 5, 1),
+    ({".": ["250 ok", Hangup()]}, [250, 250, 0, 0, 0], 2),
+    ({"RCPT": "550 5.1.1 no", ".": Hangup()}, [550, 550, 0, 0, 0], 1),
+])
+def test_answer_for_more_than_its_group(worker, rules, said, groups):
+    """What is about the message, or ends the connection, those of later groups get to hear, too; nothing is asked again for them."""
+    with Sink(rules=rules, extensions=["PIPELINING", "LIMITS RCPTMAX=2"]) as sink:
+        answer = worker.send(to(sink), rcpts=FIVE)
+        assert [answer[i].code for i in range(5)] == said and all(b"LIMITS" not in r.text for r in answer.all)
+        assert len(sink.connections) == 1 and sum(command.startswith(b"MAIL") for command in sink.commands()) == groups
+
+
+@pytest.mark.parametrize("extension,refused", [("SMTPUTF8", "5.6.0"), ("SIZE 500000", "5.3.4")], ids=["in the middle", "by its size"])
+def test_refusal_of_the_message_in_the_first_group(worker, extension, refused):
+    with Sink(extensions=["LIMITS RCPTMAX=2", extension], during_data=(100000, Hangup("554 5.6.0 no"))) as sink:
+        answer = worker.send(to(sink), rcpts=FIVE, body=b"x" * 76 + b"\r\n" * 3000000)
+        assert [(r.verdict, enhanced(r)) for r in answer.all] == [(PERM, refused)] * 5
+
+
 def test_no_more_messages_than_the_server_takes(worker):
     with Sink(extensions=["LIMITS MAILMAX=2 RCPTMAX=0"]) as sink:
         assert [worker.send(to(sink)).one.verdict for _ in range(3)] == [OK] * 3
