@@ -30,7 +30,7 @@ struct transaction {
 	size_t accepted;         /* recipients */
 	bool data_ok;            /* 354 came */
 	bool binary;             /* it goes as BINARYMIME, by BDAT */
-	bool undeclared;         /* nobody said that it has 8-bit data, and it has, or may have */
+	bool undeclared;         /* nobody said that it has 8-bit data, and it has, or could not be looked at */
 	struct sevenbit sevenbit;
 	struct dotstuff stuff;
 };
@@ -476,14 +476,15 @@ static bool refused_here(const struct transaction *t, enum client_end *end_r)
 	return true;
 }
 
-/* RFC 6152 3: 8-bit data is declared, and what may have some may be declared to have it. False: it ends here, as *end_r says. */
+/* RFC 6152 3: 8-bit data is declared, and so is what could not be looked at. Not what is ASCII as far as it was looked at: the next host's next host may
+ * have to convert or refuse what is declared. False: it ends here, as *end_r says. */
 static bool declare_plan(struct transaction *t, enum client_end *end_r)
 {
 	enum sevenbit_look look = LOOK_ASCII;
 
 	if (t->c->eight_bit && t->d->job.body_type == BODY_7BIT)
 		look = sevenbit_look(t->d);
-	t->undeclared = look != LOOK_ASCII;
+	t->undeclared = look == LOOK_8BIT || look == LOOK_MEMORY;
 	if (look == LOOK_BROKEN)
 		*end_r = starter_gone(t);
 	return look != LOOK_BROKEN;

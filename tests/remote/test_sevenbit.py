@@ -46,8 +46,9 @@ def test_not_with_8bitmime(worker, declared):
     assert mail == b"MAIL FROM:<sender@remote.tappal> SIZE=%d BODY=8BITMIME" % len(EIGHT)
 
 
-@pytest.mark.parametrize("body,said", [(SEVEN, b""), (TEXT + b"\r\n" + LINE * 20000, b" BODY=8BITMIME")], ids=["short", "beyond what is looked at"])
-def test_declared_where_it_is_so_or_may_be(worker, body, said):
+@pytest.mark.parametrize("body,said", [(SEVEN, b""), (TEXT + b"\r\n" + LINE * 20000, b""), (EIGHT + LINE * 20000, b" BODY=8BITMIME")],
+                         ids=["short", "ASCII so far", "8-bit so far"])
+def test_declared_where_it_is_so(worker, body, said):
     data, mail = taken(worker, body, False, ("8BITMIME",))
     assert data == body and mail == b"MAIL FROM:<sender@remote.tappal>" + said
 
