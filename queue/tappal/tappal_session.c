@@ -328,19 +328,32 @@ static void step_failed(struct query *q, const struct check_row *row, const stru
 		refuse(q, s, reply);
 }
 
-/* It looks at what a client does in time, which is not known here; j_r: what it would say to one that does it. */
+/* It looks at what a client does in time, which is not known here; j_r: what it would say to one that does it, CHECK_EXEMPT where it would not. What smtpd asks
+ * for about such a one is not known of the others: they have no name by it. */
 static bool depends_on_behaviour(const struct query *q, const struct check_row *row, struct judgement *j_r)
 {
 	struct check_facts badly = q->facts;
+	struct check_asking asking = { 0 };
+	struct answers answers = { 0 };
 
 	badly.early = badly.hasty = true;
 	check_judge(&q->settings, &badly, &q->answers, row, j_r);
-	return j_r->finding == CHECK_FAILED;
+	if (j_r->finding == CHECK_FINE)
+		return false;
+	check_decide(&q->settings, &badly, &answers, row, &asking, j_r);
+	answers_free(&answers);
+	return j_r->finding != CHECK_EXEMPT;
 }
 
-static const char *action_says(enum check_action action)
+static void step_depends(struct query *q, const struct check_row *row, const struct judgement *j)
 {
-	return action == ACTION_LOG ? "the log has" : action == ACTION_DEFER ? "it gets a temporary failure" : "it gets";
+	enum check_action action = check_action(&q->settings, row);
+	bool temporary = j->finding == CHECK_UNSURE || action == ACTION_DEFER;
+	struct step *s = add(q, row->name, "depends");
+
+	decided_by(s, row->name, 0);
+	snprintf(s->said, sizeof(s->said), "on what the client does; if it does that, %s: %u %s %s",
+		action == ACTION_LOG ? "the log has" : temporary ? "it gets a temporary failure" : "it gets", j->code, j->enhanced, j->text);
 }
 
 static void step_check(struct query *q, const struct check_row *row, struct check_asking *asking)
@@ -359,9 +372,7 @@ static void step_check(struct query *q, const struct check_row *row, struct chec
 		return;
 	}
 	if (j.finding == CHECK_FINE && depends_on_behaviour(q, row, &j)) {
-		s = add(q, row->name, "depends");
-		decided_by(s, row->name, 0);
-		snprintf(s->said, sizeof(s->said), "on what the client does; if it does that, %s: %u %s %s", action_says(check_action(&q->settings, row)), j.code, j.enhanced, j.text);
+		step_depends(q, row, &j);
 		return;
 	}
 	s = add(q, row->name, j.finding == CHECK_EXEMPT ? "exempt" : j.finding == CHECK_UNASKED ? "none" : "pass");

@@ -123,6 +123,16 @@ class House(Instance):
             c.ask("QUIT")
             return reply
 
+    def misbehave(self, ip, check):
+        """The reply to a client that does not wait: for the greeting (checkearly), or for the end of a group of commands."""
+        proxy, rest = f"PROXY TCP4 {ip} 127.0.0.1 1000 25", ("EHLO friend", f"MAIL FROM:<{SENDER}>", "RCPT TO:<joe@local.test>")
+        with Mouth(self.port, timeout=100) as c:
+            if check == "checkearly":
+                return c.ask(proxy, *rest)
+            c.ask(proxy)
+            c.ask(*rest)
+            c.hear()
+            return c.hear()
 
     def dry(self, ip="192.0.2.1", helo="good.plain.tappal", sender=SENDER, rcpt="joe@local.test", login=None, code=None):
         """tappal session: its answer; steps by their names."""
@@ -134,7 +144,7 @@ class House(Instance):
         return answer["reply"], {step["step"]: step for step in answer["steps"]}, answer["dns"]
 
 
-DEFAULTS = {"checkhelo": "off", "checkours": "off", "clients": "198.51.100.0/24", "dsnfrom": "0.0.0.0/0\n::/0", "checkearly": "off", "checkhelodns": "off", "checkreverse": "off", "checkforward": "off", "checksender": "off", "checklists": "off", "checkexempt": "", "checkwhen": "rcpt", "clientnames": "no",
+DEFAULTS = {"checkhelo": "off", "checkours": "off", "clients": "198.51.100.0/24", "dsnfrom": "0.0.0.0/0\n::/0", "checkearly": "off", "checkpipelining": "off", "checkhelodns": "off", "checkreverse": "off", "checkforward": "off", "checksender": "off", "checklists": "off", "checkexempt": "", "checkwhen": "rcpt", "clientnames": "no",
             "dnslists": "", "dnslistsscore": "1", "dnsforward": "127.0.0.1@9"}
 ALL_SETTINGS = sorted({**DEFAULTS, **SETTINGS})
 
@@ -205,6 +215,15 @@ def test_exempt_by_verified_name(house, dns):
         assert house.dry("192.0.2.1", helo="friend", sender="a@gone.tappal")[1][check]["verdict"] == "exempt"
         refused = house.ask("192.0.2.2" if check != "checkreverse" else "192.0.2.4", helo="friend", sender="a@gone.list.tappal")
         assert refused.startswith({"checksender": "550 5.1.8 ", "checkhelo": "550 5.7.1 ", "checkreverse": "550 5.7.25 "}[check])
+        house.down()
+    for check, refused in (("checkearly", "521 5.5.1 "), ("checkpipelining", "554 5.5.0 ")):
+        house.up(dns.server, **{check: "reject"}, checkexempt=f".plain.tappal {check}")
+        assert house.misbehave("192.0.2.1", check)[:4] in ("220 ", "250 "), check
+        assert house.misbehave("192.0.2.2", check).startswith(refused)
+        assert house.misbehave("192.0.2.5", check).startswith({"checkearly": "421 4.5.1 ", "checkpipelining": "450 4.5.0 "}[check])   # nobody knows its name now
+        steps = [house.dry(ip)[1][check] for ip in ("192.0.2.1", "192.0.2.2", "192.0.2.5")]
+        assert [step["verdict"] for step in steps] == ["exempt", "depends", "depends"]
+        assert f"it gets: {refused}" in steps[1]["why"] and f"it gets a temporary failure: {refused}" in steps[2]["why"]
         house.down()
     house.processes = []
 
