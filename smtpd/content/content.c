@@ -261,14 +261,20 @@ bool content_helo(struct session *s, struct command *c)
 	return s->content == NULL || ask_all(s, c, &question_helo);
 }
 
-/* A milter that was lost over a message judges the next one, if it is there again: nobody who brings it down once is rid of it. It hears of the client anew. */
+/* A milter that was lost over a message judges the next one, if it is there again: nobody who brings it down once is rid of it. It hears of the client anew.
+ * One that does not take the client's HELO then is left, and so hears it again before the next message, as a client who is refused at HELO has to say it again. */
 static bool meet_again(struct session *s, struct milter *m)
 {
 	struct command hello = { .argument = bytes_of(s->helo) };
 	if (m->state != MILTER_AWAY || !m->was_there || !milter_session(m))
 		return true;
-	return (!milter_wants(m, question_connect.no_step) || ask_one(s, NULL, m, &question_connect, NULL))
-		&& (!milter_wants(m, question_helo.no_step) || ask_one(s, &hello, m, &question_helo, NULL));
+	if (milter_wants(m, question_connect.no_step) && !ask_one(s, NULL, m, &question_connect, NULL))
+		return false;
+	if (!milter_wants(m, question_helo.no_step) || ask_one(s, &hello, m, &question_helo, NULL))
+		return true;
+	milter_session_end(m);
+	m->state = MILTER_AWAY;
+	return false;
 }
 
 bool content_mail(struct session *s, struct command *c)

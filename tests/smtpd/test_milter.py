@@ -468,6 +468,18 @@ def test_a_milter_lost_over_one_message_judges_the_next(run, server):
         assert c.hear() is None
 
 
+def test_a_milter_met_again_that_does_not_take_the_client(run, server):
+    """It is not asked about a message before it has taken HELO, whoever tries how often."""
+    with Milter({"BODY": [CLOSE]}) as m, run(m, "default=accept") as c:
+        assert c.mail(BODY).startswith("250 2.0.0")
+        for answer, expected in ((REJECT, "550 5.7.1"), (REJECT, "550 5.7.1"), (TEMPFAIL, "451 4.7.1")):
+            m.script = {"HELO": [answer]}
+            assert c.ask("MAIL FROM:<alice@example.org>").startswith(expected)
+        m.script = {}
+        assert c.mail(BODY).startswith("250 2.0.0")
+        assert len(m.told("MAIL")) == 2 and len(m.told("HELO")) == 5 and m.connections == 5
+
+
 def test_a_verdict_in_time(run):
     with Milter({"END": [SILENT]}) as m, run(m, "content=1 default=accept") as c:
         assert c.mail(BODY).startswith("250 2.0.0")
