@@ -237,6 +237,7 @@ static bool put_way(const struct level *level, const char *id, const char *text)
 		build_json(&line, level, id, text);
 	else
 		line_words(&line, level, id, text);
+	line.at[line.len] = '\0';
 	return logger.way->put(line.at, line.len);
 }
 

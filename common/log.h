@@ -25,7 +25,7 @@ void log_program(const char *program);  /* the name for the lines that follow: q
 struct log_way {
 	void (*open)(void);       /* again: nothing */
 	void (*close)(void);
-	bool (*put)(const char *line, size_t n);
+	bool (*put)(const char *line, size_t n);   /* with a NUL behind it, which n leaves out */
 };
 void log_use(const struct log_way *way);
 

@@ -319,14 +319,19 @@ static void held_writes(void **state)
 
 static char reader_path[] = "/tmp/tappal-log.XXXXXX/log";
 
-static int reader_bind(void)
+static int reader_bind_as(int type)
 {
 	struct sockaddr_un sa;
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	assert_true(fd >= 0 && sibling_address(reader_path, &sa));
 	(void)unlink(reader_path);
 	assert_int_equal(bind(fd, (const struct sockaddr *)&sa, sizeof sa), 0);
 	return fd;
+}
+
+static int reader_bind(void)
+{
+	return reader_bind_as(SOCK_DGRAM);
 }
 
 static const char *reader_line(int fd)
@@ -400,6 +405,40 @@ static void syslog_restarted(void **state)
 	reader_end(fd);
 }
 
+/* As syslog(3): one that listens for streams has a NUL behind each line. It may be started again, also for datagrams. */
+static void syslog_by_stream(void **state)
+{
+	(void)state;
+	int fd = reader_begin(LOG_LINE), own = logsocket_descriptor(), stream;
+	for (int i = 0; i < 2; i++) {
+		close(fd);
+		fd = reader_bind_as(SOCK_STREAM);
+		assert_int_equal(listen(fd, 4), 0);
+		log_info("one");
+		stream = accept(fd, NULL, NULL);
+		assert_true(stream >= 0);
+		logsocket_reach();
+		log_info("two");
+		assert_int_equal(accept(fd, NULL, NULL), -1);
+		char octets[400] = "";
+		ssize_t n = recv(stream, octets, sizeof octets - 1, MSG_DONTWAIT);
+		assert_true(n > 2 && octets[n - 1] == '\0');
+		assert_true(matches(octets, "^<22>" SYSLOG_STAMP "one$"));
+		assert_true(matches(octets + strlen(octets) + 1, "^<22>" SYSLOG_STAMP "two$"));
+		close(stream);
+	}
+	close(fd);
+	catch_begin();
+	log_info("three");
+	assert_true(matches(catch_end(), "\\]: three\n$"));
+	fd = reader_bind();
+	log_info("four");
+	assert_true(matches(reader_line(fd), ": four$"));
+	assert_int_equal(logsocket_descriptor(), own);
+	assert_true((fcntl(own, F_GETFD) & FD_CLOEXEC) != 0);
+	reader_end(fd);
+}
+
 /* One that has stopped stops nobody else, and gets lines again when it goes on. */
 static void syslog_stalled(void **state)
 {
@@ -457,6 +496,7 @@ int main(void)
 		cmocka_unit_test(keeps_errno),
 		cmocka_unit_test(syslog_shape),
 		cmocka_unit_test(syslog_restarted),
+		cmocka_unit_test(syslog_by_stream),
 		cmocka_unit_test(syslog_stalled),
 		cmocka_unit_test(syslog_of_a_child),
 	};
