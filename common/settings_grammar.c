@@ -94,15 +94,19 @@ static bool is_home(struct bytes b)
 static void check_users(struct parse *p, uint32_t n, struct bytes line)
 {
 	struct bytes field[8], rest = after(line, 1);
+	struct mailaddr addr;
 	size_t count = 0;
 	if (bytes_equal(line, LIT(".")))
 		return;
 	while (count < 8 && rest.at)
 		field[count++] = bytes_cut(&rest, ':');
+	bool whole = line.at[0] == '=' && count > 0 && bytes_find(field[0], '@') < field[0].len;
 	if ((line.at[0] != '=' && line.at[0] != '+') || count != 8 || rest.at || field[7].len > 0)
 		parse_fault(p, n, "\"%s\" is not a mailbox; write =address:user:uid:gid:home::: or +prefix:user:uid:gid:home:::", log_text(line));
 	else if (line.at[0] == '=' && field[0].len == 0)
 		parse_fault(p, n, "there is no address after \"=\"; write =user@domain:... or =localpart:...");
+	else if (whole && mailaddr_parse(field[0], &addr) != ADDR_OK)
+		parse_fault(p, n, "\"%s\" is no address; write =user@domain:... or =localpart:...", log_text(field[0]));
 	else if (field[1].len == 0 || field[1].len >= sizeof ((struct mailbox *)NULL)->user || has_blank_or(field[1], '/'))
 		parse_fault(p, n, "\"%s\" is no user name; write one of 1 to 63 characters", log_text(field[1]));
 	else if (!is_id(field[2]) || !is_id(field[3]))
@@ -111,6 +115,8 @@ static void check_users(struct parse *p, uint32_t n, struct bytes line)
 		parse_fault(p, n, "\"%s\" is no home directory; write an absolute path without \"..\"", log_text(field[4]));
 	else if (field[6].len > LOCALPART_OWN_MAX)
 		parse_fault(p, n, "the extension is longer than %d octets; shorten it", LOCALPART_OWN_MAX);
+	else if (whole)
+		check_spelling(p, n, &addr);
 }
 
 static void check_clients(struct parse *p, uint32_t n, struct bytes line)

@@ -184,6 +184,9 @@ static void list_grammars(void **state)
 	refused("users", "a:v:5:6:/v/a:::\n", 1, "is not a mailbox");
 	refused("users", "=:v:5:6:/v/a:::\n", 1, "no address");
 	refused("users", "=a::5:6:/v/a:::\n", 1, "no user name");
+	refused("users", "=\"ops\"@b.org:v:5:6:/v/a:::\n", 1, "write ops before the @");
+	refused("users", "=a..b@b.org:v:5:6:/v/a:::\n", 1, "is no address");
+	assert_string_equal(shown("users", "=\"a b\"@B.org:v:5:6:/v/a:::\n=a@[192.0.2.1]:v:5:6:/v/a:::\n"), "=\"a b\"@B.org:v:5:6:/v/a:::\n=a@[192.0.2.1]:v:5:6:/v/a:::");
 	assert_string_equal(shown("clients", "192.0.2.0/24\n2001:db8::/32\n127.0.0.1"), "192.0.2.0/24\n2001:db8::/32\n127.0.0.1");
 	refused("clients", "192.0.2.0/24\n192.0.2.1/24\n", 2, "is no network");
 	refused("clients", "everybody\n", 1, "is no network");
