@@ -67,6 +67,15 @@ void enqueuer_free(struct enqueuer *e)
 	e->pid = 0;
 }
 
+/* Of a child that takes its time nobody asks how it ended: the kernel is to keep none for that, unless another is started. */
+static void keep_no_zombies(bool none)
+{
+	const struct sigaction action = { .sa_handler = SIG_DFL, .sa_flags = none ? SA_NOCLDWAIT : 0 };
+	sigaction(SIGCHLD, &action, NULL);
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		continue;
+}
+
 /* The child is of no use any more: make sure it ends, and learn how it did. */
 static void enqueuer_bury(struct enqueuer *e, int *status_r)
 {
@@ -75,15 +84,16 @@ static void enqueuer_bury(struct enqueuer *e, int *status_r)
 	if (e->pid <= 0)
 		return;
 	/* It runs under another account, so a signal would not reach it; its closed pipes do. Do not wait long for it. */
-	for (int tries = 0; tries < 50; tries++) {
-		pid_t got = waitpid(e->pid, status_r, WNOHANG);
-		if (got != 0) {
-			if (got < 0)
-				*status_r = -1;
-			break;
-		}
-		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	pid_t got = 0;
+	for (int tries = 0; tries < 50 && got == 0; tries++) {
+		got = waitpid(e->pid, status_r, WNOHANG);
+		if (got == 0)
+			nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	}
+	if (got <= 0)
+		*status_r = -1;
+	if (got == 0)
+		keep_no_zombies(true);
 	e->pid = 0;
 }
 
@@ -173,6 +183,7 @@ static bool enqueuer_start(struct enqueuer *e)
 		close(in[1]);
 		return false;
 	}
+	keep_no_zombies(false);
 	int error = spawn_child(&e->pid, in[0], out[1]);
 	close(in[0]);
 	close(out[1]);

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "common/io.h"
 #include "smtpd/ask/enqueuer.h"
@@ -367,10 +368,38 @@ static void test_dead_child(void **state)
 	close_setup(&s);
 }
 
+/* A child that does not end at once is not waited for, and leaves no zombie when it does. */
+static void test_slow_child(void **state)
+{
+	struct setup s;
+	msgid_t id;
+	int hold[2];
+	char octet;
+	(void)state;
+	signal(SIGPIPE, SIG_IGN);
+	open_setup(&s);
+	assert_int_equal(pipe2(hold, O_CLOEXEC), 0);
+	pid_t child = s.e.pid = fork();
+	if (child == 0) {
+		close(hold[1]);
+		_exit(read(hold[0], &octet, 1) != 0);
+	}
+	enqueuer_begin(&s.e, LIT("F"), LIT("id ............"), 3);
+	shutdown(s.from, SHUT_RDWR);
+	assert_int_not_equal(enqueuer_commit(&s.e, &id), 0);
+	assert_int_equal(kill(child, 0), 0);
+	close(hold[1]);
+	for (int tries = 0; tries < 12000 && kill(child, 0) == 0; tries++)
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	assert_int_equal(kill(child, 0), -1);
+	close(hold[0]);
+	close_setup(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_messages), cmocka_unit_test(test_abort), cmocka_unit_test(test_queued_tells),
 		cmocka_unit_test(test_late_answers), cmocka_unit_test(test_no_answer_in_time), cmocka_unit_test(test_child_tells), cmocka_unit_test(test_child_dies),
-		cmocka_unit_test(test_not_offered), cmocka_unit_test(test_dead_child) };
+		cmocka_unit_test(test_not_offered), cmocka_unit_test(test_dead_child), cmocka_unit_test(test_slow_child) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
