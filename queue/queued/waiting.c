@@ -6,7 +6,7 @@
 void wait_for_store(struct store *store, wall_ms_t handed, wall_ms_t now, bool claimed, struct turn *turn) {
 	wall_ms_t wake = store_next_wake(store, handed);
 	bool slices = wake <= handed;
-	if (store_dirty(store) || (slices && claimed) || (!slices && wake <= now))
+	if (store_dirty(store) || store_has_worked(store) || (slices && claimed) || (!slices && wake <= now))
 		turn_until(turn, turn->now);
 	else if (slices)
 		turn_until(turn, deadline_in(turn->now, SLICE_MS));

@@ -417,9 +417,12 @@ enum store_result store_tick(struct store *st, wall_ms_t now, bool idle)
 	if (st->fatal)
 		return STORE_FATAL;
 	st->ticked_ms = now;
+	struct place before = msglog_end(st->log), after;
 	enum store_result r = store_expire_some(st, now);
 	if (r == STORE_OK)
 		r = store_flush_some(st, false);
+	after = msglog_end(st->log);
+	st->has_worked = after.segment != before.segment || after.offset != before.offset;
 	if (r == STORE_OK)
 		r = store_index_result(st, reclaim_some(st, &busy));
 	if (!idle || busy)
@@ -429,6 +432,11 @@ enum store_result store_tick(struct store *st, wall_ms_t now, bool idle)
 	if (r == STORE_OK)
 		msglog_tick(st->log);
 	return r;
+}
+
+bool store_has_worked(const struct store *st)
+{
+	return st->has_worked;
 }
 
 static wall_ms_t earlier(wall_ms_t a, wall_ms_t b)

@@ -106,6 +106,8 @@ enum store_result store_next_destination(struct store *st, struct str *name);
 /* Expiry, commit of the index (once a second, or when all ticks of a quarter of one were `idle`: no event), recycling and copying of
  * segments, in small slices. */
 enum store_result store_tick(struct store *st, wall_ms_t now, bool idle);
+/* Has the last tick ended recipients or made some due? Then claim or bounce may have something to do that was due before it. */
+bool store_has_worked(const struct store *st);
 wall_ms_t store_next_wake(struct store *st, wall_ms_t now);   /* when claim, bounce or tick next has something to do; UINT64_MAX never */
 
 #endif

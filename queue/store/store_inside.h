@@ -46,6 +46,7 @@ struct store {
 	uint64_t run, next_job;
 	wall_ms_t committed_ms, ticked_ms;
 	wall_ms_t stirred_ms;             /* the last tick that was not idle */
+	bool has_worked;                  /* the last tick ended recipients or made some due */
 	struct place hardened;            /* the replay up to here is durable */
 	bool damaged;                     /* this replay met damage: what is not understood is left alone */
 

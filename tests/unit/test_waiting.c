@@ -65,12 +65,31 @@ static void test_a_bounce(void **state)
 	spool_end(&sp);
 }
 
+/* Expired in a tick, behind the handing out, and committed in the same: the report is due at the very time of that turn. */
+static void test_what_a_tick_makes_due(void **state)
+{
+	struct spool sp;
+	struct store_bounce bounce;
+	(void)state;
+	put_off(&sp);
+	sp.now += sp.settings.queuelifetime * SECOND_MS;
+	spool_tick(&sp);
+	assert_false(store_dirty(sp.st));
+	assert_int_equal(sp.st->apply.changes, 0);
+	assert_int_equal(until(&sp, sp.now, sp.now, false), TURN);
+	assert_int_equal(store_claim_bounce(sp.st, sp.now, &bounce), STORE_OK);
+	spool_tick(&sp);
+	assert_true(until(&sp, sp.now, sp.now, true) > TURN);      /* nothing more: it sleeps */
+	spool_end(&sp);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_retry),
 		cmocka_unit_test(test_what_nobody_takes),
 		cmocka_unit_test(test_a_bounce),
+		cmocka_unit_test(test_what_a_tick_makes_due),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
