@@ -139,17 +139,26 @@ static bool has_commit(void)
 
 /* ---- old segments, intake/ ---- */
 
+enum backup_result backup_walked(struct backup *b, enum backup_result r, enum index_result last)
+{
+	if (r != BACKUP_OK || last != INDEX_FATAL)
+		return r;
+	errno = EIO;
+	return backup_fail(b, index_error(b->ix));
+}
+
 static enum backup_result copy_segments(struct backup *b)
 {
 	struct row_segment row;
 	uint64_t s = 0;
 	enum backup_result r = BACKUP_OK;
-	while (r == BACKUP_OK && b->ix && index_next_segment(b->ix, s, &s, &row) == INDEX_OK && s < b->applied.segment) {
+	enum index_result found = INDEX_NONE;
+	while (r == BACKUP_OK && b->ix && (found = index_next_segment(b->ix, s, &s, &row)) == INDEX_OK && s < b->applied.segment) {
 		if (row.live_messages > 0)
 			r = backup_segment(b, s, row.used_bytes);
 		s++;
 	}
-	return r;
+	return backup_walked(b, r, found);
 }
 
 /* A promised file that is being taken this instant may be half another's: if its name is gone, the log has it. */
@@ -237,14 +246,15 @@ static enum backup_result copy_indexed(struct backup *b, struct numbers *gone)
 	bool there;
 	msgid_t id = 0;
 	enum backup_result r = BACKUP_OK;
-	for (; r == BACKUP_OK && b->ix && index_next_message(b->ix, id, &id, &row) == INDEX_OK; id++) {
+	enum index_result found = INDEX_NONE;
+	for (; r == BACKUP_OK && b->ix && (found = index_next_message(b->ix, id, &id, &row)) == INDEX_OK; id++) {
 		if (!row.large)
 			continue;
 		r = copy_large(b, id, &there);
 		if (r == BACKUP_OK && !there && !numbers_add(gone, id))
 			r = backup_fail(b, "memory");
 	}
-	return r;
+	return backup_walked(b, r, found);
 }
 
 /* All that the copied log names from the i-th on; it grows meanwhile. `gone`: places in the list. */
@@ -306,8 +316,7 @@ static enum backup_result explain_come(struct backup *b, const struct numbers *c
 	return r;
 }
 
-/* Those of the copied index have their end in the copied log. */
-static enum backup_result explain_indexed(struct backup *b, const struct numbers *indexed)
+enum backup_result backup_explain(struct backup *b, const struct numbers *indexed)
 {
 	struct tail tail = { .full = false };
 	bool good = indexed->count == 0 || read_tail_of(b, b->to, b->applied, &tail);
@@ -333,7 +342,7 @@ static enum backup_result settle_large(struct backup *b)
 	if (r == BACKUP_OK)
 		r = copy_come(b, &seen, &come);
 	if (r == BACKUP_OK)
-		r = explain_indexed(b, &indexed);
+		r = backup_explain(b, &indexed);
 	if (r == BACKUP_OK)
 		r = explain_come(b, &come);
 	free(indexed.at);

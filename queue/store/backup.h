@@ -63,6 +63,11 @@ int backup_make(struct backup *b, const char *path);                      /* O_E
 /* Copy [from, from + size), or to the end of the file; *size_r and *crc_r say what was copied. Looks at the log in between. */
 enum backup_result backup_copy(struct backup *b, int in, int out, uint64_t size, uint64_t *size_r, uint32_t *crc_r);
 
+/* `r`, or that the walk through the copied index ended with INDEX_FATAL. */
+enum backup_result backup_walked(struct backup *b, enum backup_result r, enum index_result last);
+/* These of the copied index have no text in the copy: those whose end is in the copied log have gone with it, the others are `lost`. */
+enum backup_result backup_explain(struct backup *b, const struct numbers *ids);
+
 /* backup_log.c */
 enum backup_result backup_tail(struct backup *b);                         /* up to the end of the log as it is now */
 enum backup_result backup_tail_end(struct backup *b);                     /* it is done: note its files */
@@ -70,7 +75,7 @@ enum backup_result backup_tail_end(struct backup *b);                     /* it 
 enum backup_result backup_empty(struct backup *b, size_t i);
 enum backup_result backup_segment(struct backup *b, uint64_t segment, uint64_t used);
 
-/* backup_prove.c: fills `damaged`. */
+/* backup_prove.c: fills `damaged`, and counts small texts that are not there as `lost`. */
 enum backup_result backup_prove(struct backup *b);
 
 #endif

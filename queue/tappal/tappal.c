@@ -5,7 +5,8 @@
  *   asks      guard, by its socket (`guard` and `session`, as root); the resolver and callout, by theirs (`session`, as root)
  *   writes    fifo/control; its own fifo in reply/; /etc/tappal (`config set`, `passwd`); quarantine/ (`queue check --repair`); the backup's directory
  *   becomes   tappal-queue for `queue check` and `queue backup`, before it reads anything of the queue      never   the index, the log, exec, the network
- *   exit      0 done | 1 nothing matched | 2 check found something, backup misses something | 100 usage, settings | 111 system
+ *   exit      0 done | 1 nothing matched | 2 check found something, show or backup a damaged text, backup a missing one | 100 usage, settings |
+ *             111 system
  *   killed    an operation that was sent is carried out or not, whole; nothing else is left behind than a fifo in reply/
  */
 #include "tappal.h"

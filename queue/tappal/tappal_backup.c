@@ -94,7 +94,8 @@ static void say_damaged(const struct backup *b)
 	for (size_t i = 0; i < b->damaged.count; i++) {
 		char id[MSGID_TEXT + 1];
 		msgid_format(b->damaged.at[i], id);
-		tool_say("the text of %s is damaged, in this copy as in the spool: it is not what was accepted", id);
+		tool_say("the text of %s is damaged in this copy: it is not what was accepted. Whether it is in the spool, too, says `tappal queue check`",
+			id);
 	}
 }
 

@@ -188,6 +188,33 @@ static void test_recycled_meanwhile(void **state)
 	spool_end(&sp);
 }
 
+static void test_texts_that_are_lost(void **state)
+{
+	struct spool sp, copy;
+	struct row_segment row;
+	uint64_t segment = 0;
+	(void)state;
+	spool_begin(&sp);
+	spool_open(&sp);
+	while (msglog_end(sp.st->log).segment < 3)
+		spool_accept(&sp, "s@a.example r@b.example");
+	sp.now += 2000;
+	spool_tick(&sp);
+	assert_int_equal(index_next_segment(sp.st->ix, 0, &segment, &row), INDEX_OK);
+	assert_true(row.live_messages > 0 && segment < 3);
+	char path[PLACE_MAX];
+	place_segment(segment, path);
+	assert_int_equal(unlink(path), 0);
+	spool_begin(&copy);
+	spool_remove(copy.dir);
+	assert_int_equal(chdir(sp.dir), 0);
+	struct backup b = backup_into(&sp, copy.dir, 0);
+	assert_int_equal(b.lost, row.live_messages);
+	assert_int_equal(b.damaged.count, 0);
+	spool_remove(copy.dir);
+	spool_end(&sp);
+}
+
 /* ---- the manifest ---- */
 
 static void make_text(struct str *out)
@@ -246,7 +273,8 @@ static void test_manifest_paths(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_quiet), cmocka_unit_test(test_busy), cmocka_unit_test(test_recycled_meanwhile), cmocka_unit_test(test_manifest), cmocka_unit_test(test_manifest_paths),
+		cmocka_unit_test(test_quiet), cmocka_unit_test(test_busy), cmocka_unit_test(test_recycled_meanwhile),
+		cmocka_unit_test(test_texts_that_are_lost), cmocka_unit_test(test_manifest), cmocka_unit_test(test_manifest_paths),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
