@@ -6,7 +6,8 @@
  *   starts    libexec/local as the recipient (never uid 0), libexec/remote (set-uid tappal-remote)
  *   never     the network, the content of mail, users' files (but: makes a missing home of a virtual mailbox, queue/spawn/home.c)
  *   signals   TERM: takes no more jobs, waits up to a minute for those in hand and for a queued to hear of them, exits 0;
- *             twice: exits at once. HUP: settings anew, and workers that began with others end, busy ones after their job
+ *             twice: exits at once. HUP: settings anew, if they have no faults, and then workers that began with others end,
+ *             busy ones after their job
  *   exit      0 | 100 usage or settings | 111 the system
  *   killed    queued gives its jobs back; workers see the end of their stdin. A local delivery that still ended well is found by its
  *             name and not repeated; a remote one may be repeated
@@ -74,14 +75,20 @@ static void start(struct spawn *s, enum channel channel) {
 	manager_init(&s->manager, &s->crew);
 }
 
+/* With faults in its settings no new worker would start, also where they are in what only `remote` reads: those stay that began with the old ones. */
+static void reload(struct spawn *s, deadline_t now) {
+	unsigned used_by = s->crew.channel == CHANNEL_REMOTE ? USED_SPAWN | USED_REMOTE : USED_SPAWN;
+	if (settings_reload(&s->settings, used_by))
+		crew_retire(&s->crew, now);
+}
+
 static void take_signal(struct spawn *s, int number, deadline_t now) {
 	switch (number) {
 	case SIGCHLD:
 		crew_reap(&s->crew, now);
 		return;
 	case SIGHUP:
-		settings_reload(&s->settings, USED_SPAWN);
-		crew_retire(&s->crew, now);
+		reload(s, now);
 		return;
 	default:
 		if (s->stop_at)

@@ -656,6 +656,23 @@ def test_busy_worker_ends_after_a_reload(remote, manager):
     assert manager.deliver("r:good", ["x@good.example"])[0].text.split()[0] == new
 
 
+def test_workers_stay_when_a_reload_fails(remote, manager):
+    """The old settings stay in force, so do those who began with them: a new worker would not start."""
+    old = manager.deliver("r:good", ["x@good.example"])[0].text.split()[0]
+    said = remote.log("spawn").count("were not reloaded")
+    for name in ("concurrencyremote", "timeoutconnect"):      # the second is read by the workers alone
+        remote.set(name, "many")
+        tell(remote.spawn, signal.SIGHUP)
+        try:
+            assert wait_until(lambda: remote.log("spawn").count("were not reloaded") > said)
+        finally:
+            os.unlink(f"{remote.etc}/{name}")
+        said = remote.log("spawn").count("were not reloaded")
+        assert manager.deliver("r:good", ["x@good.example"])[0].text.split()[0] == old
+    remote.set("concurrencyremote", "10")
+    tell(remote.spawn, signal.SIGHUP)
+
+
 def test_full_slots_evict_the_longest_idle(remote, manager):
     pids = {}
     for n in range(10):
