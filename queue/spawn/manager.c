@@ -47,7 +47,9 @@ static bool has_queued(const struct manager *m) {
 }
 
 /* What queued takes from the fifo it also keeps, unless it dies; and then the next one, which has no session yet, empties the fifo unheard. So what is
- * gone from it was read only if queued is there after the question. What is told twice, the second queued passes over. */
+ * gone from it was read only if queued is there after the question. What is told twice, the second queued passes over. One gap is left: a fifo that
+ * had no writer yet looks like one that has. If this looks when queued has read the greeting and not opened the jobs fifo yet, and queued dies right
+ * then, the results in that greeting are lost, and those deliveries are made again. */
 static void forget_read(struct manager *m) {
 	int unread = 0;
 	if (!m->leaving.first || ioctl(m->out.fd, FIONREAD, &unread) < 0 || !has_queued(m))

@@ -130,7 +130,8 @@ static bool is_delay_told(const struct store *st, msgid_t id, const struct row_m
 }
 
 /* An adopted job (it has no start here) whose failure the queued before has counted: what is handed out is due, and this was put off since. Passed
- * over, it is tried at the time that it has. */
+ * over, it is tried at the time that it has. Of one whose time has come again meanwhile (no queued was there for so long) that is not known: its
+ * failure is counted twice. */
 static bool was_put_off(const struct flying_job *j, const struct row_rcpt *row, wall_ms_t now)
 {
 	return j->started_ms == 0 && row->state == RCPT_WAITING && row->next_try_ms > now;
