@@ -17,6 +17,8 @@
 #define OUT_ENOUGH (256u << 10)     /* results wait as flights beyond it */
 #define RETRY_MS 200u
 #define READ_MS 200u                /* results lie in the fifo: has queued read them? */
+#define PARTING_MS SECOND_MS        /* a queued that stops reads what it was told before, to the end */
+#define PARTING_LOOK_MS 10u
 #define PARTIAL_MS (10u * SECOND_MS)   /* half a job is not waited for longer: behind a false length everything would be swallowed */
 
 void manager_init(struct manager *m, struct crew *crew) {
@@ -34,12 +36,26 @@ void manager_stop(struct manager *m) {
 	m->stopping = true;
 }
 
-/* Without a queued the results are in `done`, for the next one; with one they leave, until it has read them. */
+/* Without a queued the results are in `done`, for the next one; with one they leave, until it has read them. Those that the last queued has read are told
+ * again, should it have died behind that, but nobody waits for the next one with them alone. */
 bool manager_has_told_all(const struct manager *m) {
-	return !m->crew->done.first && !m->leaving.first && (m->out.fd < 0 || !record_writer_pending(&m->out));
+	for (const struct flight *f = m->crew->done.first; f; f = f->next)
+		if (f->told == 0)
+			return false;
+	return !m->leaving.first && (m->out.fd < 0 || !record_writer_pending(&m->out));
 }
 
 /* ---- what queued has read ---- */
+
+/* Octets that are in the fifo still. */
+static uint64_t unread(const struct manager *m) {
+	int octets = 0;
+	return ioctl(m->out.fd, FIONREAD, &octets) == 0 && octets >= 0 ? (uint64_t)octets : m->sent;
+}
+
+static bool is_read(const struct manager *m, const struct flight *f, uint64_t unread_octets) {
+	return f->told + unread_octets <= m->sent;
+}
 
 static bool has_queued(const struct manager *m) {
 	struct pollfd jobs = { .fd = m->jobs };
@@ -51,25 +67,29 @@ static bool has_queued(const struct manager *m) {
  * had no writer yet looks like one that has. If this looks when queued has read the greeting and not opened the jobs fifo yet, and queued dies right
  * then, the results in that greeting are lost, and those deliveries are made again. */
 static void forget_read(struct manager *m) {
-	int unread = 0;
-	if (!m->leaving.first || ioctl(m->out.fd, FIONREAD, &unread) < 0 || !has_queued(m))
+	uint64_t octets = m->leaving.first ? unread(m) : 0;
+	if (!m->leaving.first || !has_queued(m))
 		return;
-	while (m->leaving.first && m->leaving.first->told + (uint64_t)unread <= m->sent)
+	while (m->leaving.first && is_read(m, m->leaving.first, octets))
 		flight_free(flights_pop(&m->leaving));
 }
 
 /* ---- going ---- */
 
 static void drop_connection(struct manager *m, deadline_t now, const char *why) {
+	uint64_t octets = m->out.fd >= 0 ? unread(m) : m->sent;
 	struct flights untold;
 	flights_init(&untold);
+	for (struct flight *f = m->leaving.first; f; f = f->next)
+		if (!is_read(m, f, octets))
+			f->told = 0;
 	flights_append(&untold, &m->leaving);
 	flights_append(&untold, &m->crew->done);
 	flights_append(&m->crew->done, &untold);
 	crew_drop_waiting(m->crew);
 	flight_free(m->assembling);
 	m->assembling = NULL;
-	m->partial = 0;
+	m->partial = m->parting = 0;
 	if (m->out.fd >= 0)
 		close(m->out.fd);
 	close(m->jobs);
@@ -215,7 +235,7 @@ static void begin_anew(struct manager *m, deadline_t now, const char *why) {
 /* Queued keeps to the slots; should it not, its jobs wait in the fifo. */
 static bool wants_jobs(const struct manager *m) {
 	uint32_t slots = crew_slots(m->crew);
-	return !m->stopping && m->out.fd >= 0 && crew_busy(m->crew) + m->crew->done.count < (slots > 0 ? slots : 1);
+	return !m->stopping && !m->parting && m->out.fd >= 0 && crew_busy(m->crew) + m->crew->done.count < (slots > 0 ? slots : 1);
 }
 
 static void read_jobs(struct manager *m, deadline_t now) {
@@ -224,7 +244,7 @@ static void read_jobs(struct manager *m, deadline_t now) {
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (got <= 0) {
-			drop_connection(m, now, "its jobs fifo closed");
+			m->parting = now;
 			return;
 		}
 		if (!take_records(m)) {
@@ -246,6 +266,11 @@ static void watch_partial(struct manager *m, deadline_t now) {
 
 /* ---- the turn ---- */
 
+/* A queued that stops closes the jobs fifo first and reads the results to their end. */
+static bool is_hearing_out(const struct manager *m, deadline_t now) {
+	return unread(m) > 0 && !deadline_passed(deadline_in(m->parting, PARTING_MS), now);
+}
+
 void manager_prepare(struct manager *m, struct turn *turn) {
 	if (m->out.fd < 0 && deadline_passed(m->retry, turn->now))
 		connect_manager(m, turn->now);
@@ -257,7 +282,10 @@ void manager_prepare(struct manager *m, struct turn *turn) {
 	}
 	if (m->leaving.first)
 		turn_until(turn, deadline_in(turn->now, READ_MS));
-	m->place_jobs = turn_watch(turn, m->jobs, wants_jobs(m) ? POLLIN : 0);
+	if (m->parting)
+		turn_until(turn, deadline_in(turn->now, PARTING_LOOK_MS));
+	else
+		m->place_jobs = turn_watch(turn, m->jobs, wants_jobs(m) ? POLLIN : 0);
 	m->place_report = turn_watch(turn, m->out.fd, record_writer_pending(&m->out) ? POLLOUT : 0);
 	if (m->partial)
 		turn_until(turn, deadline_in(m->partial, PARTIAL_MS));
@@ -268,16 +296,16 @@ void manager_run(struct manager *m, const struct turn *turn, deadline_t now) {
 	m->place_jobs = m->place_report = -1;
 	if (m->out.fd < 0)
 		return;
-	if (jobs & POLLIN) {
+	if (jobs & POLLIN)
 		read_jobs(m, now);
-	} else if (jobs & (POLLHUP | POLLERR)) {
-		drop_connection(m, now, "its jobs fifo closed");
-		return;
-	}
+	else if (jobs & (POLLHUP | POLLERR))
+		m->parting = now;
 	if (m->out.fd >= 0 && (report & POLLERR))
 		drop_connection(m, now, "its report fifo closed");
 	else
 		push(m, now);
+	if (m->out.fd >= 0 && m->parting && !is_hearing_out(m, now))
+		drop_connection(m, now, "its jobs fifo closed");
 	if (m->out.fd < 0)
 		return;
 	forget_read(m);

@@ -27,6 +27,7 @@ struct manager {
 	struct flights leaving;      /* their results are in out.buffer, or in the fifo and not read */
 	uint64_t sent;               /* octets of this session that went into the fifo */
 	deadline_t retry;            /* when to look for a queued again; 0 while there is one */
+	deadline_t parting;          /* since when queued gives no jobs any more, but may hear results still; 0: it does */
 	deadline_t partial;          /* since when half a job waits for its rest; 0: none */
 	bool stopping;               /* no new jobs */
 	int place_jobs, place_report;

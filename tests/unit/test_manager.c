@@ -62,7 +62,8 @@ static void start(struct stage_set *s) {
 }
 
 static void end(struct stage_set *s) {
-	close(s->report);
+	if (s->report >= 0)
+		close(s->report);
 	flights_free(&s->crew.done);
 	flights_free(&s->manager.leaving);
 	record_writer_free(&s->manager.out);
@@ -141,7 +142,54 @@ static void test_results_that_the_next_queued_passed_over(void **state) {
 	manager_run(&s.manager, &turn, s.now);
 	whole_turn(&s);
 	assert_int_equal(s.crew.done.count, 1);
+	assert_true(manager_has_told_all(&s.manager));   /* to be told again, but not to be waited for */
 	end(&s);
+}
+
+/* A queued that stops has closed the jobs fifo and not read everything yet: it is given the time. */
+static void test_a_parting_queued_reads_to_the_end(void **state) {
+	struct stage_set s;
+	(void)state;
+	start(&s);
+	begin_session(&s);
+	finish_a_job(&s);
+	whole_turn(&s);
+	manager_stop(&s.manager);
+	close(s.jobs);
+	whole_turn(&s);
+	whole_turn(&s);
+	assert_true(s.manager.out.fd >= 0);
+	assert_false(manager_has_told_all(&s.manager));
+	assert_true(read_report(&s) > 0);
+	whole_turn(&s);
+	assert_int_equal(s.manager.out.fd, -1);
+	assert_true(manager_has_told_all(&s.manager));
+	end(&s);
+}
+
+/* One that was killed reads nothing any more, and one that does not go on reading is not waited for. */
+static void test_unread_results_are_untold(void **state) {
+	struct stage_set s;
+	(void)state;
+	for (int killed = 0; killed < 2; killed++) {
+		start(&s);
+		begin_session(&s);
+		finish_a_job(&s);
+		whole_turn(&s);
+		close(s.jobs);
+		if (killed) {
+			close(s.report);
+			s.report = -1;
+		} else {
+			whole_turn(&s);
+			s.now += 1100;
+		}
+		whole_turn(&s);
+		assert_int_equal(s.manager.out.fd, -1);
+		assert_int_equal(s.crew.done.count, 1);
+		assert_false(manager_has_told_all(&s.manager));
+		end(&s);
+	}
 }
 
 static void test_results_wait_for_the_next_queued(void **state) {
@@ -167,6 +215,8 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read_results_are_let_go),
 		cmocka_unit_test(test_results_that_the_next_queued_passed_over),
+		cmocka_unit_test(test_a_parting_queued_reads_to_the_end),
+		cmocka_unit_test(test_unread_results_are_untold),
 		cmocka_unit_test(test_results_wait_for_the_next_queued),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
