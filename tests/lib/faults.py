@@ -80,9 +80,13 @@ def inject(pid, *orders, log="/dev/null"):
     strace = subprocess.Popen(["strace", "-qq", "-f", "-o", log, "-p", str(pid), "-e", f"trace={calls}", *(f"-einject={o}" for o in orders)],
                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     end = time.monotonic() + 120
-    while tracer(pid) != strace.pid:
-        assert strace.poll() is None and time.monotonic() < end, strace.stderr.read()
+    while tracer(pid) != strace.pid and strace.poll() is None:
+        assert time.monotonic() < end
         time.sleep(0.005)
+    # It has ended without a word when the process did so at its first fault, before this looked.
+    if strace.poll() is not None:
+        error = strace.stderr.read()
+        assert error == b"", error
     try:
         yield strace
     finally:
