@@ -132,11 +132,12 @@ UNIT_OBJ_signer = smtpd/tlsd/signer.o smtpd/tlsd/grants.o smtpd/tlsd/keyless.o
 UNIT_LIBS_signer = -lcrypto
 
 # the store
-UNIT += msglog index schedule store crash operate delay reclaim check check_index check_files backup
+UNIT += msglog index schedule store crash operate delay reclaim large check check_index check_files backup
 UNIT_OBJ_msglog = queue/store/msglog.o queue/store/loghead.o queue/store/msglog_scan.o queue/store/prepare.o
 UNIT_OBJ_index = queue/index.o
 UNIT_OBJ_schedule = $(STORE) queue/intakefile.o
 UNIT_OBJ_store = $(STORE) queue/intakefile.o
+UNIT_OBJ_large = $(STORE) queue/intakefile.o
 UNIT_OBJ_crash = $(sort $(STORE) $(CHECK))
 UNIT_OBJ_check = $(sort $(STORE) $(CHECK))
 UNIT_OBJ_check_index = $(UNIT_OBJ_check)
@@ -148,6 +149,7 @@ UNIT_OBJ_reclaim = $(STORE) queue/intakefile.o queue/body.o
 UNIT_LIBS_msglog = -lpthread
 UNIT_LIBS_index = -llmdb
 UNIT_LIBS_schedule = -llmdb -lpthread
+UNIT_LIBS_large = -llmdb -lpthread
 UNIT_LIBS_store = -llmdb -lpthread -Wl,--wrap=fallocate,--wrap=fdatasync
 UNIT_LIBS_crash = -llmdb -lpthread
 UNIT_LIBS_check = -llmdb -lpthread

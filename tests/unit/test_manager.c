@@ -109,13 +109,18 @@ static void begin_session(struct stage_set *s) {
 	assert_true(s->jobs >= 0);
 }
 
+/* A session in which a job has ended: its results lie in the fifo. */
+static void begin_with_results(struct stage_set *s) {
+	start(s);
+	begin_session(s);
+	finish_a_job(s);
+	whole_turn(s);
+}
+
 static void test_read_results_are_let_go(void **state) {
 	struct stage_set s;
 	(void)state;
-	start(&s);
-	begin_session(&s);
-	finish_a_job(&s);
-	whole_turn(&s);
+	begin_with_results(&s);
 	whole_turn(&s);
 	assert_int_equal(s.manager.leaving.count, 1);
 	assert_false(manager_has_told_all(&s.manager));
@@ -150,10 +155,7 @@ static void test_results_that_the_next_queued_passed_over(void **state) {
 static void test_a_parting_queued_reads_to_the_end(void **state) {
 	struct stage_set s;
 	(void)state;
-	start(&s);
-	begin_session(&s);
-	finish_a_job(&s);
-	whole_turn(&s);
+	begin_with_results(&s);
 	manager_stop(&s.manager);
 	close(s.jobs);
 	whole_turn(&s);
@@ -172,10 +174,7 @@ static void test_unread_results_are_untold(void **state) {
 	struct stage_set s;
 	(void)state;
 	for (int killed = 0; killed < 2; killed++) {
-		start(&s);
-		begin_session(&s);
-		finish_a_job(&s);
-		whole_turn(&s);
+		begin_with_results(&s);
 		close(s.jobs);
 		if (killed) {
 			close(s.report);
