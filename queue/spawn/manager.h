@@ -35,6 +35,7 @@ struct manager {
 
 void manager_init(struct manager *m, struct crew *crew);
 void manager_stop(struct manager *m);          /* take no more jobs */
+/* Nothing is left that no queued has read. */
 bool manager_has_told_all(const struct manager *m);
 
 void manager_prepare(struct manager *m, struct turn *turn);

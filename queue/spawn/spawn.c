@@ -2,7 +2,7 @@
  * spawn local | spawn remote - keep workers that deliver, and hand them what queued says.
  *   runs as   root (local: it becomes each recipient) or tappal-spawn, whose primary group is tappal-log (remote); cwd the spool
  *   in        fifo/jobs-local or jobs-remote; the log and large/, read-only; workers' stdout; settings; the users' database (local)
- *   writes    fifo/report-*; workers' stdin: their job and exactly its body, spliced unseen; log lines to stderr
+ *   writes    fifo/report-*; workers' stdin: their job and exactly its body, looked at for its checksum alone; log lines to stderr
  *   starts    libexec/local as the recipient (never uid 0), libexec/remote (set-uid tappal-remote)
  *   never     the network, the content of mail, users' files (but: makes a missing home of a virtual mailbox, queue/spawn/home.c)
  *   signals   TERM: takes no more jobs, waits up to a minute for those in hand and for a queued to hear of them, exits 0;
