@@ -19,6 +19,7 @@
 #define RECORD_MAGIC 0x7074u
 #define RECORD_HEAD 8u              /* octets before the fields */
 #define RECORD_MAX 70000u           /* longest record on any channel, head included */
+#define MAIL_OFFER_MAX 131071u      /* longest body of which smtpd reads queued's answer itself (mail_offer): of a longer one queued renames the file */
 
 #define U8(n) uint8_t n;
 #define U16(n) uint16_t n;

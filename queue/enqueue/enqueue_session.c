@@ -22,6 +22,8 @@
 #include "common/io.h"
 #include "common/passing.h"
 
+_Static_assert(MAIL_OFFER_MAX < INTAKE_LARGE, "queued renames what it may be asked about");
+
 struct session {
 	const struct caller *caller;
 	struct parcel *parcel;
@@ -112,7 +114,7 @@ static bool on_offer(struct session *s, struct bytes payload) {
 	if (code != ENQ_OK)
 		return answer(s, code, 0);
 	bool offered = parcel_offer(s->parcel, str_bytes(&s->envelope), s->id_offset, record.token_b);
-	if (offered && record.body_size < INTAKE_LARGE) {
+	if (offered && record.body_size <= MAIL_OFFER_MAX) {
 		s->state = OFFERED;
 		return true;
 	}

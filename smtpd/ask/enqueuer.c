@@ -29,7 +29,6 @@
 #define BODY_PART_MAX 65000u
 #define OUT_KEPT 65536u           /* the memory of a longer list of recipients is given back */
 #define OUT_MAX (ENVELOPE_MAX + (1u << 20))
-#define OFFER_MAX 65536u          /* longer bodies: enqueue reads queued's answer, for the file may be renamed */
 #define PATIENCE_MS SECOND_MS     /* for an answer that comes from queued itself */
 #define RESULT_OCTETS (RECORD_HEAD + 9u)
 /* enqueue itself gives up on queued after 20 minutes; only one that hangs is cut off by this. */
@@ -490,7 +489,7 @@ static bool add_end(struct enqueuer *e, bool offer, struct str *out)
 int enqueuer_commit(struct enqueuer *e, msgid_t *id_r)
 {
 	struct str tail = STR_INIT(64);
-	bool offer = e->ack >= 0 && e->body_size <= OFFER_MAX;
+	bool offer = e->ack >= 0 && e->body_size <= MAIL_OFFER_MAX;
 	*id_r = 0;
 	if (!add_end(e, offer, &tail))
 		out_of_memory(e);

@@ -205,6 +205,21 @@ def test_utf8_shown_by_the_tools(a):
     assert a.wait_empty()
 
 
+# ---- lengths
+
+def test_long_and_short_in_one_connection(a):
+    """On each side of every length at which a body goes another way (64 KiB: more than one buffer; 128 KiB: a file of its own), one behind the other."""
+    sizes = [100, 65000, 66000, 100, 130000, 130600, 130700, 130800, 130900, 131000, 131100, 100, 300000, 66000, 131072, 100]
+    bodies = [b"Subject: %d of %d\r\n\r\n" % (n, size) + b"%09d\r\n" % n * (size // 11) + b"x" * (size % 11) + b"\r\n" for n, size in enumerate(sizes)]
+    with a.smtp() as s:
+        s.ehlo()
+        for body in bodies:
+            assert s.sendmail(SENDER, [JOE_A], body) == {}
+    for body in bodies:
+        wanted = body.replace(b"\r\n", b"\n")
+        assert wait_until(lambda wanted=wanted: sum(m.endswith(b"\n" + wanted) for m in a.mail(JOE_A)) == 1), a.log()[-3000:]
+
+
 # ---- CHUNKING
 
 def bdat(a, sender, rcpts, chunks, options=""):
